@@ -1,0 +1,3 @@
+//! The `ringfort` command: a thin door to `ringfort::cli`.
+
+fn main() {}
