@@ -1,0 +1,115 @@
+//! Files beneath a root directory: opened so that no path, however written, and no symbolic link leads out of it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{self, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// What a file is, as `fstat` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metadata {
+    /// Size in bytes.
+    pub size: u64,
+    /// Last modification since the Unix epoch.
+    pub modified: Duration,
+    /// Inode number; with size and modification it tells one version of a file from another.
+    pub inode: u64,
+    /// Whether it is a regular file, a directory or something else.
+    pub kind: Kind,
+}
+
+/// What kind of file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A device, a pipe, a socket.
+    Other,
+}
+
+/// Whether a look-up may wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// Only what the kernel's cache answers at once (`RESOLVE_CACHED`, Linux 5.12); `WouldBlock` otherwise.
+    Cached,
+    /// May wait: not on a core's own thread.
+    Blocking,
+}
+
+/// Opens a root directory for [`open_beneath`].
+///
+/// # Errors
+/// ENOENT, ENOTDIR, EACCES.
+pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
+    Ok(fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Opens `path` (relative) for reading below `root`. Symbolic links are followed only while they stay below it
+/// (`openat2` with `RESOLVE_BENEATH`, Linux 5.6): leaving it is EXDEV. Never blocks on a FIFO.
+///
+/// # Errors
+/// ENOENT, ENOTDIR, EACCES, EXDEV, ELOOP, ENAMETOOLONG; `WouldBlock` for a cached look-up that misses.
+pub fn open_beneath(root: impl AsFd, path: &str, lookup: Lookup) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let resolve = match lookup {
+        Lookup::Cached => beneath | ResolveFlags::CACHED,
+        Lookup::Blocking => beneath,
+    };
+    match fs::openat2(&root, path, flags, Mode::empty(), resolve) {
+        // A rename raced with the resolution (openat2(2)): try again off the core's thread.
+        Err(Errno::AGAIN) if lookup == Lookup::Blocking => {
+            Ok(fs::openat2(&root, path, flags, Mode::empty(), beneath)?)
+        }
+        // Kernels from 5.6 to 5.11 do not know RESOLVE_CACHED.
+        Err(Errno::INVAL) if lookup == Lookup::Cached => Err(io::ErrorKind::WouldBlock.into()),
+        result => Ok(result?),
+    }
+}
+
+/// What `file` is. On an open descriptor this does not wait for the disk.
+///
+/// # Errors
+/// EBADF and the like: a bug in the caller.
+pub fn metadata(file: impl AsFd) -> io::Result<Metadata> {
+    let stat = fs::fstat(file)?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::Regular,
+        FileType::Directory => Kind::Directory,
+        _ => Kind::Other,
+    };
+    let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
+    let modified = Duration::new(seconds, u32::try_from(stat.st_mtime_nsec).unwrap_or(0));
+    Ok(Metadata { size: u64::try_from(stat.st_size).unwrap_or(0), modified, inode: stat.st_ino, kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_outside_the_root_can_be_opened() {
+        let base = std::env::temp_dir().join(format!("ringfort-beneath-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("root/sub")).unwrap();
+        std::fs::write(base.join("secret"), "s").unwrap();
+        std::fs::write(base.join("root/sub/a"), "abc").unwrap();
+        std::os::unix::fs::symlink("../secret", base.join("root/out")).unwrap();
+        std::os::unix::fs::symlink("/etc", base.join("root/etc")).unwrap();
+        std::os::unix::fs::symlink("sub/a", base.join("root/in")).unwrap();
+        let root = open_root(&base.join("root")).unwrap();
+        for path in ["../secret", "sub/../../secret", "/etc/passwd", "out", "etc/passwd"] {
+            assert!(open_beneath(&root, path, Lookup::Blocking).is_err(), "{path}");
+        }
+        for path in ["sub/a", "in", "sub/../sub/a"] {
+            let file = open_beneath(&root, path, Lookup::Blocking).unwrap();
+            let metadata = metadata(&file).unwrap();
+            assert_eq!((metadata.size, metadata.kind), (3, Kind::Regular), "{path}");
+        }
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}

@@ -1,0 +1,37 @@
+//! Signals as values: a handler writes into a self-pipe, a thread of ours reads it and calls back.
+
+use std::io;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+/// Keeps the signals armed; dropping it disarms them and ends the thread.
+pub struct Armed {
+    handle: Handle,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Arms SIGTERM and SIGINT: `on_signal` is called with the signal's name, in order, on a thread of its own. Arm them
+/// before anything is started, so that none is missed.
+///
+/// # Errors
+/// When the pipe or the thread cannot be made.
+pub fn arm(mut on_signal: impl FnMut(&'static str) + Send + 'static) -> io::Result<Armed> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let handle = signals.handle();
+    let thread = std::thread::Builder::new().name("ringfort-signal".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            on_signal(if signal == SIGTERM { "SIGTERM" } else { "SIGINT" });
+        }
+    })?;
+    Ok(Armed { handle, thread: Some(thread) })
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! TCP sockets: listening with `SO_REUSEPORT`, accepting, and calls that never block.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
+
+/// Connections that the kernel completes and keeps until they are accepted; it caps this at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Opens a non-blocking listening socket on `address`. With `SO_REUSEPORT` each worker opens its own on the same
+/// address and the kernel spreads new connections over them. `TCP_NODELAY` is inherited by accepted connections.
+///
+/// # Errors
+/// Whatever `socket`, `bind` or `listen` reports: EADDRINUSE, EACCES (ports below 1024), EADDRNOTAVAIL.
+pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = bind(address)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Binds without listening: reserves a port (0 picks one) that each worker's [`listen`] then shares. Connections are
+/// spread over listening sockets only, so this one never receives any.
+///
+/// # Errors
+/// As [`listen`].
+pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    if address.is_ipv6() {
+        // `[::]` means IPv6 alone; who wants both families lists both, as nginx does since 1.3.4.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// The address that `socket` is bound to, with the real port.
+///
+/// # Errors
+/// ENOTSOCK and the like: a bug in the caller.
+pub fn local_address(socket: impl AsFd) -> io::Result<SocketAddr> {
+    let address = net::getsockname(socket)?;
+    SocketAddr::try_from(address).map_err(|_| io::Error::other("not an internet socket"))
+}
+
+/// Accepts one connection if one is waiting.
+///
+/// # Errors
+/// `WouldBlock` when none waits; EMFILE/ENFILE when descriptors ran out; ECONNABORTED when the peer left again.
+pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
+    let (socket, peer) = net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let peer = peer.and_then(|any| SocketAddr::try_from(any).ok());
+    let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+    Ok((socket, peer))
+}
+
+/// Sends what the socket takes at once, without blocking and without SIGPIPE.
+///
+/// # Errors
+/// `WouldBlock` when the send buffer is full; EPIPE or ECONNRESET when the peer is gone.
+pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+}
+
+/// As [`send`], gathering several slices into one call.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_vectored(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut control = net::SendAncillaryBuffer::default();
+    Ok(net::sendmsg(socket, slices, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+}
+
+/// Receives into the spare capacity of `buffer` what is there, without blocking; zero means the peer ended its side.
+///
+/// # Errors
+/// `WouldBlock` when nothing waits; ECONNRESET when the peer is gone.
+pub fn receive(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    Ok(net::recv(socket, rustix::buffer::spare_capacity(buffer), RecvFlags::DONTWAIT).map(|(_, n)| n)?)
+}
+
+/// Ends the sending side: the peer reads to its end and then sees EOF.
+pub fn shutdown_write(socket: impl AsFd) {
+    // ENOTCONN means that the peer was faster: nothing is left to end.
+    let _ = net::shutdown(socket, Shutdown::Write);
+}
+
+/// Ends both sides, so that an operation in flight on this socket completes at once.
+pub fn shutdown_both(socket: impl AsFd) {
+    let _ = net::shutdown(socket, Shutdown::Both);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_listeners_share_a_port_and_report_the_real_one() {
+        let first = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = local_address(&first).unwrap();
+        assert_ne!(address.port(), 0);
+        let second = listen(address).unwrap();
+        assert_eq!(local_address(&second).unwrap(), address);
+    }
+
+    #[test]
+    fn calls_on_an_idle_socket_would_block_and_never_wait() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        assert_eq!(accept(&listener).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let client = std::net::TcpStream::connect(local_address(&listener).unwrap()).unwrap();
+        let (server, peer) = accept(&listener).unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        let mut buffer = Vec::with_capacity(16);
+        assert_eq!(receive(&server, &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(send_vectored(&server, &[IoSlice::new(b"a"), IoSlice::new(b"bc")]).unwrap(), 3);
+    }
+}
