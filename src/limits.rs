@@ -15,3 +15,20 @@ pub const TRAILERS_MAX: usize = 64;
 
 const _: () = assert!(HEADERS_MAX <= HEAD_BYTES_MAX / 4, "a header field takes at least four bytes (`a:` CRLF)");
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < TRAILERS_BYTES_MAX);
+
+/// Bytes of a small pooled buffer: the responses of one batch fit into it almost always.
+pub const SMALL_BUFFER_BYTES: usize = 4 * 1024;
+/// Bytes of a large pooled buffer: one read of a file, one piece of a long body.
+pub const LARGE_BUFFER_BYTES: usize = 64 * 1024;
+/// Small buffers that a core keeps for reuse (1 MiB a core).
+pub const SMALL_BUFFERS_KEPT: usize = 256;
+/// Large buffers that a core keeps for reuse (2 MiB a core).
+pub const LARGE_BUFFERS_KEPT: usize = 32;
+/// Milliseconds to which deadlines are rounded up, so that many of them share one wake-up.
+pub const TIMER_GRAIN_MS: u64 = 4;
+/// Threads of a core's blocking pool: cold file look-ups, and file reads on the epoll driver.
+pub const BLOCKING_THREADS_MAX: usize = 64;
+/// Connections accepted in a row before the core turns to other work.
+pub const ACCEPT_BATCH: usize = 64;
+/// Buffers of a receive ring (`cores.ring.buffers`): buffer ids are 16 bits, and the kernel's ring holds 2^15.
+pub const RING_BUFFERS_MAX: u16 = 32768;

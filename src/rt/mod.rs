@@ -1,1 +1,275 @@
-//! To be written.
+//! The executor facade: everything that the rest of the code knows of running on a core.
+//!
+//! Nothing above this module names an executor, reads the clock or opens a socket. The facade's types are enums over
+//! the backends that are compiled in (one variant is no cost), so nothing above them is generic.
+//!
+//! What holds for every backend:
+//! - an idle connection holds no receive buffer; [`RecvHalf`] yields [`Lease`]s that go back to their core when dropped;
+//! - when no buffer is free the receiver waits for one (counted), it is never closed for that;
+//! - sends copy into the socket or wait until it takes more: no buffer is ever owned by the kernel, so dropping a
+//!   pending send is always sound;
+//! - a descriptor stays open until the last operation on it has completed.
+#![allow(unsafe_code, reason = "one operation that compio lacks is implemented against its unsafe trait")]
+
+mod compio;
+mod core;
+mod mailbox;
+mod stream;
+mod timers;
+
+pub mod fs;
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::str::FromStr;
+use std::task::{Context, Poll};
+
+pub use mailbox::{Mailbox, Postbox, mailbox};
+pub use stream::{Lease, Listener, RecvHalf, RecvMode, SendHalf, from_socket};
+
+use crate::clock::Moment;
+use crate::sys::probe::IoUringRefusal;
+
+/// Which executor runs a core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Executor {
+    /// compio: io_uring with multishot receive, or epoll.
+    #[default]
+    Compio,
+}
+
+/// Which driver is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DriverChoice {
+    /// io_uring where it works, epoll with a warning where not.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl FromStr for DriverChoice {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "io_uring" => Ok(Self::IoUring),
+            "epoll" => Ok(Self::Epoll),
+            other => Err(format!("expected auto, io_uring or epoll, found {other:?}")),
+        }
+    }
+}
+
+/// Which driver is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl Driver {
+    /// The name that configs, logs and metrics use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+/// How a core's executor is built.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Which executor.
+    pub executor: Executor,
+    /// Which driver.
+    pub driver: DriverChoice,
+    /// Submission queue entries; the completion queue holds four times as many, for multishot receives.
+    pub ring_entries: u32,
+    /// Receive buffers, rounded up to a power of two.
+    pub ring_buffers: u16,
+    /// Bytes of one receive buffer.
+    pub ring_buffer_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            executor: Executor::Compio,
+            driver: DriverChoice::Auto,
+            ring_entries: 4096,
+            ring_buffers: 1024,
+            ring_buffer_bytes: 4096,
+        }
+    }
+}
+
+/// What a core's executor came to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// The driver in use.
+    pub driver: Driver,
+    /// Why `auto` fell back to epoll; `None` when it did not.
+    pub fallback: Option<IoUringRefusal>,
+}
+
+/// An executor that could not be built.
+#[derive(Debug)]
+pub enum RunError {
+    /// io_uring was asked for by name and is refused.
+    IoUring(IoUringRefusal),
+    /// The driver could not be built for another reason.
+    Driver(Driver, std::io::Error),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IoUring(refusal) => write!(f, "driver io_uring: {refusal}; to fix: {}", refusal.fix()),
+            Self::Driver(driver, error) => write!(f, "driver {}: {error}", driver.name()),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// What a core's executor has done; counted since the core started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// The driver in use, once started.
+    pub driver: Option<Driver>,
+    /// Receive buffers in all.
+    pub buffers_total: usize,
+    /// Receive buffers leased now.
+    pub buffers_in_use: usize,
+    /// The most that were leased at once.
+    pub buffers_high_water: usize,
+    /// Times a receiver found no buffer and waited for one.
+    pub buffers_exhausted: u64,
+    /// Multishot receives armed anew after one ended.
+    pub receives_rearmed: u64,
+    /// Sends of which the socket took only a part.
+    pub short_sends: u64,
+    /// Sends that waited for the socket to become writable.
+    pub send_waits: u64,
+}
+
+/// Builds the executor on this thread and runs the future that `main` makes to its end; tasks that are still alive then
+/// are dropped. `main` is told which driver came to be.
+///
+/// # Errors
+/// When the executor cannot be built; `main` has not been called then.
+pub fn run<F, T>(options: &Options, main: impl FnOnce(Started) -> F) -> Result<T, RunError>
+where
+    F: Future<Output = T>,
+{
+    match options.executor {
+        Executor::Compio => compio::run(options, main),
+    }
+}
+
+/// Runs a task on this core. It is dropped unfinished when the core's main future ends.
+pub fn spawn(task: impl Future<Output = ()> + 'static) {
+    compio::spawn(task);
+}
+
+/// Runs `work` on this core's blocking pool and waits for it. A panic in it resumes here.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    compio::blocking(work).await
+}
+
+/// What this core's executor has done so far.
+pub fn stats() -> Stats {
+    core::stats()
+}
+
+/// Wakes every task of this core that watches a [`Deadline`], so that it looks at what changed (a drain).
+pub fn wake_all() {
+    core::wake_all();
+}
+
+/// A deadline that can be moved at the cost of one store: one per connection, reused for all its time-outs.
+#[derive(Debug)]
+pub struct Deadline(timers::Key);
+
+impl Deadline {
+    /// A deadline that never comes due until it is set.
+    pub fn new() -> Self {
+        Self(core::with_timers(timers::Timers::insert).expect("a deadline is made on a living thread"))
+    }
+
+    /// Sets when it comes due; some milliseconds late at most, never early.
+    pub fn set(&self, at: Moment) {
+        core::with_timers(|timers| timers.set(self.0, at));
+    }
+
+    /// Clears it.
+    pub fn clear(&self) {
+        self.set(Moment::NEVER);
+    }
+
+    /// Ready when it is due. Wakes the task then, and also on [`wake_all`].
+    pub fn poll_due(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let due = core::with_timers(|timers| {
+            if timers.deadline(self.0) <= crate::clock::turn() {
+                return true;
+            }
+            timers.watch(self.0, cx.waker());
+            false
+        });
+        if due == Some(true) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        core::remove_timer(self.0);
+    }
+}
+
+/// Waits until `at`.
+pub async fn sleep_until(at: Moment) {
+    let deadline = Deadline::new();
+    deadline.set(at);
+    poll_fn(|cx| deadline.poll_due(cx)).await;
+}
+
+/// Waits for `work`, at most until `at`: `None` when time ran out first.
+pub async fn timeout<T>(at: Moment, work: impl Future<Output = T>) -> Option<T> {
+    let deadline = Deadline::new();
+    deadline.set(at);
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => deadline.poll_due(cx).map(|()| None),
+    })
+    .await
+}
+
+/// Lets other tasks of this core run before going on: for long work between awaits.
+pub async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests;

@@ -63,9 +63,7 @@ pub fn open_beneath(root: impl AsFd, path: &str, lookup: Lookup) -> io::Result<O
     };
     match fs::openat2(&root, path, flags, Mode::empty(), resolve) {
         // A rename raced with the resolution (openat2(2)): try again off the core's thread.
-        Err(Errno::AGAIN) if lookup == Lookup::Blocking => {
-            Ok(fs::openat2(&root, path, flags, Mode::empty(), beneath)?)
-        }
+        Err(Errno::AGAIN) if lookup == Lookup::Blocking => Ok(fs::openat2(&root, path, flags, Mode::empty(), beneath)?),
         // Kernels from 5.6 to 5.11 do not know RESOLVE_CACHED.
         Err(Errno::INVAL) if lookup == Lookup::Cached => Err(io::ErrorKind::WouldBlock.into()),
         result => Ok(result?),

@@ -1,0 +1,405 @@
+//! The compio backend: io_uring with multishot receive on a provided-buffer ring, or epoll.
+//!
+//! The loop is our own (compio's tasks, its driver's wait, then our deadlines), so that one clock read serves a turn and
+//! timers cost no heap per request. The loop enters the kernel each turn: with DEFER_TASKRUN nothing completes otherwise.
+
+use std::future::Future;
+use std::io;
+use std::num::NonZero;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::Duration;
+
+use compio::buf::BufResult;
+use compio::driver::op::{Interest, PollOnce, RecvFlags, RecvManaged, RecvMulti};
+use compio::driver::{
+    BufferRef, Decision, DriverType, Extra, IourOpCode, OpEntry, PollOpCode, ProactorBuilder, TakeBuffer,
+};
+use compio::runtime::{Runtime, RuntimeBuilder, Submit, SubmitMultiManaged};
+use futures_core::Stream;
+
+use super::stream::{Lease, RecvMode};
+use super::{Driver, DriverChoice, Options, RunError, Started, core};
+use crate::sys::probe::{self, IoUringRefusal};
+use crate::{clock, limits, pool, sys};
+
+/// A buffer of the ring that the kernel filled.
+pub(super) type Provided = BufferRef;
+
+/// How many completions fit for each submission entry: one multishot receive posts many.
+const COMPLETIONS_PER_ENTRY: u32 = 4;
+
+pub(super) fn run<F, T>(options: &Options, main: impl FnOnce(Started) -> F) -> Result<T, RunError>
+where
+    F: Future<Output = T>,
+{
+    let (runtime, started) = build(options)?;
+    core::start(started.driver, usize::from(options.ring_buffers.next_power_of_two()));
+    Ok(runtime.enter(|| drive(&runtime, main(started))))
+}
+
+fn build(options: &Options) -> Result<(Runtime, Started), RunError> {
+    let refusal = match options.driver {
+        DriverChoice::Epoll => None,
+        DriverChoice::Auto | DriverChoice::IoUring => match build_io_uring(options) {
+            Ok(runtime) => return Ok((runtime, Started { driver: Driver::IoUring, fallback: None })),
+            Err(refusal) if options.driver == DriverChoice::IoUring => return Err(RunError::IoUring(refusal)),
+            Err(refusal) => Some(refusal),
+        },
+    };
+    let runtime = build_driver(options, DriverType::Poll).map_err(|error| RunError::Driver(Driver::Epoll, error))?;
+    Ok((runtime, Started { driver: Driver::Epoll, fallback: refusal }))
+}
+
+fn build_io_uring(options: &Options) -> Result<Runtime, IoUringRefusal> {
+    // The probe knows the cause of a refusal; the driver's own error could come from any of its steps.
+    probe::io_uring()?;
+    let runtime = build_driver(options, DriverType::IoUring).map_err(|error| explain(&error))?;
+    // The buffer ring is registered at its first use: use it now, where a refusal can still be answered by epoll.
+    runtime.buffer_pool().map_err(|error| explain(&error))?;
+    Ok(runtime)
+}
+
+fn explain(error: &io::Error) -> IoUringRefusal {
+    probe::explain_refusal(error.raw_os_error().unwrap_or(0))
+}
+
+fn build_driver(options: &Options, driver: DriverType) -> io::Result<Runtime> {
+    let mut proactor = ProactorBuilder::new();
+    proactor
+        .driver_type(driver)
+        .capacity(options.ring_entries)
+        .cqsize(options.ring_entries.saturating_mul(COMPLETIONS_PER_ENTRY))
+        .single_issuer(true)
+        .defer_taskrun(true)
+        .coop_taskrun(true)
+        .thread_pool_limit(limits::BLOCKING_THREADS_MAX)
+        .buffer_pool_size(NonZero::new(options.ring_buffers).unwrap_or(NonZero::<u16>::MIN))
+        .buffer_pool_buffer_len(options.ring_buffer_bytes);
+    let mut builder = RuntimeBuilder::new();
+    builder.with_proactor(proactor);
+    builder.build()
+}
+
+/// Wakes the main future: notes it, and ends the driver's wait.
+struct MainWaker {
+    woken: AtomicBool,
+    driver: Waker,
+}
+
+impl Wake for MainWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.driver.wake_by_ref();
+        }
+    }
+}
+
+fn drive<T>(runtime: &Runtime, main: impl Future<Output = T>) -> T {
+    let main_waker = Arc::new(MainWaker { woken: AtomicBool::new(true), driver: runtime.waker() });
+    let waker = Waker::from(main_waker.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut main = pin!(main);
+    clock::refresh();
+    loop {
+        if main_waker.woken.swap(false, Ordering::AcqRel)
+            && let Poll::Ready(result) = main.as_mut().poll(&mut context)
+        {
+            return result;
+        }
+        let busy = runtime.run() || main_waker.woken.load(Ordering::Acquire);
+        runtime.poll_with(if busy { Some(Duration::ZERO) } else { wait() });
+        clock::refresh();
+        core::fire_timers();
+        core::retry_parked();
+    }
+}
+
+/// How long the driver may wait: until the next deadline, for ever when there is none.
+fn wait() -> Option<Duration> {
+    // A timer that was due at the turn's start already must not be slept over.
+    let timer = core::with_timers(|timers| timers.until_next(clock::now())).flatten();
+    match (timer, core::until_retry()) {
+        (Some(timer), Some(retry)) => Some(timer.min(retry)),
+        (timer, retry) => timer.or(retry),
+    }
+}
+
+pub(super) fn spawn(task: impl Future<Output = ()> + 'static) {
+    compio::runtime::spawn(task).detach();
+}
+
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    use compio::runtime::ResumeUnwind;
+    let finished = compio::runtime::spawn_blocking(work).await;
+    finished.resume_unwind().expect("a blocking task that nobody cancels ends")
+}
+
+/// Waiting until a descriptor is ready.
+#[derive(Debug)]
+pub(super) struct Ready {
+    interest: Interest,
+    waiting: Option<Box<Wait>>,
+}
+
+struct Wait(Submit<PollOnce<Rc<OwnedFd>>>);
+
+impl std::fmt::Debug for Wait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wait")
+    }
+}
+
+impl Ready {
+    pub(super) const fn readable() -> Self {
+        Self { interest: Interest::Readable, waiting: None }
+    }
+
+    pub(super) const fn writable() -> Self {
+        Self { interest: Interest::Writable, waiting: None }
+    }
+
+    pub(super) const fn is_armed(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    pub(super) fn arm(&mut self, fd: &Rc<OwnedFd>) {
+        let op = PollOnce::new(fd.clone(), self.interest);
+        self.waiting = Some(Box::new(Wait(Runtime::with_current(|runtime| runtime.submit(op)))));
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, fd: &Rc<OwnedFd>) -> Poll<io::Result<()>> {
+        loop {
+            let Some(wait) = &mut self.waiting else { return Poll::Ready(Ok(())) };
+            let BufResult(result, _) = ready!(Pin::new(&mut wait.0).poll(cx));
+            self.waiting = None;
+            match result {
+                Ok(_) => return Poll::Ready(Ok(())),
+                // A cancel by descriptor (see `CancelAll`) was meant for a receive and took this one along.
+                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => self.arm(fd),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+type Multishot = SubmitMultiManaged<RecvMulti<Rc<OwnedFd>>>;
+type Single = Submit<RecvManaged<Rc<OwnedFd>>, Extra>;
+
+enum State {
+    /// Nothing is asked for.
+    Idle,
+    /// io_uring: a multishot receive is armed.
+    Multishot(Multishot),
+    /// io_uring: as before, and told to end; it delivers what it has first.
+    Ending(Multishot),
+    /// io_uring: one receive is under way.
+    Single(Box<Single>),
+    /// epoll: waiting until there is something to receive.
+    Readable(Ready),
+}
+
+/// The receiving half of a connection.
+pub(super) struct Recv {
+    fd: Rc<OwnedFd>,
+    mode: RecvMode,
+    state: State,
+    armed_before: bool,
+}
+
+impl std::fmt::Debug for Recv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recv").field("fd", &self.fd).field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+impl Recv {
+    pub(super) fn new(fd: Rc<OwnedFd>) -> Self {
+        Self { fd, mode: RecvMode::Stream, state: State::Idle, armed_before: false }
+    }
+
+    pub(super) fn set_mode(&mut self, mode: RecvMode) {
+        if mode == self.mode {
+            return;
+        }
+        self.mode = mode;
+        // Back to `Stream`: whatever is under way ends by itself, then a multishot is armed.
+        if mode == RecvMode::Pieces {
+            self.state = match std::mem::replace(&mut self.state, State::Idle) {
+                State::Multishot(multishot) => {
+                    let cancel = CancelAll(self.fd.clone());
+                    spawn(async move {
+                        // ENOENT: it had ended by itself.
+                        let _ = compio::runtime::submit(cancel).await;
+                    });
+                    State::Ending(multishot)
+                }
+                other => other,
+            };
+        }
+    }
+
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
+        loop {
+            let result = match &mut self.state {
+                State::Idle => {
+                    self.state = self.arm()?;
+                    continue;
+                }
+                State::Multishot(multishot) | State::Ending(multishot) => {
+                    match ready!(Pin::new(multishot).poll_next(cx)) {
+                        Some(result) => result.map(|buffer| buffer.map(Lease::provided)),
+                        None => {
+                            self.state = State::Idle;
+                            continue;
+                        }
+                    }
+                }
+                State::Single(single) => {
+                    let (BufResult(result, op), _) = ready!(Pin::new(&mut **single).poll(cx));
+                    self.state = State::Idle;
+                    result.map(|length| take_received(op, length))
+                }
+                State::Readable(readable) => {
+                    ready!(readable.poll(cx, &self.fd))?;
+                    match ready!(receive_now(cx, &self.fd)) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            readable.arm(&self.fd);
+                            continue;
+                        }
+                        result => return Poll::Ready(result),
+                    }
+                }
+            };
+            match result {
+                // No buffer came with the completion: the peer ended its side.
+                Ok(lease) => {
+                    return Poll::Ready(Ok(lease.unwrap_or_else(|| Lease::pooled(pool::take(pool::Class::Small)))));
+                }
+                Err(error) if is_out_of_buffers(&error) => {
+                    self.state = State::Idle;
+                    core::park(cx.waker());
+                    return Poll::Pending;
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::ECANCELED | libc::EINTR) => self.state = State::Idle,
+                    _ => return Poll::Ready(Err(error)),
+                },
+            }
+        }
+    }
+
+    fn arm(&mut self) -> io::Result<State> {
+        Runtime::with_current(|runtime| {
+            if runtime.driver_type() == DriverType::Poll {
+                // Data is there more often than not when it is first asked for; the wait is armed when it is not.
+                return Ok(State::Readable(Ready::readable()));
+            }
+            let buffers = runtime.buffer_pool()?;
+            let flags = RecvFlags::empty();
+            Ok(match self.mode {
+                RecvMode::Stream => {
+                    if std::mem::replace(&mut self.armed_before, true) {
+                        core::count(|stats| stats.receives_rearmed += 1);
+                    }
+                    let op = RecvMulti::new(self.fd.clone(), &buffers, 0, flags)?;
+                    State::Multishot(runtime.submit_multi(op).into_managed(buffers))
+                }
+                RecvMode::Pieces => {
+                    let op = RecvManaged::new(self.fd.clone(), &buffers, 0, flags)?;
+                    State::Single(Box::new(runtime.submit(op).with_extra()))
+                }
+            })
+        })
+    }
+}
+
+impl Drop for Recv {
+    fn drop(&mut self) {
+        // Ends whatever is in flight even where the cancel that compio sends finds the submission queue full: without
+        // this a lost cancel would keep the socket open until the peer closes it.
+        if matches!(self.state, State::Multishot(_) | State::Ending(_) | State::Single(_)) {
+            sys::socket::shutdown_both(&*self.fd);
+        }
+    }
+}
+
+/// ENOBUFS of a provided-buffer ring, which compio turns into an error of its own.
+fn is_out_of_buffers(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ResourceBusy || error.raw_os_error() == Some(libc::ENOBUFS)
+}
+
+fn take_received(op: RecvManaged<Rc<OwnedFd>>, length: usize) -> Option<Lease> {
+    use compio::buf::SetLen;
+    let mut buffer = op.take_buffer()?;
+    // SAFETY: the kernel has written `length` bytes to the start of this buffer: it is the operation's result.
+    unsafe { buffer.set_len(length) };
+    (length > 0).then(|| Lease::provided(buffer))
+}
+
+/// Receives on epoll: into a pooled buffer, within the same bound on buffers as on io_uring.
+fn receive_now(cx: &Context<'_>, fd: &Rc<OwnedFd>) -> Poll<io::Result<Lease>> {
+    if core::exhausted() {
+        core::park(cx.waker());
+        return Poll::Pending;
+    }
+    let mut buffer = pool::take(pool::Class::Small);
+    loop {
+        match sys::socket::receive(&**fd, &mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return Poll::Ready(result.map(|_| Lease::pooled(buffer))),
+        }
+    }
+}
+
+/// Cancels every operation on a descriptor (`IORING_ASYNC_CANCEL_FD | ALL`, Linux 5.19), which compio cannot: it ends a
+/// multishot receive while keeping what it has delivered.
+struct CancelAll(Rc<OwnedFd>);
+
+// SAFETY: the entry names no memory, only a descriptor that the operation itself keeps open.
+unsafe impl IourOpCode for CancelAll {
+    type Control = ();
+
+    fn create_entry(&mut self, (): &mut ()) -> OpEntry {
+        let which = io_uring::types::CancelBuilder::fd(io_uring::types::Fd(self.0.as_fd().as_raw_fd())).all();
+        io_uring::opcode::AsyncCancel2::new(which).build().into()
+    }
+}
+
+// SAFETY: it completes at once and never waits, so `op_type` is not needed.
+unsafe impl PollOpCode for CancelAll {
+    type Control = ();
+
+    fn pre_submit(&mut self, (): &mut ()) -> io::Result<Decision> {
+        Ok(Decision::Completed(0))
+    }
+
+    fn operate(&mut self, (): &mut ()) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(0))
+    }
+}
+
+pub(super) async fn read_at(file: &Rc<OwnedFd>, offset: u64, most: usize) -> io::Result<pool::Buffer> {
+    use compio::buf::{IntoInner, IoBufMut};
+    use compio::driver::op::ReadAt;
+    let mut buffer = pool::take(pool::Class::Large);
+    let bytes = std::mem::take(&mut *buffer);
+    let most = most.min(bytes.capacity());
+    let op = ReadAt::new(file.clone(), offset, compio::buf::IoBuf::slice(bytes, ..most));
+    let BufResult(result, op) = compio::runtime::submit(op).await;
+    let mut bytes = op.into_inner().into_inner();
+    let length = result?;
+    debug_assert!(length <= bytes.as_uninit().len());
+    // SAFETY: the kernel has written `length` bytes to the start of this buffer: it is the operation's result.
+    unsafe { bytes.set_len(length) };
+    *buffer = bytes;
+    Ok(buffer)
+}

@@ -1,0 +1,112 @@
+//! The facade's state on each core: its deadlines, its count of leased receive buffers, and what it did.
+
+use std::cell::RefCell;
+use std::task::Waker;
+use std::time::Duration;
+
+use super::timers::{Key, Timers};
+use super::{Driver, Stats};
+use crate::clock::{self, Moment};
+
+/// How often parked tasks look for a buffer by themselves.
+const PARKED_RETRY: Duration = Duration::from_millis(20);
+
+#[derive(Default)]
+struct Core {
+    timers: Timers,
+    stats: Stats,
+    /// Tasks that wait for a receive buffer to come back.
+    parked: Vec<Waker>,
+    retried: Moment,
+}
+
+thread_local! {
+    static CORE: RefCell<Core> = RefCell::default();
+}
+
+pub(super) fn start(driver: Driver, buffers: usize) {
+    CORE.with_borrow_mut(|core| {
+        core.stats = Stats { driver: Some(driver), buffers_total: buffers, ..Stats::default() };
+    });
+}
+
+pub(super) fn stats() -> Stats {
+    CORE.with_borrow(|core| core.stats)
+}
+
+pub(super) fn count(change: impl FnOnce(&mut Stats)) {
+    CORE.with_borrow_mut(|core| change(&mut core.stats));
+}
+
+pub(super) fn with_timers<T>(work: impl FnOnce(&mut Timers) -> T) -> Option<T> {
+    // `None` at thread exit, when a deadline outlives the core's state: there is nothing left to time.
+    CORE.try_with(|core| work(&mut core.borrow_mut().timers)).ok()
+}
+
+pub(super) fn remove_timer(key: Key) {
+    with_timers(|timers| timers.remove(key));
+}
+
+/// Wakes every task whose deadline is due at the turn's moment.
+pub(super) fn fire_timers() {
+    let mut woken = Vec::new();
+    with_timers(|timers| timers.fire(clock::turn(), &mut woken));
+    woken.drain(..).for_each(Waker::wake);
+}
+
+pub(super) fn wake_all() {
+    let mut woken = Vec::new();
+    with_timers(|timers| timers.take_all(&mut woken));
+    woken.drain(..).for_each(Waker::wake);
+}
+
+/// One more receive buffer is leased.
+pub(super) fn leased() {
+    count(|stats| {
+        stats.buffers_in_use += 1;
+        stats.buffers_high_water = stats.buffers_high_water.max(stats.buffers_in_use);
+    });
+}
+
+/// A leased receive buffer came back: whoever was parked for want of one tries again.
+pub(super) fn returned() {
+    let parked = CORE.try_with(|core| {
+        let mut core = core.borrow_mut();
+        core.stats.buffers_in_use -= 1;
+        if core.parked.is_empty() { Vec::new() } else { std::mem::take(&mut core.parked) }
+    });
+    parked.into_iter().flatten().for_each(Waker::wake);
+}
+
+/// Parks the task until a receive buffer comes back, or until the next retry (see [`retry_parked`]).
+pub(super) fn park(waker: &Waker) {
+    CORE.with_borrow_mut(|core| {
+        core.stats.buffers_exhausted += 1;
+        if !core.parked.iter().any(|parked| parked.will_wake(waker)) {
+            core.parked.push(waker.clone());
+        }
+    });
+}
+
+/// Whether every receive buffer is leased.
+pub(super) fn exhausted() -> bool {
+    CORE.with_borrow(|core| core.stats.buffers_in_use >= core.stats.buffers_total)
+}
+
+/// Time until parked tasks are to be tried again; `None` when none is parked. A buffer that a closed connection never
+/// looked at goes back to the kernel unseen, so waiting for [`returned`] alone could wait for ever.
+pub(super) fn until_retry() -> Option<Duration> {
+    CORE.with_borrow(|core| (!core.parked.is_empty()).then_some(PARKED_RETRY))
+}
+
+/// Wakes the parked tasks, at most once in [`PARKED_RETRY`].
+pub(super) fn retry_parked() {
+    let parked = CORE.with_borrow_mut(|core| {
+        if core.parked.is_empty() || clock::turn() < core.retried + PARKED_RETRY {
+            return Vec::new();
+        }
+        core.retried = clock::turn();
+        std::mem::take(&mut core.parked)
+    });
+    parked.into_iter().for_each(Waker::wake);
+}

@@ -1,0 +1,51 @@
+//! Files beneath a root, and reading them, without ever waiting for a disk on the core's own thread.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::compio;
+use crate::pool;
+use crate::sys::file::{self, Lookup};
+
+pub use crate::sys::file::{Kind, Metadata, open_root};
+
+/// A file that is open for reading.
+#[derive(Debug)]
+pub struct File {
+    descriptor: Rc<OwnedFd>,
+    metadata: Metadata,
+}
+
+/// Opens `path` below `root`; nothing outside it can be reached (see [`file::open_beneath`]). What the kernel has cached
+/// is opened at once, the rest on the blocking pool.
+///
+/// # Errors
+/// ENOENT, ENOTDIR, EACCES, EXDEV (leads out of the root), ELOOP, ENAMETOOLONG.
+pub async fn open_beneath(root: &Arc<OwnedFd>, path: &str) -> io::Result<File> {
+    let descriptor = match file::open_beneath(&**root, path, Lookup::Cached) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let (root, path) = (root.clone(), path.to_owned());
+            super::blocking(move || file::open_beneath(&*root, &path, Lookup::Blocking)).await?
+        }
+        result => result?,
+    };
+    let metadata = file::metadata(&descriptor)?;
+    Ok(File { descriptor: Rc::new(descriptor), metadata })
+}
+
+impl File {
+    /// Its size, modification time and kind when it was opened.
+    pub fn metadata(&self) -> Metadata {
+        self.metadata
+    }
+
+    /// Reads at most `most` bytes from `offset` into a large pooled buffer; an empty buffer is the end of the file.
+    ///
+    /// # Errors
+    /// EIO, EISDIR.
+    pub async fn read_at(&self, offset: u64, most: usize) -> io::Result<pool::Buffer> {
+        compio::read_at(&self.descriptor, offset, most).await
+    }
+}
