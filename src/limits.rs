@@ -32,3 +32,24 @@ pub const BLOCKING_THREADS_MAX: usize = 64;
 pub const ACCEPT_BATCH: usize = 64;
 /// Buffers of a receive ring (`cores.ring.buffers`): buffer ids are 16 bits, and the kernel's ring holds 2^15.
 pub const RING_BUFFERS_MAX: u16 = 32768;
+/// Bytes of a piece that is copied behind the response's head to go out with it; more is sent from where it is.
+pub const COPY_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of answers that one batch of pipelined requests gathers before they are sent: bounds the output of a client
+/// that pipelines and does not read.
+pub const BATCH_BYTES_MAX: usize = 64 * 1024;
+/// Answers that one batch gathers: after so many the core turns to its other connections.
+pub const BATCH_REQUESTS_MAX: usize = 64;
+/// Bytes of an unread request body that are read and thrown away to keep a connection; with more it is closed.
+pub const DISCARD_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes that are read and thrown away after the last response, so that the client gets to read it (RFC 9112
+/// section 9.6).
+pub const LINGER_BYTES_MAX: u64 = 1024 * 1024;
+/// Milliseconds that such a lingering close may take.
+pub const LINGER_MS: u64 = 2_000;
+/// Request scratches (parsed head, header list) that a core keeps for reuse, some 3 KiB each.
+pub const TURNS_KEPT: usize = 64;
+
+const _: () = assert!(COPY_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(DISCARD_BYTES_MAX <= LINGER_BYTES_MAX);
+/// Bytes a second that a request body must flow at over time: slower, and the body time-out runs down.
+pub const BODY_BYTES_PER_SECOND_MIN: u64 = 500;

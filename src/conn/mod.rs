@@ -1,1 +1,16 @@
-//! To be written.
+//! One client connection from accept to close.
+//!
+//! `connection.rs` is the way of a connection through its states, `exchange.rs` one request that takes time or has a
+//! body, `input.rs`, `body.rs` and `output.rs` its bytes, `core.rs` what all connections of a core share.
+
+mod accept;
+mod body;
+mod connection;
+mod core;
+mod exchange;
+mod input;
+mod output;
+mod turn;
+
+pub use accept::accept;
+pub use core::{Core, Settings, Timeouts};

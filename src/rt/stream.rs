@@ -143,6 +143,12 @@ impl SendHalf {
         }
     }
 
+    /// A second way to send on the same socket, for an interim response while the first is held by the final one. Only
+    /// one of them may be sending at any time.
+    pub fn another(&self) -> SendHalf {
+        SendHalf { socket: self.socket.clone(), writable: compio::Ready::writable() }
+    }
+
     /// Ends the sending side: the peer reads what was sent and then sees the end.
     pub fn shutdown(&self) {
         sys::socket::shutdown_write(&self.socket);

@@ -1,0 +1,221 @@
+//! The request body as it comes off the connection: framing undone, bounded, in time.
+
+use std::cell::Cell;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use super::core::Core;
+use super::input::Input;
+use crate::clock::{self, Moment};
+use crate::handler::{BodyError, BodySource};
+use crate::http::chunked::{ChunkStep, ChunkedDecoder};
+use crate::http::encode::CONTINUE_100;
+use crate::http::{BodyFraming, RequestError};
+use crate::limits::BODY_BYTES_PER_SECOND_MIN;
+use crate::metrics::Counter;
+use crate::rt::{Deadline, RecvHalf, SendHalf};
+
+/// What is still to come.
+#[derive(Debug)]
+enum Rest {
+    Length(u64),
+    Chunked(ChunkedDecoder),
+    Done,
+    Failed(BodyError),
+}
+
+/// How long the client may keep us waiting: a bucket that waiting empties and received bytes fill, so that both a pause
+/// and a trickle end, and a long body that flows does not.
+#[derive(Debug)]
+struct Patience {
+    full: Duration,
+    left: Duration,
+    /// Since when we wait.
+    since: Option<Moment>,
+}
+
+impl Patience {
+    fn new(full: Duration) -> Self {
+        Self { full, left: full, since: None }
+    }
+
+    /// Waiting begins, if it has not yet: when it ends at the latest.
+    fn wait(&mut self, now: Moment) -> Moment {
+        *self.since.get_or_insert(now) + self.left
+    }
+
+    fn received(&mut self, now: Moment, bytes: usize) {
+        let waited = self.since.take().map_or(Duration::ZERO, |since| now.since(since));
+        let earned = Duration::from_micros(bytes as u64 * 1_000_000 / BODY_BYTES_PER_SECOND_MIN);
+        self.left = (self.left.saturating_sub(waited) + earned).min(self.full);
+    }
+}
+
+/// The body of the request that is being answered.
+pub(super) struct Incoming<'c> {
+    input: &'c mut Input,
+    recv: &'c mut RecvHalf,
+    deadline: &'c Deadline,
+    core: &'c Core,
+    rest: Rest,
+    /// Bytes of the present piece: the first unread ones of `input`.
+    piece: usize,
+    /// Bytes of body so far, for the limit.
+    received: u64,
+    patience: Patience,
+    /// The client waits for `100 Continue`: nothing of the body will come before it. Cleared by whoever answers first,
+    /// this or the response.
+    awaited: &'c Cell<bool>,
+    /// A way to send `100 Continue` while the response holds the connection's own.
+    interim: Option<SendHalf>,
+}
+
+impl<'c> Incoming<'c> {
+    pub(super) fn new(
+        framing: BodyFraming,
+        input: &'c mut Input,
+        recv: &'c mut RecvHalf,
+        deadline: &'c Deadline,
+        core: &'c Core,
+        awaited: &'c Cell<bool>,
+        interim: Option<SendHalf>,
+    ) -> Self {
+        let rest = match framing {
+            BodyFraming::None | BodyFraming::Length(0) => Rest::Done,
+            BodyFraming::Length(length) => Rest::Length(length),
+            BodyFraming::Chunked => Rest::Chunked(ChunkedDecoder::new()),
+        };
+        let patience = Patience::new(core.settings.timeouts.body);
+        Self { input, recv, deadline, core, rest, piece: 0, received: 0, patience, awaited, interim }
+    }
+
+    /// Whether the whole body has been read.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.rest, Rest::Done)
+    }
+
+    /// Looks whether the client left or sends ahead, while a handler takes its time over a request without a body.
+    /// Ready when it is gone for good.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_done() || !self.input.is_empty() {
+            // The handler reads the body itself; or there is sent ahead already, and no more of it is wanted.
+            return Poll::Pending;
+        }
+        match ready!(self.recv.poll_recv(cx)) {
+            Err(_) => Poll::Ready(()),
+            // Half-closed: it sends no more and still reads. The end is seen again when the connection reads on.
+            Ok(lease) if lease.is_empty() => Poll::Pending,
+            Ok(lease) => {
+                self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
+                self.input.push(lease, &self.core.metrics);
+                self.input.settle(&self.core.metrics);
+                self.recv.set_mode(crate::rt::RecvMode::Pieces);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Takes the next piece out of the unread bytes; `None` when more have to be received.
+    fn take_piece(&mut self) -> Option<Result<bool, BodyError>> {
+        let bytes = self.input.bytes();
+        let (skip, piece) = match &mut self.rest {
+            Rest::Done => return Some(Ok(false)),
+            Rest::Failed(error) => return Some(Err(*error)),
+            _ if bytes.is_empty() => return None,
+            Rest::Length(left) => {
+                let piece = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                *left -= piece as u64;
+                (0, piece)
+            }
+            Rest::Chunked(decoder) => match decoder.decode(bytes) {
+                Ok(ChunkStep::Data { skip, len }) => (skip, len),
+                Ok(ChunkStep::NeedMore { consumed }) => {
+                    self.input.consume(consumed);
+                    return None;
+                }
+                Ok(ChunkStep::Done { consumed }) => {
+                    self.input.consume(consumed);
+                    self.rest = Rest::Done;
+                    return Some(Ok(false));
+                }
+                Err(error) => return Some(Err(self.fail(BodyError::Malformed(RequestError::from(error))))),
+            },
+        };
+        if matches!(self.rest, Rest::Length(0)) {
+            self.rest = Rest::Done;
+        }
+        self.input.consume(skip);
+        self.piece = piece;
+        self.received += piece as u64;
+        if self.received > self.core.settings.body {
+            return Some(Err(self.fail(BodyError::TooLarge)));
+        }
+        Some(Ok(true))
+    }
+
+    fn fail(&mut self, error: BodyError) -> BodyError {
+        match error {
+            BodyError::Timeout => self.core.metrics.add(Counter::BodyTimeouts, 1),
+            BodyError::Malformed(_) => self.core.metrics.add(Counter::BadFraming, 1),
+            BodyError::TooLarge => self.core.metrics.add(Counter::BadTooLarge, 1),
+            BodyError::Gone => {}
+        }
+        self.rest = Rest::Failed(error);
+        self.piece = 0;
+        error
+    }
+
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        if !self.awaited.get() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(interim) = &mut self.interim {
+            // Everything before it was sent, so these few bytes fit; where they do not, a client that takes nothing
+            // cannot be told to go on.
+            match ready!(interim.poll_send(cx, CONTINUE_100)) {
+                Ok(sent) if sent == CONTINUE_100.len() => {}
+                Ok(_) | Err(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
+            }
+        }
+        self.awaited.set(false);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl BodySource for Incoming<'_> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        let used = std::mem::take(&mut self.piece);
+        self.input.consume(used);
+        loop {
+            if let Some(result) = self.take_piece() {
+                return Poll::Ready(result);
+            }
+            ready!(self.poll_interim(cx))?;
+            match self.recv.poll_recv(cx) {
+                Poll::Ready(Ok(lease)) if !lease.is_empty() => {
+                    self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
+                    self.patience.received(clock::turn(), lease.len());
+                    self.input.push(lease, &self.core.metrics);
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
+                Poll::Pending => {
+                    self.deadline.set(self.patience.wait(clock::turn()));
+                    ready!(self.deadline.poll_due(cx));
+                    return Poll::Ready(Err(self.fail(BodyError::Timeout)));
+                }
+            }
+        }
+    }
+
+    fn piece(&self) -> &[u8] {
+        &self.input.bytes()[..self.piece]
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        match &self.rest {
+            Rest::Length(left) => Some(*left),
+            Rest::Chunked(_) => None,
+            Rest::Done | Rest::Failed(_) => Some(0),
+        }
+    }
+}

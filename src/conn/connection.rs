@@ -1,0 +1,421 @@
+//! A connection's way through its states: waiting for a request, answering all that have come, closing.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::core::{Core, Opened};
+use super::exchange::{self, NoBody, NoSink};
+use super::input::Input;
+use super::output::Output;
+use super::turn::Turn;
+use crate::clock::{self, Moment};
+use crate::handler::{
+    Answer, Body, Exchange, Found, Outcome, Pace, Reply, Request, Response, RouteIndex, Routes, Terms,
+};
+use crate::http::{BodyFraming, HeadError, Parse, RequestHead, Status, Version, parse_head};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, LINGER_BYTES_MAX, LINGER_MS};
+use crate::metrics::{Class, Counter, Gauge};
+use crate::rt::{self, Deadline, Lease, RecvHalf, RecvMode};
+
+/// One connection.
+pub(super) struct Connection {
+    pub(super) core: Rc<Core>,
+    pub(super) recv: RecvHalf,
+    pub(super) output: Output,
+    pub(super) input: Input,
+    pub(super) deadline: Deadline,
+    pub(super) peer: SocketAddr,
+    pub(super) served: u64,
+    opened: Moment,
+    /// When the head that has begun to come must be complete.
+    head_due: Option<Moment>,
+}
+
+/// What comes next on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Wait for more bytes.
+    Wait,
+    /// Send what was gathered, then look at the unread bytes again.
+    Again,
+    /// Answer the request whose head was parsed, which has a body or whose handler takes time.
+    Exchange,
+    /// Send what was gathered and close. `Linger` where the client may be sending still: it is read on for a while,
+    /// because closing over unread bytes resets the connection and can destroy the response (RFC 9112 section 9.6).
+    Close(Closing),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closing {
+    AtOnce,
+    Linger,
+}
+
+/// Why waiting for bytes ended without any.
+enum Silence {
+    /// The client ended its side, or is gone, or the core drains.
+    End,
+    /// The idle time-out.
+    Idle,
+    /// The head time-out.
+    Head,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(socket: OwnedFd, peer: SocketAddr, opened: Opened) {
+    let core = opened.0.clone();
+    let (recv, send) = rt::from_socket(socket);
+    let mut connection = Connection {
+        output: Output::new(send, core.clone()),
+        core,
+        recv,
+        input: Input::default(),
+        deadline: Deadline::new(),
+        peer,
+        served: 0,
+        opened: clock::turn(),
+        head_due: None,
+    };
+    if connection.run().await == Closing::Linger {
+        connection.linger().await;
+    }
+    drop(opened);
+}
+
+impl Connection {
+    async fn run(&mut self) -> Closing {
+        loop {
+            match poll_fn(|cx| self.poll_bytes(cx)).await {
+                Ok(lease) => self.input.push(lease, &self.core.metrics),
+                Err(silence) => return self.end_silence(silence).await,
+            }
+            // Boxed by the core and handed back below: an idle connection has none.
+            let mut turn = self.core.take_turn();
+            turn.began = clock::turn();
+            let closing = self.answer_all(&mut turn).await;
+            self.core.give_turn(turn);
+            if let Some(closing) = closing {
+                return closing;
+            }
+            self.input.settle(&self.core.metrics);
+        }
+    }
+
+    /// Answers every request that has come; `None` to wait for more.
+    async fn answer_all(&mut self, turn: &mut Turn) -> Option<Closing> {
+        loop {
+            let mut next = self.advance(turn);
+            if next == Next::Exchange {
+                // Boxed, so that the connection's own future stays small: most requests never come here.
+                next = Box::pin(exchange::answer(self, turn)).await;
+            }
+            self.flush(turn).await;
+            if self.output.has_failed() {
+                return Some(Closing::AtOnce);
+            }
+            match next {
+                Next::Wait => return None,
+                Next::Again => rt::yield_now().await,
+                Next::Exchange => {}
+                Next::Close(closing) => return Some(closing),
+            }
+        }
+    }
+
+    /// Answers requests one after another, as long as their heads are complete and their handlers answer at once.
+    fn advance(&mut self, turn: &mut Turn) -> Next {
+        let routes = self.core.routes.clone();
+        loop {
+            if turn.out.len() >= BATCH_BYTES_MAX || turn.answered.len() >= BATCH_REQUESTS_MAX {
+                return Next::Again;
+            }
+            match parse_head(self.input.bytes(), &self.core.settings.head, &mut turn.head) {
+                Ok(Parse::Partial) => {
+                    if !self.input.is_empty() && self.head_due.is_none() {
+                        self.head_due = Some(clock::turn() + self.core.settings.timeouts.head);
+                    }
+                    return Next::Wait;
+                }
+                Ok(Parse::Complete) => {}
+                Err(error) => return self.refuse(turn, error),
+            }
+            self.head_due = None;
+            match self.answer_now(turn, &routes) {
+                Some(Next::Wait) | None => {}
+                Some(next) => return next,
+            }
+        }
+    }
+
+    /// Answers the request whose head was just parsed, if that can be done here and now. `None`: it is, go on.
+    fn answer_now(&mut self, turn: &mut Turn, routes: &Arc<Routes>) -> Option<Next> {
+        let head = RequestHead::new(self.input.bytes(), &turn.head);
+        let found = routes.find(&head);
+        if head.framing() != BodyFraming::None || found.pace() == Pace::Suspending {
+            return Some(Next::Exchange);
+        }
+        let persistent = self.may_persist(&turn.head);
+        let awaited = std::cell::Cell::new(false);
+        let terms = Terms {
+            version: head.version(),
+            head_only: head.method() == crate::http::Method::Head,
+            persistent,
+            server: self.core.settings.server_name.as_deref(),
+            id: self.core.next_id(),
+            awaited: &awaited,
+        };
+        let start = turn.out.len();
+        let (mut no_body, mut no_sink) = (NoBody, NoSink);
+        let mut exchange = Exchange {
+            request: Request { head, params: found.params(), peer: self.peer, id: terms.id },
+            body: Body::new(&mut no_body),
+            response: Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms),
+        };
+        let reply = match catch_unwind(AssertUnwindSafe(|| found.handle(&mut exchange))) {
+            Ok(Answer::Now(reply)) => Ok(reply),
+            // Only handlers that answer at once come here: `Pace` is a promise.
+            Ok(Answer::Later(_)) => Ok(Err(crate::handler::Failure::internal("a handler broke its pace"))),
+            Err(_) => Err(Panicked),
+        };
+        let ended = end_response(&mut exchange, reply, start, &self.core);
+        let consumed = turn.head.len;
+        self.input.consume(consumed);
+        self.note(turn, found.index(), ended);
+        match ended {
+            Ended::Whole { persistent: true, .. } => None,
+            Ended::Whole { persistent: false, .. } => Some(self.close_after_response()),
+            Ended::Cut { .. } => Some(Next::Close(Closing::AtOnce)),
+        }
+    }
+
+    /// Closing after a whole response: bytes that came after the request would make the close a reset.
+    pub(super) fn close_after_response(&self) -> Next {
+        Next::Close(if self.input.is_empty() { Closing::AtOnce } else { Closing::Linger })
+    }
+
+    /// Whether the connection may go on after this request.
+    pub(super) fn may_persist(&self, head: &crate::http::Head) -> bool {
+        let settings = &self.core.settings;
+        head.persistent
+            && !self.core.is_draining()
+            && self.served + 1 < settings.keepalive_requests
+            && clock::turn().since(self.opened) < settings.keepalive_age
+    }
+
+    /// Keeps count of an answered request; it is recorded when it is sent.
+    pub(super) fn note(&mut self, turn: &mut Turn, route: RouteIndex, ended: Ended) {
+        if self.served > 0 {
+            self.core.metrics.add(Counter::KeepaliveReuses, 1);
+        }
+        self.served += 1;
+        turn.answered.push((route, ended.status()));
+    }
+
+    /// Answers a malformed head; nothing after it can be trusted, so the connection ends.
+    fn refuse(&mut self, turn: &mut Turn, error: HeadError) -> Next {
+        let reason = match error.status() {
+            Status::CONTENT_TOO_LARGE | Status::URI_TOO_LONG | Status::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                Counter::BadTooLarge
+            }
+            Status::HTTP_VERSION_NOT_SUPPORTED | Status::EXPECTATION_FAILED | Status::NOT_IMPLEMENTED => {
+                Counter::BadUnsupported
+            }
+            _ if matches!(error, HeadError::Framing(_)) => Counter::BadFraming,
+            _ => Counter::BadSyntax,
+        };
+        self.core.metrics.add(reason, 1);
+        self.problem(turn, error.status(), error.detail());
+        Next::Close(Closing::Linger)
+    }
+
+    /// Answers a problem where there is no request to answer.
+    fn problem(&mut self, turn: &mut Turn, status: Status, detail: &'static str) {
+        let awaited = std::cell::Cell::new(false);
+        let terms = Terms {
+            version: Version::Http11,
+            head_only: false,
+            persistent: false,
+            server: self.core.settings.server_name.as_deref(),
+            id: self.core.next_id(),
+            awaited: &awaited,
+        };
+        let mut no_sink = NoSink;
+        let mut response = Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms);
+        // A fresh response takes a problem.
+        let _ = response.problem(status, detail);
+        turn.answered.push((RouteIndex::NONE, status));
+    }
+
+    /// Sends what was gathered, and records the requests that it answers.
+    async fn flush(&mut self, turn: &mut Turn) {
+        if !turn.out.is_empty() {
+            let mut sent = 0;
+            // A failure is kept by the output and ends the connection.
+            let _ = poll_fn(|cx| self.output.poll_all(cx, &turn.out, &mut sent)).await;
+            turn.out.clear();
+        }
+        self.record(turn);
+    }
+
+    /// Records the requests answered since the last time: one look at the clock serves the batch.
+    pub(super) fn record(&self, turn: &mut Turn) {
+        if turn.answered.is_empty() {
+            return;
+        }
+        let metrics = &self.core.metrics;
+        if turn.answered.len() > 1 {
+            metrics.add(Counter::PipelinedBatches, 1);
+        }
+        let took = clock::now().since(turn.began).as_nanos() as u64;
+        for (route, status) in turn.answered.drain(..) {
+            metrics.record_request(route.get(), Class::of_status(status.as_u16()), took);
+        }
+    }
+
+    /// Waits for bytes, as long as the connection's state allows.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease, Silence>> {
+        match self.recv.poll_recv(cx) {
+            Poll::Ready(Ok(lease)) if !lease.is_empty() => {
+                self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
+                return Poll::Ready(Ok(lease));
+            }
+            Poll::Ready(_) => return Poll::Ready(Err(Silence::End)),
+            Poll::Pending => {}
+        }
+        let idle = self.input.is_empty();
+        if idle && self.core.is_draining() {
+            return Poll::Ready(Err(Silence::End));
+        }
+        let timeouts = &self.core.settings.timeouts;
+        let (due, silence) = match self.head_due {
+            Some(due) => (due, Silence::Head),
+            None if self.served == 0 => (self.opened + timeouts.head, Silence::Head),
+            None => (clock::turn() + timeouts.idle, Silence::Idle),
+        };
+        self.deadline.set(due);
+        self.deadline.poll_due(cx).map(|()| Err(silence))
+    }
+
+    /// The end of a connection that was waited on in vain.
+    async fn end_silence(&mut self, silence: Silence) -> Closing {
+        match silence {
+            Silence::End => return Closing::AtOnce,
+            Silence::Idle => self.core.metrics.add(Counter::IdleTimeouts, 1),
+            Silence::Head => {
+                self.core.metrics.add(Counter::HeadTimeouts, 1);
+                if !self.input.is_empty() {
+                    let mut turn = self.core.take_turn();
+                    turn.began = clock::turn();
+                    self.problem(&mut turn, Status::REQUEST_TIMEOUT, "the request head came too slowly");
+                    self.flush(&mut turn).await;
+                    self.core.give_turn(turn);
+                    return Closing::Linger;
+                }
+            }
+        }
+        Closing::AtOnce
+    }
+
+    /// Lets the client read the last response: ends our side, then reads and throws away until it ends its own.
+    async fn linger(&mut self) {
+        self.output.shutdown();
+        self.recv.set_mode(RecvMode::Pieces);
+        self.deadline.set(clock::turn() + Duration::from_millis(LINGER_MS));
+        let mut thrown = 0;
+        while thrown < LINGER_BYTES_MAX {
+            let received = poll_fn(|cx| match self.recv.poll_recv(cx) {
+                Poll::Ready(result) => Poll::Ready(result.ok()),
+                Poll::Pending => self.deadline.poll_due(cx).map(|()| None),
+            });
+            match received.await {
+                Some(lease) if !lease.is_empty() => thrown += lease.len() as u64,
+                _ => return,
+            }
+        }
+    }
+
+    pub(super) fn in_flight(&self, step: i64) {
+        self.core.metrics.step(Gauge::RequestsInFlight, step);
+    }
+}
+
+/// A handler panicked.
+pub(super) struct Panicked;
+
+/// How an exchange ended, for the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The response is whole.
+    Whole {
+        /// Its status.
+        status: Status,
+        /// Whether the connection may go on.
+        persistent: bool,
+    },
+    /// The response was begun and cannot be completed, or there is nobody to answer: the connection is cut.
+    Cut {
+        /// The status that was begun.
+        status: Status,
+    },
+}
+
+impl Ended {
+    const fn status(self) -> Status {
+        match self {
+            Self::Whole { status, .. } | Self::Cut { status } => status,
+        }
+    }
+}
+
+/// Ends the response of an exchange after its handler: completes it, or answers for a handler that did not. `start` is
+/// where the response's bytes begin in the output.
+pub(super) fn end_response(
+    exchange: &mut Exchange<'_>,
+    reply: Result<Reply, Panicked>,
+    start: usize,
+    core: &Core,
+) -> Ended {
+    let id = exchange.request.id();
+    let response = &mut exchange.response;
+    let (failure, panicked) = match reply {
+        Ok(Ok(())) if !response.is_open() => (None, false),
+        Ok(Ok(())) => (Some(crate::handler::Failure::internal("the handler gave no response")), false),
+        Ok(Err(failure)) => (Some(failure), false),
+        Err(Panicked) => {
+            core.metrics.add(Counter::HandlerPanics, 1);
+            (Some(crate::handler::Failure::internal("the handler panicked")), true)
+        }
+    };
+    let Some(failure) = failure else {
+        return match response.finish() {
+            Outcome::Complete(status) => Ended::Whole { status, persistent: response.is_persistent() },
+            Outcome::Cut(status) => {
+                tracing::error!(request = %id, "the handler wrote less than its response announced");
+                Ended::Cut { status }
+            }
+            Outcome::Unanswered => Ended::Cut { status: Status::INTERNAL_SERVER_ERROR },
+        };
+    };
+    if let crate::handler::Failure::Internal(cause) = &failure {
+        tracing::error!(request = %id, %cause, "a handler failed");
+    }
+    let Some((status, detail)) = failure.answer() else {
+        return Ended::Cut { status: response.current_status() };
+    };
+    // Only what is still in the output can be taken back; `restart` refuses when some of it was sent.
+    if !response.restart(start) {
+        return Ended::Cut { status: response.current_status() };
+    }
+    if panicked || matches!(failure, crate::handler::Failure::Body(_)) {
+        response.close_after();
+    }
+    // A restarted response takes a problem.
+    let _ = response.problem(status, detail);
+    Ended::Whole { status, persistent: response.is_persistent() }
+}

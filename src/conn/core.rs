@@ -1,0 +1,166 @@
+//! What all connections of one core share: settings, routes, the metric shard, counts, and whether it drains.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::turn::Turn;
+use crate::clock;
+use crate::handler::{RequestId, Routes};
+use crate::http::HeadLimits;
+use crate::limits::TURNS_KEPT;
+use crate::metrics::{Counter, Gauge, ShardWriter};
+use crate::rt;
+
+/// How long a connection may take for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From a head's first byte to its last; for the first request from the accept.
+    pub head: Duration,
+    /// For the whole request body, and between its pieces.
+    pub body: Duration,
+    /// Between requests.
+    pub idle: Duration,
+    /// Without the client taking a byte of its response.
+    pub write: Duration,
+}
+
+/// How connections are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Bounds on a request head.
+    pub head: HeadLimits,
+    /// Bytes of a request body.
+    pub body: u64,
+    /// Connections that this core holds at once.
+    pub connections: usize,
+    /// Time-outs.
+    pub timeouts: Timeouts,
+    /// Requests that one connection serves.
+    pub keepalive_requests: u64,
+    /// How long one connection serves requests.
+    pub keepalive_age: Duration,
+    /// The `Server` field's value; `None` leaves it out.
+    pub server_name: Option<String>,
+}
+
+/// What the connections of one core share.
+pub struct Core {
+    pub(super) settings: Settings,
+    pub(super) routes: Rc<Arc<Routes>>,
+    pub(super) metrics: ShardWriter,
+    draining: Cell<bool>,
+    open: Cell<usize>,
+    next_id: Cell<u64>,
+    turns: RefCell<Vec<Box<Turn>>>,
+    /// Who waits for a connection to close: the accept loops at the limit, and the drain.
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Core {
+    /// `id` tells this core's request numbers from those of others.
+    pub fn new(settings: Settings, routes: Arc<Routes>, metrics: ShardWriter, id: u64) -> Rc<Self> {
+        // Numbers differ between cores and between runs, without a lock: they identify, they do not protect.
+        let seed = (u64::from(clock::wall().subsec_nanos()) << 32) ^ clock::wall().as_secs() ^ (id << 56);
+        Rc::new(Self {
+            settings,
+            routes: Rc::new(routes),
+            metrics,
+            draining: Cell::new(false),
+            open: Cell::new(0),
+            next_id: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            turns: RefCell::default(),
+            waiting: RefCell::default(),
+        })
+    }
+
+    /// The core's metric shard.
+    pub fn metrics(&self) -> &ShardWriter {
+        &self.metrics
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Whether the core drains.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Begins the drain: idle connections close, the others after the response they are at.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.metrics.set(Gauge::Draining, 1);
+        rt::wake_all();
+        self.wake_waiting();
+    }
+
+    /// Ready when the core has no connection.
+    pub fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_until(cx, || self.open.get() == 0)
+    }
+
+    /// Ready when the core may accept: it has room, or drains and will not accept any more.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_until(cx, || self.open.get() < self.settings.connections || self.draining.get())
+    }
+
+    fn poll_until(&self, cx: &mut Context<'_>, reached: impl Fn() -> bool) -> Poll<()> {
+        if reached() {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn wake_waiting(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn next_id(&self) -> RequestId {
+        let id = self.next_id.get();
+        self.next_id.set(id.wrapping_add(1));
+        RequestId(id)
+    }
+
+    pub(super) fn take_turn(&self) -> Box<Turn> {
+        self.turns.borrow_mut().pop().unwrap_or_else(|| Box::new(Turn::new()))
+    }
+
+    pub(super) fn give_turn(&self, mut turn: Box<Turn>) {
+        turn.reset();
+        let mut turns = self.turns.borrow_mut();
+        if turns.len() < TURNS_KEPT {
+            turns.push(turn);
+        }
+    }
+}
+
+/// Counts a connection as open until it is dropped, however it ends.
+pub(super) struct Opened(pub(super) Rc<Core>);
+
+impl Opened {
+    pub(super) fn new(core: Rc<Core>) -> Self {
+        core.open.set(core.open.get() + 1);
+        core.metrics.add(Counter::ConnectionsAccepted, 1);
+        core.metrics.step(Gauge::ConnectionsOpen, 1);
+        Self(core)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.metrics.add(Counter::ConnectionsClosed, 1);
+        self.0.metrics.step(Gauge::ConnectionsOpen, -1);
+        self.0.wake_waiting();
+    }
+}

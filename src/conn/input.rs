@@ -1,0 +1,71 @@
+//! Received bytes that are not used up: in the buffer they came in, or, where a head spans several, put together.
+
+use crate::metrics::{Counter, ShardWriter};
+use crate::rt::Lease;
+
+/// The unread bytes of one connection. It holds a receive buffer only while that is being worked on; [`Input::settle`]
+/// gives it back.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    lease: Option<Lease>,
+    /// Bytes put aside. When there are any, they are all there is: the lease is empty then.
+    spill: Vec<u8>,
+    /// Bytes used up, of whichever of the two is read.
+    at: usize,
+}
+
+impl Input {
+    /// The unread bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match &self.lease {
+            Some(lease) => &lease[self.at..],
+            None => &self.spill[self.at..],
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
+
+    /// Adds what was received behind what is unread.
+    pub(super) fn push(&mut self, lease: Lease, metrics: &ShardWriter) {
+        if self.is_empty() {
+            self.clear();
+            self.lease = Some(lease);
+            return;
+        }
+        self.settle(metrics);
+        self.spill.extend_from_slice(&lease);
+        metrics.add(Counter::SpilledBytes, lease.len() as u64);
+    }
+
+    /// Uses up the first `count` unread bytes.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.at += count;
+        debug_assert!(self.at <= self.lease.as_ref().map_or(self.spill.len(), |lease| lease.len()));
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+
+    /// Gives the receive buffer back, putting unread bytes aside: before any wait of unknown length.
+    pub(super) fn settle(&mut self, metrics: &ShardWriter) {
+        let Some(lease) = self.lease.take() else {
+            self.spill.drain(..self.at);
+            self.at = 0;
+            return;
+        };
+        let rest = &lease[self.at..];
+        self.spill.clear();
+        self.spill.extend_from_slice(rest);
+        metrics.add(Counter::SpilledBytes, rest.len() as u64);
+        self.at = 0;
+    }
+
+    fn clear(&mut self) {
+        self.lease = None;
+        self.at = 0;
+        // Back to nothing, not to capacity: an idle connection costs no buffer.
+        self.spill = Vec::new();
+    }
+}

@@ -1,0 +1,98 @@
+//! The request body, in pieces as they come.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use crate::http::{RequestError, Status};
+
+/// Why a request body could not be read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyError {
+    /// It breaks the rules of its framing.
+    Malformed(RequestError),
+    /// It is longer than `limits.body`, or than the reader allows.
+    TooLarge,
+    /// It came too slowly.
+    Timeout,
+    /// The client left before its end.
+    Gone,
+}
+
+impl BodyError {
+    /// The status and the sentence for the client; `None` when it is gone.
+    pub fn answer(&self) -> Option<(Status, &'static str)> {
+        match self {
+            Self::Malformed(error) => Some((error.status(), error.detail())),
+            Self::TooLarge => Some((Status::CONTENT_TOO_LARGE, "the request body is larger than allowed")),
+            Self::Timeout => Some((Status::REQUEST_TIMEOUT, "the request body came too slowly")),
+            Self::Gone => None,
+        }
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.answer().map_or("the client left in the middle of the request body", |(_, detail)| detail))
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+/// Where a body's bytes come from: the connection, or a test.
+pub trait BodySource {
+    /// Gives up the present piece and waits for the next; false when the body is at its end.
+    ///
+    /// # Errors
+    /// Once failed it stays failed, with the same error.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>>;
+
+    /// The present piece; empty before the first and after the last.
+    fn piece(&self) -> &[u8];
+
+    /// Bytes still to come; `None` when the body's length is not known ahead.
+    fn remaining(&self) -> Option<u64>;
+}
+
+/// The request body. Nothing of it is read before it is asked for, and no faster than it is asked for.
+pub struct Body<'x> {
+    source: &'x mut dyn BodySource,
+}
+
+impl<'x> Body<'x> {
+    pub(crate) fn new(source: &'x mut dyn BodySource) -> Self {
+        Self { source }
+    }
+
+    /// The next piece; `None` at the end. A client that waits for `100 Continue` gets it at the first call.
+    ///
+    /// # Errors
+    /// See [`BodyError`].
+    pub async fn next(&mut self) -> Result<Option<&[u8]>, BodyError> {
+        let more = poll_fn(|cx| self.source.poll_piece(cx)).await?;
+        Ok(more.then(|| self.source.piece()))
+    }
+
+    /// The whole rest, when it is at most `most` bytes.
+    ///
+    /// # Errors
+    /// [`BodyError::TooLarge`] when it is longer, else as [`Body::next`].
+    pub async fn read_to_end(&mut self, most: usize) -> Result<Vec<u8>, BodyError> {
+        if self.remaining().is_some_and(|remaining| remaining > most as u64) {
+            return Err(BodyError::TooLarge);
+        }
+        let mut whole = Vec::new();
+        while let Some(piece) = self.next().await? {
+            if whole.len() + piece.len() > most {
+                return Err(BodyError::TooLarge);
+            }
+            whole.extend_from_slice(piece);
+        }
+        Ok(whole)
+    }
+
+    /// Bytes still to come; `None` when the body's length is not known ahead (chunked).
+    pub fn remaining(&self) -> Option<u64> {
+        self.source.remaining()
+    }
+}

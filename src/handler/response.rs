@@ -1,0 +1,373 @@
+//! The response: written in one piece behind those before it, or streamed as it comes to be.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, ready};
+
+use super::{Failure, Reply, RequestId};
+use crate::clock;
+use crate::http::encode::{self, FieldError, Fields};
+use crate::http::{Status, Version, write_problem};
+use crate::limits::COPY_BYTES_MAX;
+
+/// Where a response's bytes go: the connection, or a test.
+pub trait Sink {
+    /// Sends a part of `slices`, at least one byte.
+    ///
+    /// # Errors
+    /// When the client is gone or took nothing for too long; it stays so.
+    fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+}
+
+/// What the connection lays down for a response.
+#[derive(Debug, Clone)]
+pub struct Terms<'x> {
+    /// The client's version: a 1.0 client gets no chunks.
+    pub version: Version,
+    /// The request was HEAD: the response ends behind its head.
+    pub head_only: bool,
+    /// The connection stays open after this response.
+    pub persistent: bool,
+    /// The `Server` field's value; `None` leaves the field out.
+    pub server: Option<&'x str>,
+    /// The request's number, for error bodies.
+    pub id: RequestId,
+    /// The client waits for `100 Continue`. Answering without it closes the connection: the body may come or not.
+    pub awaited: &'x Cell<bool>,
+}
+
+/// How a streamed response's length is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
+    /// Exactly so many bytes: `Content-Length`.
+    Known(u64),
+    /// Not ahead: chunked, or until the connection closes for a 1.0 client.
+    Unknown,
+}
+
+/// How the body that is being streamed is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// So many bytes are still to be written.
+    Length(u64),
+    Chunked,
+    UntilClose,
+    /// The response has no body (HEAD, 204, 304): what is written is counted for nothing.
+    Discard,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Whole,
+    Streaming(Framing),
+}
+
+/// How a response ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is complete; the connection may go on if the terms said so still.
+    Complete(Status),
+    /// It was begun and cannot be completed: the connection has to be closed.
+    Cut(Status),
+    /// Nothing was answered.
+    Unanswered,
+}
+
+/// The response to one request.
+pub struct Response<'x> {
+    /// The connection's output that is not sent yet; the responses to earlier requests come first in it.
+    out: &'x mut Vec<u8>,
+    fields: &'x mut Fields,
+    sink: &'x mut dyn Sink,
+    terms: Terms<'x>,
+    status: Status,
+    state: State,
+}
+
+/// A response made ahead: head and body as they are sent, but for what changes with each one.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    status: Status,
+    /// Status line, fields and `Content-Length`.
+    head: Vec<u8>,
+    body: Vec<u8>,
+    dated: bool,
+    named: bool,
+}
+
+impl Prepared {
+    /// Prepares a response. Where the status allows no body, `body` is left out.
+    pub fn new(status: Status, fields: &Fields, body: Vec<u8>) -> Self {
+        let body = if allows_body(status) { body } else { Vec::new() };
+        let mut head = Vec::new();
+        encode::write_status_line(&mut head, status);
+        fields.write_to(&mut head);
+        if allows_body(status) {
+            encode::write_content_length(&mut head, body.len() as u64);
+        }
+        Self { status, head, body, dated: fields.contains("date"), named: fields.contains("server") }
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// Whether a response of this status may have a body (RFC 9110 sections 15.2, 15.3.5, 15.4.5).
+fn allows_body(status: Status) -> bool {
+    !(status.as_u16() < 200 || status == Status::NO_CONTENT || status == Status::NOT_MODIFIED)
+}
+
+impl<'x> Response<'x> {
+    pub(crate) fn new(
+        out: &'x mut Vec<u8>,
+        fields: &'x mut Fields,
+        sink: &'x mut dyn Sink,
+        terms: Terms<'x>,
+    ) -> Self {
+        fields.clear();
+        Self { out, fields, sink, terms, status: Status::OK, state: State::Open }
+    }
+
+    /// Sets the status; 200 when it is never set. An interim (1xx) status is taken for 500: interim responses are the
+    /// server's.
+    pub fn status(&mut self, status: Status) -> &mut Self {
+        self.status = if status.as_u16() < 200 { Status::INTERNAL_SERVER_ERROR } else { status };
+        self
+    }
+
+    /// Adds a header field.
+    ///
+    /// # Errors
+    /// When the name or the value is not one, or the field is the server's to set.
+    pub fn field(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<&mut Self, FieldError> {
+        self.fields.push(name, value)?;
+        Ok(self)
+    }
+
+    /// The header fields so far.
+    pub fn fields(&mut self) -> &mut Fields {
+        self.fields
+    }
+
+    /// What the connection lays down for this response.
+    pub fn terms(&self) -> &Terms<'x> {
+        &self.terms
+    }
+
+    /// Answers with `body` and the fields so far.
+    ///
+    /// # Errors
+    /// When the response was begun already.
+    pub fn send(&mut self, body: &[u8]) -> Reply {
+        self.begin()?;
+        let length = allows_body(self.status).then_some(body.len() as u64);
+        self.write_head(length, false);
+        if length.is_some() && !self.terms.head_only {
+            self.out.extend_from_slice(body);
+        }
+        self.state = State::Whole;
+        Ok(())
+    }
+
+    /// Answers with text: `text/plain; charset=utf-8`.
+    ///
+    /// # Errors
+    /// As [`Response::send`].
+    pub fn text(&mut self, text: &str) -> Reply {
+        self.fields.set("Content-Type", "text/plain; charset=utf-8")?;
+        self.send(text.as_bytes())
+    }
+
+    /// Answers with JSON that is written out already: `application/json`.
+    ///
+    /// # Errors
+    /// As [`Response::send`].
+    pub fn json(&mut self, json: &[u8]) -> Reply {
+        self.fields.set("Content-Type", "application/json")?;
+        self.send(json)
+    }
+
+    /// Answers with a response made ahead. Its body is copied: for bodies of more than [`COPY_BYTES_MAX`] stream it.
+    ///
+    /// # Errors
+    /// As [`Response::send`].
+    pub fn send_prepared(&mut self, prepared: &Prepared) -> Reply {
+        self.begin()?;
+        self.status = prepared.status;
+        self.out.extend_from_slice(&prepared.head);
+        self.write_server_fields(prepared.dated, prepared.named);
+        if !self.terms.head_only {
+            self.out.extend_from_slice(&prepared.body);
+        }
+        self.state = State::Whole;
+        Ok(())
+    }
+
+    /// Answers with an error: a problem body (RFC 9457) with the request's number. `detail` says nothing of the request.
+    ///
+    /// # Errors
+    /// As [`Response::send`].
+    pub fn problem(&mut self, status: Status, detail: &'static str) -> Reply {
+        let mut body = Vec::with_capacity(256);
+        let mut id = [0; 16];
+        write_problem(&mut body, status, detail, self.terms.id.hex(&mut id));
+        self.status(status).fields.set("Content-Type", "application/problem+json")?;
+        self.send(&body)
+    }
+
+    /// Starts a streamed response: the head goes out with the first piece.
+    ///
+    /// # Errors
+    /// As [`Response::send`].
+    pub fn start(&mut self, length: BodyLength) -> Reply {
+        self.begin()?;
+        let framing = match length {
+            _ if self.terms.head_only || !allows_body(self.status) => Framing::Discard,
+            BodyLength::Known(length) => Framing::Length(length),
+            BodyLength::Unknown if self.terms.version == Version::Http11 => Framing::Chunked,
+            BodyLength::Unknown => {
+                self.terms.persistent = false;
+                Framing::UntilClose
+            }
+        };
+        let known = match length {
+            BodyLength::Known(length) if allows_body(self.status) => Some(length),
+            _ => None,
+        };
+        let chunked = length == BodyLength::Unknown && self.terms.version == Version::Http11 && allows_body(self.status);
+        self.write_head(known, chunked);
+        self.state = State::Streaming(framing);
+        Ok(())
+    }
+
+    /// Sends a piece of a streamed response, with whatever waits to be sent before it.
+    ///
+    /// # Errors
+    /// [`Failure::Gone`]; an internal failure when the response was not started or the piece is more than was announced.
+    pub async fn write(&mut self, piece: &[u8]) -> Reply {
+        let State::Streaming(framing) = self.state else {
+            return Err(Failure::internal("a piece was written to a response that was not started"));
+        };
+        if piece.is_empty() {
+            return self.flush().await;
+        }
+        let end: &[u8] = match framing {
+            Framing::Discard => return self.flush().await,
+            Framing::UntilClose => b"",
+            Framing::Length(remaining) => {
+                let Some(remaining) = remaining.checked_sub(piece.len() as u64) else {
+                    return Err(Failure::internal("more was written than the response announced"));
+                };
+                self.state = State::Streaming(Framing::Length(remaining));
+                b""
+            }
+            Framing::Chunked => {
+                encode::write_chunk_head(self.out, piece.len() as u64);
+                encode::CHUNK_END
+            }
+        };
+        if self.out.len() + piece.len() <= COPY_BYTES_MAX {
+            self.out.extend_from_slice(piece);
+            self.out.extend_from_slice(end);
+            return self.flush().await;
+        }
+        let mut sent = 0;
+        poll_fn(|cx| self.poll_parts(cx, piece, end, &mut sent)).await
+    }
+
+    /// Sends what waits to be sent.
+    ///
+    /// # Errors
+    /// [`Failure::Gone`].
+    pub async fn flush(&mut self) -> Reply {
+        let mut sent = 0;
+        poll_fn(|cx| self.poll_parts(cx, b"", b"", &mut sent)).await
+    }
+
+    /// Sends the output that waits, then `piece`, then `end`: `sent` counts on over all three.
+    fn poll_parts(&mut self, cx: &mut Context<'_>, piece: &[u8], end: &[u8], sent: &mut usize) -> Poll<Reply> {
+        let (first, second) = (self.out.len(), self.out.len() + piece.len());
+        let total = second + end.len();
+        while *sent < total {
+            let slices = [
+                IoSlice::new(&self.out[(*sent).min(first)..]),
+                IoSlice::new(&piece[sent.saturating_sub(first).min(piece.len())..]),
+                IoSlice::new(&end[sent.saturating_sub(second)..]),
+            ];
+            match ready!(self.sink.poll_send(cx, &slices)) {
+                Ok(taken) => *sent += taken,
+                Err(_) => return Poll::Ready(Err(Failure::Gone)),
+            }
+        }
+        self.out.clear();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends the response, as far as it can be ended, and says how it ended.
+    pub(crate) fn finish(&mut self) -> Outcome {
+        match self.state {
+            State::Open => Outcome::Unanswered,
+            State::Whole | State::Streaming(Framing::Discard | Framing::UntilClose | Framing::Length(0)) => {
+                Outcome::Complete(self.status)
+            }
+            State::Streaming(Framing::Chunked) => {
+                self.out.extend_from_slice(encode::LAST_CHUNK);
+                Outcome::Complete(self.status)
+            }
+            State::Streaming(Framing::Length(_)) => Outcome::Cut(self.status),
+        }
+    }
+
+    /// Whether nothing was answered yet.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// The status that was answered, or would be.
+    pub fn current_status(&self) -> Status {
+        self.status
+    }
+
+    fn begin(&self) -> Reply {
+        match self.state {
+            State::Open => Ok(()),
+            State::Whole | State::Streaming(_) => Err(Failure::internal("a second response to one request")),
+        }
+    }
+
+    fn write_head(&mut self, length: Option<u64>, chunked: bool) {
+        encode::write_status_line(self.out, self.status);
+        self.fields.write_to(self.out);
+        if let Some(length) = length {
+            encode::write_content_length(self.out, length);
+        }
+        if chunked {
+            self.out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        self.write_server_fields(self.fields.contains("date"), self.fields.contains("server"));
+    }
+
+    /// The fields that are the server's, and the empty line.
+    fn write_server_fields(&mut self, dated: bool, named: bool) {
+        if self.terms.awaited.replace(false) {
+            self.terms.persistent = false;
+        }
+        if let Some(name) = self.terms.server.filter(|_| !named) {
+            encode::write_field(self.out, "Server", name);
+        }
+        if !dated {
+            encode::write_field(self.out, "Date", clock::http_date());
+        }
+        match (self.terms.persistent, self.terms.version) {
+            (false, _) => self.out.extend_from_slice(b"Connection: close\r\n"),
+            // A 1.0 client takes silence for close (RFC 9112 section 9.3).
+            (true, Version::Http10) => self.out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            (true, Version::Http11) => {}
+        }
+        self.out.extend_from_slice(b"\r\n");
+    }
+}
