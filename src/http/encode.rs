@@ -1,0 +1,253 @@
+//! Writing responses: plain appends to a buffer that the caller owns, and the checked list of a response's fields.
+
+use super::status::Status;
+use super::syntax;
+use crate::limits::{RESPONSE_FIELDS_BYTES_MAX, RESPONSE_FIELDS_MAX};
+
+/// The whole interim response that lets a client send its body (RFC 9110 section 10.1.1).
+pub const CONTINUE_100: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// What follows the data of a chunk.
+pub const CHUNK_END: &[u8] = b"\r\n";
+/// The last chunk with an empty trailer section: the end of a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Appends `HTTP/1.1 200 OK` CRLF. Always 1.1, to 1.0 clients too: a server states its own version (RFC 9110
+/// section 6.2). An unregistered status has an empty reason, and keeps the space before it (RFC 9112 section 4).
+pub fn write_status_line(out: &mut Vec<u8>, status: Status) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(&status.digits());
+    out.push(b' ');
+    out.extend_from_slice(status.reason().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends one field line. For the server's own fields, whose bytes are known to be good; what comes from elsewhere goes
+/// through [`Fields`].
+pub fn write_field(out: &mut Vec<u8>, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+    let (name, value) = (name.as_ref(), value.as_ref());
+    debug_assert!(syntax::is_token(name) && syntax::all(value, syntax::FIELD_VALUE));
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `Content-Length: n` CRLF.
+pub fn write_content_length(out: &mut Vec<u8>, n: u64) {
+    out.extend_from_slice(b"Content-Length: ");
+    out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the size line of a chunk of `n` bytes; `n` is not zero, for that would end the body ([`LAST_CHUNK`] does).
+pub fn write_chunk_head(out: &mut Vec<u8>, n: u64) {
+    debug_assert!(n != 0, "a chunk of no bytes ends the body");
+    let digits = (64 - n.leading_zeros()).div_ceil(4);
+    for shift in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[(n >> (4 * shift) & 15) as usize]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Why a response field is refused. The application, or an upstream, is to blame; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldError {
+    /// The name is not a token.
+    Name,
+    /// The value has a CR, LF, NUL or other control byte.
+    Value,
+    /// The field is the server's: see [`is_server_owned`].
+    ServerOwned,
+    /// More fields than [`RESPONSE_FIELDS_MAX`], or more bytes than [`RESPONSE_FIELDS_BYTES_MAX`].
+    TooLarge,
+}
+
+impl std::fmt::Display for FieldError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            FieldError::Name => "the field name is not a token",
+            FieldError::Value => "the field value has a control byte",
+            FieldError::ServerOwned => "the field is set by the server",
+            FieldError::TooLarge => "too many response fields",
+        })
+    }
+}
+
+impl std::error::Error for FieldError {}
+
+/// Whether a response field is decided by the server alone, because it states framing or speaks about the connection:
+/// `Content-Length`, `Transfer-Encoding`, `Connection`, `Keep-Alive`, `Trailer`, `Upgrade`. (`Date` and `Server` are
+/// filled in by the server and may be overridden.)
+pub fn is_server_owned(name: &[u8]) -> bool {
+    match name.len() {
+        7 => name.eq_ignore_ascii_case(b"upgrade") || name.eq_ignore_ascii_case(b"trailer"),
+        10 => name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"keep-alive"),
+        14 => name.eq_ignore_ascii_case(b"content-length"),
+        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
+        _ => false,
+    }
+}
+
+/// Where one field line lies in the block of [`Fields`]. The name starts at `start`, the value two bytes behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Line {
+    start: u32,
+    name_len: u32,
+    value_len: u32,
+}
+
+impl Line {
+    fn name(self, block: &[u8]) -> &[u8] {
+        &block[self.start as usize..][..self.name_len as usize]
+    }
+
+    fn value(self, block: &[u8]) -> &[u8] {
+        &block[(self.start + self.name_len) as usize + 2..][..self.value_len as usize]
+    }
+
+    /// Bytes of the line with `: ` and CRLF.
+    fn len(self) -> usize {
+        (self.name_len + self.value_len) as usize + 4
+    }
+}
+
+/// The header fields of one response, kept as the bytes that will be sent plus a small index.
+///
+/// Every name and value is checked on the way in, which is what makes header injection impossible: no other way leads
+/// into the block. Reused from response to response; once grown it allocates no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// Complete field lines, back to back.
+    block: Vec<u8>,
+    lines: Vec<Line>,
+}
+
+impl Fields {
+    /// An empty list, without heap.
+    pub const fn new() -> Fields {
+        Fields { block: Vec::new(), lines: Vec::new() }
+    }
+
+    /// Removes all fields and keeps the storage.
+    pub fn clear(&mut self) {
+        self.block.clear();
+        self.lines.clear();
+    }
+
+    /// The number of fields.
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Adds a field behind the others, also when the name is there already. White space around the value is dropped: it
+    /// is not part of it (RFC 9110 section 5.5).
+    ///
+    /// # Errors
+    /// See [`FieldError`]; the list is unchanged.
+    pub fn push(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), FieldError> {
+        let (name, value) = check_field(name.as_ref(), value.as_ref())?;
+        self.append(name, value)
+    }
+
+    /// Replaces all fields of this name by one, at the end.
+    ///
+    /// # Errors
+    /// See [`FieldError`]; the list is unchanged.
+    pub fn set(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), FieldError> {
+        let (name, value) = check_field(name.as_ref(), value.as_ref())?;
+        // The bound is checked without the lines that go, so that a failure changes nothing: replacing may fail at the
+        // very edge although it would fit.
+        self.check_room(name, value)?;
+        self.remove(name);
+        self.append(name, value)
+    }
+
+    fn check_room(&self, name: &[u8], value: &[u8]) -> Result<(), FieldError> {
+        let len = self.block.len() + name.len() + value.len() + 4;
+        if self.lines.len() >= RESPONSE_FIELDS_MAX || len > RESPONSE_FIELDS_BYTES_MAX {
+            return Err(FieldError::TooLarge);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, name: &[u8], value: &[u8]) -> Result<(), FieldError> {
+        self.check_room(name, value)?;
+        self.lines.push(Line {
+            start: self.block.len() as u32,
+            name_len: name.len() as u32,
+            value_len: value.len() as u32,
+        });
+        write_field(&mut self.block, name, value);
+        Ok(())
+    }
+
+    /// Removes all fields of this name, in any case; returns whether there was one.
+    pub fn remove(&mut self, name: impl AsRef<[u8]>) -> bool {
+        let name = name.as_ref();
+        let before = self.lines.len();
+        let mut at = 0;
+        while let Some(&line) = self.lines.get(at) {
+            if !line.name(&self.block).eq_ignore_ascii_case(name) {
+                at += 1;
+                continue;
+            }
+            let start = line.start as usize;
+            self.block.drain(start..start + line.len());
+            self.lines.remove(at);
+            self.lines[at..].iter_mut().for_each(|later| later.start -= line.len() as u32);
+        }
+        self.lines.len() != before
+    }
+
+    /// The value of the first field of this name, in any case.
+    pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
+        let name = name.as_ref();
+        let line = self.lines.iter().find(|line| line.name(&self.block).eq_ignore_ascii_case(name))?;
+        Some(line.value(&self.block))
+    }
+
+    /// Whether there is a field of this name, in any case.
+    pub fn contains(&self, name: impl AsRef<[u8]>) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// All fields in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.lines.iter().map(|line| {
+            // A name is a token, thus ASCII.
+            (str::from_utf8(line.name(&self.block)).unwrap_or_default(), line.value(&self.block))
+        })
+    }
+
+    /// The field lines as they are sent, each with its CRLF; without the empty line that ends a head.
+    pub fn encoded(&self) -> &[u8] {
+        &self.block
+    }
+
+    /// Appends the field lines to `out`.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.block);
+    }
+}
+
+/// The checked name and value of an application's field.
+fn check_field<'a>(name: &'a [u8], value: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), FieldError> {
+    if !syntax::is_token(name) {
+        return Err(FieldError::Name);
+    }
+    if is_server_owned(name) {
+        return Err(FieldError::ServerOwned);
+    }
+    if !syntax::all(value, syntax::FIELD_VALUE) {
+        return Err(FieldError::Value);
+    }
+    Ok((name, syntax::trim_ows(value)))
+}
+
+#[cfg(test)]
+mod tests;

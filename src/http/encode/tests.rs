@@ -1,0 +1,109 @@
+//! Encoding: exact bytes, and a field list that no input can break out of.
+
+use super::*;
+use proptest::prelude::*;
+
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    write(&mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn status_line_and_lengths_have_their_exact_bytes() {
+    assert_eq!(written(|o| write_status_line(o, Status::OK)), "HTTP/1.1 200 OK\r\n");
+    assert_eq!(written(|o| write_status_line(o, Status::new(299).unwrap())), "HTTP/1.1 299 \r\n");
+    assert_eq!(written(|o| write_content_length(o, 0)), "Content-Length: 0\r\n");
+    assert_eq!(written(|o| write_content_length(o, u64::MAX)), "Content-Length: 18446744073709551615\r\n");
+    assert_eq!(written(|o| write_field(o, "Allow", "GET")), "Allow: GET\r\n");
+}
+
+#[test]
+fn chunk_head_is_lowercase_hex_without_leading_zeros() {
+    for n in [1, 9, 15, 16, 255, 256, 4096, 65_535, 1 << 60, u64::MAX] {
+        assert_eq!(written(|o| write_chunk_head(o, n)), format!("{n:x}\r\n"));
+    }
+}
+
+#[test]
+fn fields_are_kept_in_order_and_found_in_any_case() {
+    let mut fields = Fields::new();
+    fields.push("Content-Type", "text/plain").unwrap();
+    fields.push("Set-Cookie", b"a=1").unwrap();
+    fields.push("set-cookie", "  b=2\t").unwrap();
+    assert_eq!(fields.encoded(), b"Content-Type: text/plain\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n");
+    assert_eq!(fields.get("SET-COOKIE"), Some(&b"a=1"[..]));
+    assert_eq!(fields.len(), 3);
+    assert_eq!(fields.iter().nth(2), Some(("set-cookie", &b"b=2"[..])));
+    fields.set("content-TYPE", "text/html").unwrap();
+    assert_eq!(fields.encoded(), b"Set-Cookie: a=1\r\nset-cookie: b=2\r\ncontent-TYPE: text/html\r\n");
+    assert!(fields.remove("set-cookie"));
+    assert!(!fields.remove("set-cookie"));
+    assert_eq!(fields.encoded(), b"content-TYPE: text/html\r\n");
+    fields.clear();
+    assert!(fields.is_empty() && fields.encoded().is_empty());
+}
+
+#[test]
+fn fields_refuse_header_injection() {
+    let mut fields = Fields::new();
+    for bad in ["a\r\nSet-Cookie: x", "a\nb", "a\rb", "a\0b", "\u{7f}", "\u{b}", "\r\n"] {
+        assert_eq!(fields.push("X", bad), Err(FieldError::Value), "{bad:?}");
+        assert_eq!(fields.set("X", bad), Err(FieldError::Value), "{bad:?}");
+    }
+    for bad in ["", "a b", "a:", "a\r\n", "a\0", "é"] {
+        assert_eq!(fields.push(bad, "x"), Err(FieldError::Name), "{bad:?}");
+    }
+    assert!(fields.is_empty());
+    fields.push("X", "caf\u{e9}").unwrap();
+}
+
+#[test]
+fn fields_leave_framing_and_connection_to_the_server() {
+    let mut fields = Fields::new();
+    for name in ["Content-Length", "TRANSFER-ENCODING", "connection", "Keep-Alive", "Trailer", "Upgrade"] {
+        assert_eq!(fields.push(name, "x"), Err(FieldError::ServerOwned));
+        assert_eq!(fields.set(name, "x"), Err(FieldError::ServerOwned));
+    }
+    for name in ["Date", "Server", "Content-Type"] {
+        fields.push(name, "x").unwrap();
+    }
+}
+
+#[test]
+fn fields_are_bounded_and_a_refused_field_changes_nothing() {
+    let mut fields = Fields::new();
+    for _ in 0..RESPONSE_FIELDS_MAX {
+        fields.push("a", "b").unwrap();
+    }
+    let before = fields.clone();
+    assert_eq!(fields.push("a", "b"), Err(FieldError::TooLarge));
+    assert_eq!(fields.set("a", "b"), Err(FieldError::TooLarge));
+    assert_eq!(fields, before);
+    fields.clear();
+    assert_eq!(fields.push("a", vec![b'x'; RESPONSE_FIELDS_BYTES_MAX]), Err(FieldError::TooLarge));
+}
+
+proptest! {
+    #[test]
+    fn fields_always_encode_to_exactly_the_fields_pushed(
+        pairs in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..8), prop::collection::vec(any::<u8>(), 0..16)), 0..12),
+        drop in "[a-c]",
+    ) {
+        let mut fields = Fields::new();
+        let mut kept = 0;
+        for (name, value) in &pairs {
+            kept += usize::from(fields.push(name, value).is_ok());
+        }
+        fields.push(&drop, "1").unwrap();
+        fields.push("z", "2").unwrap();
+        fields.push(&drop, "3").unwrap();
+        prop_assert_eq!(fields.len(), kept + 3);
+        fields.remove(&drop);
+        let lines: Vec<&[u8]> = fields.encoded().split_inclusive(|&b| b == b'\n').collect();
+        prop_assert_eq!(lines.len(), fields.len());
+        for (line, (name, value)) in lines.iter().zip(fields.iter()) {
+            prop_assert_eq!(*line, [name.as_bytes(), b": ", value, b"\r\n"].concat());
+        }
+    }
+}
