@@ -1,1 +1,3 @@
 //! The one integration binary: each module is one area, named for what it shows.
+
+mod tidy;
