@@ -1,6 +1,7 @@
 //! The request body as it comes off the connection: framing undone, bounded, in time.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::handler::{BodyError, BodySource};
 use crate::http::chunked::{ChunkStep, ChunkedDecoder};
 use crate::http::encode::CONTINUE_100;
 use crate::http::{BodyFraming, RequestError};
-use crate::limits::BODY_BYTES_PER_SECOND_MIN;
+use crate::limits::{BODY_BYTES_PER_SECOND_MIN, DISCARD_BYTES_MAX};
 use crate::metrics::Counter;
 use crate::rt::{Deadline, RecvHalf, SendHalf};
 
@@ -94,23 +95,17 @@ impl<'c> Incoming<'c> {
         matches!(self.rest, Rest::Done)
     }
 
-    /// Looks whether the client left or sends ahead, while a handler takes its time over a request without a body.
-    /// Ready when it is gone for good.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_done() || !self.input.is_empty() {
-            // The handler reads the body itself; or there is sent ahead already, and no more of it is wanted.
-            return Poll::Pending;
-        }
-        match ready!(self.recv.poll_recv(cx)) {
-            Err(_) => Poll::Ready(()),
-            // Half-closed: it sends no more and still reads. The end is seen again when the connection reads on.
-            Ok(lease) if lease.is_empty() => Poll::Pending,
-            Ok(lease) => {
-                self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
-                self.input.push(lease, &self.core.metrics);
-                self.input.settle(&self.core.metrics);
-                self.recv.set_mode(crate::rt::RecvMode::Pieces);
-                Poll::Pending
+    /// Reads the rest and throws it away, to keep the connection; false when that is not worth it or fails.
+    pub(super) async fn discard(&mut self) -> bool {
+        let mut thrown = 0;
+        loop {
+            if self.remaining().is_some_and(|left| thrown + left > DISCARD_BYTES_MAX) || thrown > DISCARD_BYTES_MAX {
+                return false;
+            }
+            match poll_fn(|cx| self.poll_piece(cx)).await {
+                Ok(true) => thrown += self.piece as u64,
+                Ok(false) => return true,
+                Err(_) => return false,
             }
         }
     }

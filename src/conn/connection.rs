@@ -274,7 +274,7 @@ impl Connection {
         }
         let took = clock::now().since(turn.began).as_nanos() as u64;
         for (route, status) in turn.answered.drain(..) {
-            metrics.record_request(route.get(), Class::of_status(status.as_u16()), took);
+            metrics.record_request(route.get(), Class::of_status(status.code()), took);
         }
     }
 
@@ -366,6 +366,19 @@ pub(super) enum Ended {
 }
 
 impl Ended {
+    /// Whether the connection may go on.
+    pub(super) const fn is_persistent(self) -> bool {
+        matches!(self, Self::Whole { persistent: true, .. })
+    }
+
+    /// The same, with the connection closed after it.
+    pub(super) const fn closing(self) -> Self {
+        match self {
+            Self::Whole { status, .. } => Self::Whole { status, persistent: false },
+            cut => cut,
+        }
+    }
+
     const fn status(self) -> Status {
         match self {
             Self::Whole { status, .. } | Self::Cut { status } => status,

@@ -4,17 +4,19 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::body::Incoming;
 use super::connection::{Closing, Connection, Ended, Next, Panicked, end_response};
+use super::core::Core;
+use super::input::Input;
 use super::turn::Turn;
 use crate::handler::{
-    Answer, Answering, Body, BodyError, BodySource, Exchange, Failure, Found, Reply, Request, Response, Sink, Terms,
+    Answer, Body, BodyError, BodySource, Exchange, Failure, Found, Reply, Request, Response, Sink, Terms,
 };
 use crate::http::{BodyFraming, Method, RequestHead};
-use crate::limits::DISCARD_BYTES_MAX;
-use crate::rt::RecvMode;
+use crate::metrics::Counter;
+use crate::rt::{RecvHalf, RecvMode};
 
 /// The body of a request without one.
 pub(super) struct NoBody;
@@ -101,22 +103,97 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     let interim = awaited.get().then(|| connection.output.another());
     let request = Request { head, params: found.params(), peer: connection.peer, id: terms.id };
     let Connection { input, recv, deadline, output, .. } = connection;
-    let mut incoming = Incoming::new(framing, input, recv, deadline, &core, &awaited, interim);
-    let source = std::cell::RefCell::new(&mut incoming);
-    let mut shared = Shared(&source);
+    let (mut incoming, mut ahead) = if framing.has_body() {
+        (Some(Incoming::new(framing, input, recv, deadline, &core, &awaited, interim)), None)
+    } else {
+        (None, Some(Ahead { input, recv, core: &core, ended: false }))
+    };
+    let mut no_body = NoBody;
+    let source: &mut dyn BodySource = match &mut incoming {
+        Some(incoming) => incoming,
+        None => &mut no_body,
+    };
     let response = Response::new(&mut turn.out, &mut turn.fields, output, terms);
-    let mut exchange = Exchange { request, body: Body::new(&mut shared), response };
+    let mut exchange = Exchange { request, body: Body::new(source), response };
     let reply = if too_large {
-        core.metrics.add(crate::metrics::Counter::BadTooLarge, 1);
+        core.metrics.add(Counter::BadTooLarge, 1);
         Ok(Err(Failure::Body(BodyError::TooLarge)))
     } else {
-        run_handler(&found, &mut exchange, &source).await
+        run_handler(&found, &mut exchange, ahead.as_mut()).await
     };
-    let ended = end_response(&mut exchange, reply, 0, &core);
-    let index = found.index();
+    let mut ended = end_response(&mut exchange, reply, 0, &core);
     drop(exchange);
-    let body_done = matches!(ended, Ended::Whole { persistent: true, .. }) && discard(&mut incoming).await;
-    let body_done = body_done || incoming.is_done();
-    connection.note(turn, index, ended);
+    // The response is not held up by what the client still sends.
+    let body_done = match &mut incoming {
+        None => true,
+        Some(incoming) if incoming.is_done() => true,
+        Some(_) if !ended.is_persistent() => false,
+        Some(incoming) => {
+            let mut sent = 0;
+            let flushed = poll_fn(|cx| output.poll_all(cx, &turn.out, &mut sent)).await;
+            turn.out.clear();
+            flushed.is_ok() && incoming.discard().await
+        }
+    };
+    if !body_done {
+        ended = ended.closing();
+    }
+    drop(incoming);
+    connection.note(turn, found.index(), ended);
     Left { ended, body_done }
+}
+
+/// Runs the handler to its end; a panic ends it too, and so does a client that is gone.
+async fn run_handler(
+    found: &Found<'_>,
+    exchange: &mut Exchange<'_>,
+    mut ahead: Option<&mut Ahead<'_>>,
+) -> Result<Reply, Panicked> {
+    let mut answering = match catch_unwind(AssertUnwindSafe(|| found.handle(exchange))) {
+        Ok(Answer::Now(reply)) => return Ok(reply),
+        Ok(Answer::Later(answering)) => answering,
+        Err(_) => return Err(Panicked),
+    };
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
+        Err(_) => Poll::Ready(Err(Panicked)),
+        Ok(Poll::Ready(reply)) => Poll::Ready(Ok(reply)),
+        Ok(Poll::Pending) => match &mut ahead {
+            Some(ahead) => ahead.poll_gone(cx).map(|()| Ok(Err(Failure::Gone))),
+            None => Poll::Pending,
+        },
+    })
+    .await
+}
+
+/// What the client sends ahead while a handler takes its time over a request without a body.
+struct Ahead<'c> {
+    input: &'c mut Input,
+    recv: &'c mut RecvHalf,
+    core: &'c Core,
+    /// The client sends no more.
+    ended: bool,
+}
+
+impl Ahead<'_> {
+    /// Ready when the client is gone for good. Of what it sends ahead one piece is taken, no more.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ended || !self.input.is_empty() {
+            return Poll::Pending;
+        }
+        match ready!(self.recv.poll_recv(cx)) {
+            Err(_) => Poll::Ready(()),
+            // Half-closed: it may still read, as `nc` does. The end is seen again when the connection reads on.
+            Ok(lease) if lease.is_empty() => {
+                self.ended = true;
+                Poll::Pending
+            }
+            Ok(lease) => {
+                self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
+                self.input.push(lease, &self.core.metrics);
+                self.input.settle(&self.core.metrics);
+                self.recv.set_mode(RecvMode::Pieces);
+                Poll::Pending
+            }
+        }
+    }
 }

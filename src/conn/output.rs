@@ -29,6 +29,11 @@ impl Output {
         self.failed
     }
 
+    /// A way to send an interim response while the final one holds this.
+    pub(super) fn another(&self) -> SendHalf {
+        self.send.another()
+    }
+
     pub(super) fn shutdown(&self) {
         self.send.shutdown();
     }

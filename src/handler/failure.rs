@@ -44,7 +44,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status(status, detail) => write!(f, "{}: {detail}", status.as_u16()),
+            Self::Status(status, detail) => write!(f, "{}: {detail}", status.code()),
             Self::Body(error) => error.fmt(f),
             Self::Gone => f.write_str("the client is gone"),
             Self::Internal(cause) => cause.fmt(f),

@@ -8,6 +8,7 @@ mod body;
 mod exchange;
 mod failure;
 mod response;
+mod routes;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,6 +17,7 @@ pub use body::{Body, BodyError, BodySource};
 pub use exchange::{Exchange, Request, RequestId};
 pub use failure::{Failure, Reply};
 pub use response::{BodyLength, Outcome, Prepared, Response, Sink, Terms};
+pub use routes::{Found, RouteIndex, RouteName, Routes};
 
 /// A future that answers an exchange on the core where it was received.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Reply> + 'a>>;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use super::{Failure, Reply, RequestId};
 use crate::clock;
 use crate::http::encode::{self, FieldError, Fields};
-use crate::http::{Status, Version, write_problem};
+use crate::http::{Status, StatusClass, Version, write_problem};
 use crate::limits::COPY_BYTES_MAX;
 
 /// Where a response's bytes go: the connection, or a test.
@@ -84,6 +84,8 @@ pub struct Response<'x> {
     terms: Terms<'x>,
     status: Status,
     state: State,
+    /// Some of it was sent.
+    sent: bool,
 }
 
 /// A response made ahead: head and body as they are sent, but for what changes with each one.
@@ -116,9 +118,8 @@ impl Prepared {
     }
 }
 
-/// Whether a response of this status may have a body (RFC 9110 sections 15.2, 15.3.5, 15.4.5).
 fn allows_body(status: Status) -> bool {
-    !(status.as_u16() < 200 || status == Status::NO_CONTENT || status == Status::NOT_MODIFIED)
+    !status.is_bodiless()
 }
 
 impl<'x> Response<'x> {
@@ -129,13 +130,13 @@ impl<'x> Response<'x> {
         terms: Terms<'x>,
     ) -> Self {
         fields.clear();
-        Self { out, fields, sink, terms, status: Status::OK, state: State::Open }
+        Self { out, fields, sink, terms, status: Status::OK, state: State::Open, sent: false }
     }
 
     /// Sets the status; 200 when it is never set. An interim (1xx) status is taken for 500: interim responses are the
     /// server's.
     pub fn status(&mut self, status: Status) -> &mut Self {
-        self.status = if status.as_u16() < 200 { Status::INTERNAL_SERVER_ERROR } else { status };
+        self.status = if status.class() == StatusClass::Informational { Status::INTERNAL_SERVER_ERROR } else { status };
         self
     }
 
@@ -299,7 +300,10 @@ impl<'x> Response<'x> {
                 IoSlice::new(&end[sent.saturating_sub(second)..]),
             ];
             match ready!(self.sink.poll_send(cx, &slices)) {
-                Ok(taken) => *sent += taken,
+                Ok(taken) => {
+                    *sent += taken;
+                    self.sent = true;
+                }
                 Err(_) => return Poll::Ready(Err(Failure::Gone)),
             }
         }
@@ -320,6 +324,28 @@ impl<'x> Response<'x> {
             }
             State::Streaming(Framing::Length(_)) => Outcome::Cut(self.status),
         }
+    }
+
+    /// Takes back what was written since `start`, for another answer. False when some of it was sent already.
+    pub(crate) fn restart(&mut self, start: usize) -> bool {
+        if self.sent || self.out.len() < start {
+            return false;
+        }
+        self.out.truncate(start);
+        self.fields.clear();
+        self.status = Status::OK;
+        self.state = State::Open;
+        true
+    }
+
+    /// Has the connection closed after this response.
+    pub(crate) fn close_after(&mut self) {
+        self.terms.persistent = false;
+    }
+
+    /// Whether the connection may go on after this response, as far as the response told the client.
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.terms.persistent
     }
 
     /// Whether nothing was answered yet.

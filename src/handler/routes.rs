@@ -1,0 +1,188 @@
+//! From a request head to whoever answers it: the application's const tables, then the config's routes, then the answers
+//! that the server gives itself (404, 405, `OPTIONS`, `CONNECT`).
+
+use super::{Action, Answer, Exchange, Handler, Pace, Reply, Response};
+use crate::http::target::TargetForm;
+use crate::http::{Method, MethodSet, RequestHead, Status};
+use crate::router::{Lookup, Params, RouteTable, Router, RouterBuf};
+
+/// Which route answered, as metrics count it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteIndex(u32);
+
+impl RouteIndex {
+    /// No route: what the server answers itself. It is counted under an index behind all routes.
+    pub const NONE: RouteIndex = RouteIndex(u32::MAX);
+
+    /// The index; `usize::MAX` for [`RouteIndex::NONE`].
+    pub const fn get(self) -> usize {
+        if self.0 == u32::MAX { usize::MAX } else { self.0 as usize }
+    }
+}
+
+/// What is known of a route besides its handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteName {
+    /// Host and pattern, as metrics and logs show them.
+    pub label: String,
+    /// `respond`, `files`, … or `application`.
+    pub kind: &'static str,
+}
+
+/// All routes of one generation, immutable and shared by every core.
+pub struct Routes {
+    tables: Vec<&'static RouteTable<Action>>,
+    config: RouterBuf,
+    handlers: Vec<Box<dyn Handler>>,
+    /// Those of the tables in their order, then the config's.
+    names: Vec<RouteName>,
+}
+
+/// Who answers a request.
+pub struct Found<'r> {
+    index: RouteIndex,
+    params: Params<'r>,
+    goal: Goal<'r>,
+}
+
+enum Goal<'r> {
+    Handler(&'r dyn Handler),
+    /// `OPTIONS` for a path that has routes, none of which takes it.
+    Options(MethodSet),
+    /// `OPTIONS *`: the server as a whole.
+    ServerOptions,
+    MethodNotAllowed(MethodSet),
+    NotFound,
+    Connect,
+}
+
+impl Routes {
+    /// Routes in the order in which they are asked: `tables`, then `config` with a handler and a name for each route.
+    pub fn new(
+        tables: &[&'static RouteTable<Action>],
+        config: RouterBuf,
+        handlers: Vec<Box<dyn Handler>>,
+        config_names: Vec<RouteName>,
+    ) -> Self {
+        let mut names = Vec::new();
+        for table in tables {
+            names.extend(table_names(table.router()));
+        }
+        names.extend(config_names);
+        Self { tables: tables.to_vec(), config, handlers, names }
+    }
+
+    /// The names of all routes, by [`RouteIndex`].
+    pub fn names(&self) -> &[RouteName] {
+        &self.names
+    }
+
+    /// Who answers a request with this head. The first table that knows the path decides.
+    #[inline]
+    pub fn find<'r>(&'r self, head: &RequestHead<'_>) -> Found<'r> {
+        match head.form() {
+            TargetForm::Origin | TargetForm::Absolute if head.path().starts_with('/') => {}
+            TargetForm::Authority => return Found::own(Goal::Connect),
+            _ => return Found::own(Goal::ServerOptions),
+        }
+        let (host, path, method) = (head.host(), head.path(), head.method());
+        let mut base = 0;
+        for table in &self.tables {
+            let table: &'static RouteTable<Action> = table;
+            match table.lookup(host, path, method) {
+                Lookup::Found(found) => {
+                    let Some(handler) = table.handler(found.route) else { break };
+                    return Found {
+                        index: RouteIndex(base + found.route.0),
+                        params: found.params,
+                        goal: Goal::Handler(handler),
+                    };
+                }
+                Lookup::MethodNotAllowed(allow) => return Found::refused(method, allow),
+                Lookup::NotFound => base += table.router().len() as u32,
+            }
+        }
+        match self.config.lookup(host, path, method) {
+            Lookup::Found(found) => match self.handlers.get(found.route.index()) {
+                Some(handler) => Found {
+                    index: RouteIndex(base + found.route.0),
+                    params: found.params,
+                    goal: Goal::Handler(&**handler),
+                },
+                None => Found::own(Goal::NotFound),
+            },
+            Lookup::MethodNotAllowed(allow) => Found::refused(method, allow),
+            Lookup::NotFound => Found::own(Goal::NotFound),
+        }
+    }
+}
+
+fn table_names(router: Router<'static>) -> impl Iterator<Item = RouteName> {
+    (0..router.len() as u32).filter_map(move |index| {
+        let route = router.route(crate::router::RouteId(index))?;
+        let label = format!("{}{}", route.host.unwrap_or_default(), route.pattern);
+        Some(RouteName { label, kind: "application" })
+    })
+}
+
+impl<'r> Found<'r> {
+    fn own(goal: Goal<'r>) -> Self {
+        Self { index: RouteIndex::NONE, params: Params::NONE, goal }
+    }
+
+    fn refused(method: Method, allow: MethodSet) -> Self {
+        Self::own(if method == Method::Options { Goal::Options(allow) } else { Goal::MethodNotAllowed(allow) })
+    }
+
+    /// Which route it is.
+    pub fn index(&self) -> RouteIndex {
+        self.index
+    }
+
+    /// The parameters that the router found in the path.
+    pub fn params(&self) -> Params<'r> {
+        self.params
+    }
+}
+
+impl Found<'_> {
+    /// Whether it answers at once.
+    #[inline]
+    pub fn pace(&self) -> Pace {
+        match self.goal {
+            Goal::Handler(handler) => handler.pace(),
+            _ => Pace::Immediate,
+        }
+    }
+
+    /// Answers the exchange.
+    #[inline]
+    pub fn handle<'a>(&'a self, exchange: &'a mut Exchange<'_>) -> Answer<'a> {
+        match &self.goal {
+            Goal::Handler(handler) => handler.handle(exchange),
+            own => Answer::Now(own.answer(&mut exchange.response)),
+        }
+    }
+}
+
+impl Goal<'_> {
+    /// The server's own answers.
+    #[cold]
+    fn answer(&self, response: &mut Response<'_>) -> Reply {
+        match self {
+            Goal::Handler(_) => Ok(()),
+            Goal::Options(allow) => {
+                response.status(Status::NO_CONTENT).field("Allow", allow.allow_value())?;
+                response.send(b"")
+            }
+            // RFC 9110 section 9.3.7: about the server in general; what its routes take is not one answer.
+            Goal::ServerOptions => response.status(Status::NO_CONTENT).send(b""),
+            Goal::MethodNotAllowed(allow) => {
+                response.field("Allow", allow.allow_value())?;
+                response.problem(Status::METHOD_NOT_ALLOWED, "this resource does not take this method")
+            }
+            Goal::NotFound => response.problem(Status::NOT_FOUND, "no route matches this path"),
+            Goal::Connect => response.problem(Status::NOT_IMPLEMENTED, "this server is no forward proxy"),
+        }
+    }
+}
