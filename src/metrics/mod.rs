@@ -5,10 +5,13 @@
 //! -> [`exposition::write_prometheus`] (for scrapers) or [`report`] (for `/status`). [`defs::TABLE`] names every metric.
 //! Nothing in here reads a clock: the time of a tick and the duration of a request are passed in.
 
+pub mod keys;
 pub mod defs;
 pub mod histogram;
 pub mod snapshot;
 pub mod shard;
+pub mod window;
+pub mod route_history;
 pub mod aggregate;
 pub mod report;
 pub mod exposition;
