@@ -8,9 +8,8 @@ use serde::Serialize;
 
 use super::aggregate::{Aggregator, CoreStatus, CoreSum, Window, WindowSums};
 use super::defs::{Class, Counter, Driver, Gauge};
-use super::histogram::FULL;
 use super::route_history::RouteSum;
-use super::snapshot::{Percentiles, Snapshot};
+use super::snapshot::Percentiles;
 
 /// The text that stands for a route, by its index in the routes of a config generation.
 #[derive(Clone, Copy, Debug)]
@@ -208,8 +207,7 @@ fn traffic(sum: &CoreSum, span: Duration) -> Traffic {
 }
 
 fn class_traffic(class: Class, sums: &WindowSums) -> Option<ClassTraffic> {
-    let empty = Snapshot::empty(FULL);
-    let latency = sums.classes.get(class as usize).unwrap_or(&empty).percentiles();
+    let latency = sums.classes[class as usize].percentiles();
     (latency.count > 0).then(|| ClassTraffic {
         class: class.name(),
         requests_per_second: per_second(latency.count, sums.span),
