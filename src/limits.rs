@@ -18,7 +18,7 @@ pub const TRAILERS_MAX: usize = 64;
 /// Bytes of a request method: the longest registered one (`UPDATEREDIRECTREF`) has 17.
 pub const METHOD_BYTES_MAX: usize = 32;
 /// Bytes of a host name: what DNS can carry (RFC 1035 section 2.3.4).
-pub const HOST_BYTES_MAX: usize = 255;
+pub const HOST_BYTES_MAX: usize = 253;
 /// Bytes of the header fields of one response, as they are sent.
 pub const RESPONSE_FIELDS_BYTES_MAX: usize = 64 * 1024;
 /// Header fields of one response.
@@ -36,8 +36,6 @@ pub const METRIC_CORES_MAX: usize = 1024;
 pub const LOG_LINES_QUEUED_MAX: usize = 16 * 1024;
 /// Bytes of one route pattern: far above any real one, and small enough that offsets into a pattern fit 16 bits.
 pub const ROUTE_PATTERN_BYTES_MAX: usize = 4 * 1024;
-/// Bytes of a host name, without port and trailing dot (RFC 1035 section 2.3.4, in its text form).
-pub const HOST_BYTES_MAX: usize = 253;
 /// Routes of one table: bounds its memory and keeps every offset into its text within 32 bits.
 pub const ROUTES_MAX: usize = 256 * 1024;
 /// Routes that lost which one `explain` lists; the rest is only counted, or a large table would drown its reader.

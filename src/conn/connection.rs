@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +15,7 @@ use super::output::Output;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
 use crate::handler::{
-    Answer, Body, Exchange, Found, Outcome, Pace, Reply, Request, Response, RouteIndex, Routes, Terms,
+    Answer, Body, Exchange, Failure, Outcome, Pace, Reply, Request, Response, RouteIndex, Routes, Terms,
 };
 use crate::http::{BodyFraming, HeadError, Parse, RequestHead, Status, Version, parse_head};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, LINGER_BYTES_MAX, LINGER_MS};
@@ -177,12 +176,11 @@ impl Connection {
             body: Body::new(&mut no_body),
             response: Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms),
         };
-        let reply = match catch_unwind(AssertUnwindSafe(|| found.handle(&mut exchange))) {
-            Ok(Answer::Now(reply)) => Ok(reply),
+        let reply = exchange::call(&found, &mut exchange).map(|answer| match answer {
+            Answer::Now(reply) => reply,
             // Only handlers that answer at once come here: `Pace` is a promise.
-            Ok(Answer::Later(_)) => Ok(Err(crate::handler::Failure::internal("a handler broke its pace"))),
-            Err(_) => Err(Panicked),
-        };
+            Answer::Later(_) => Err(Failure::internal("a handler broke its pace")),
+        });
         let ended = end_response(&mut exchange, reply, start, &self.core);
         let consumed = turn.head.len;
         self.input.consume(consumed);
@@ -398,11 +396,11 @@ pub(super) fn end_response(
     let response = &mut exchange.response;
     let (failure, panicked) = match reply {
         Ok(Ok(())) if !response.is_open() => (None, false),
-        Ok(Ok(())) => (Some(crate::handler::Failure::internal("the handler gave no response")), false),
+        Ok(Ok(())) => (Some(Failure::internal("the handler gave no response")), false),
         Ok(Err(failure)) => (Some(failure), false),
         Err(Panicked) => {
             core.metrics.add(Counter::HandlerPanics, 1);
-            (Some(crate::handler::Failure::internal("the handler panicked")), true)
+            (Some(Failure::internal("the handler panicked")), true)
         }
     };
     let Some(failure) = failure else {
@@ -415,7 +413,7 @@ pub(super) fn end_response(
             Outcome::Unanswered => Ended::Cut { status: Status::INTERNAL_SERVER_ERROR },
         };
     };
-    if let crate::handler::Failure::Internal(cause) = &failure {
+    if let Failure::Internal(cause) = &failure {
         tracing::error!(request = %id, %cause, "a handler failed");
     }
     let Some((status, detail)) = failure.answer() else {
@@ -425,7 +423,7 @@ pub(super) fn end_response(
     if !response.restart(start) {
         return Ended::Cut { status: response.current_status() };
     }
-    if panicked || matches!(failure, crate::handler::Failure::Body(_)) {
+    if panicked || matches!(failure, Failure::Body(_)) {
         response.close_after();
     }
     // A restarted response takes a problem.

@@ -143,16 +143,24 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     Left { ended, body_done }
 }
 
+/// Calls the handler, whose panic is its own affair.
+pub(super) fn call<'a>(found: &'a Found<'_>, exchange: &'a mut Exchange<'_>) -> Result<Answer<'a>, Panicked> {
+    /// Says that the closure is called once: it gives away what it captured.
+    fn once<T, F: FnOnce() -> T>(work: F) -> F {
+        work
+    }
+    catch_unwind(AssertUnwindSafe(once(move || found.handle(exchange)))).map_err(|_| Panicked)
+}
+
 /// Runs the handler to its end; a panic ends it too, and so does a client that is gone.
 async fn run_handler(
     found: &Found<'_>,
     exchange: &mut Exchange<'_>,
     mut ahead: Option<&mut Ahead<'_>>,
 ) -> Result<Reply, Panicked> {
-    let mut answering = match catch_unwind(AssertUnwindSafe(|| found.handle(exchange))) {
-        Ok(Answer::Now(reply)) => return Ok(reply),
-        Ok(Answer::Later(answering)) => answering,
-        Err(_) => return Err(Panicked),
+    let mut answering = match call(found, exchange)? {
+        Answer::Now(reply) => return Ok(reply),
+        Answer::Later(answering) => answering,
     };
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
         Err(_) => Poll::Ready(Err(Panicked)),

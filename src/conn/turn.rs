@@ -2,6 +2,7 @@
 //! so that an idle connection has none of it.
 
 use crate::clock::Moment;
+use crate::handler::RouteIndex;
 use crate::http::encode::Fields;
 use crate::http::{Head, Status};
 use crate::limits::BATCH_REQUESTS_MAX;
@@ -19,7 +20,7 @@ pub(super) struct Turn {
     /// Answers that are not sent yet.
     pub(super) out: Buffer,
     /// Answers since the last send: route and status, to be recorded when they are sent.
-    pub(super) answered: Vec<(usize, Status)>,
+    pub(super) answered: Vec<(RouteIndex, Status)>,
     /// When the batch's bytes were received.
     pub(super) began: Moment,
 }

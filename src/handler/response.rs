@@ -123,12 +123,7 @@ fn allows_body(status: Status) -> bool {
 }
 
 impl<'x> Response<'x> {
-    pub(crate) fn new(
-        out: &'x mut Vec<u8>,
-        fields: &'x mut Fields,
-        sink: &'x mut dyn Sink,
-        terms: Terms<'x>,
-    ) -> Self {
+    pub(crate) fn new(out: &'x mut Vec<u8>, fields: &'x mut Fields, sink: &'x mut dyn Sink, terms: Terms<'x>) -> Self {
         fields.clear();
         Self { out, fields, sink, terms, status: Status::OK, state: State::Open, sent: false }
     }
@@ -239,7 +234,8 @@ impl<'x> Response<'x> {
             BodyLength::Known(length) if allows_body(self.status) => Some(length),
             _ => None,
         };
-        let chunked = length == BodyLength::Unknown && self.terms.version == Version::Http11 && allows_body(self.status);
+        let chunked =
+            length == BodyLength::Unknown && self.terms.version == Version::Http11 && allows_body(self.status);
         self.write_head(known, chunked);
         self.state = State::Streaming(framing);
         Ok(())

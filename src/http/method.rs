@@ -93,6 +93,11 @@ impl Method {
 pub struct MethodSet(u16);
 
 impl MethodSet {
+    /// The set without any method.
+    pub const fn new() -> MethodSet {
+        MethodSet::EMPTY
+    }
+
     /// No method.
     pub const EMPTY: MethodSet = MethodSet(0);
     /// Every method, extension methods too.
