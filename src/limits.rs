@@ -15,3 +15,11 @@ pub const TRAILERS_MAX: usize = 64;
 
 const _: () = assert!(HEADERS_MAX <= HEAD_BYTES_MAX / 4, "a header field takes at least four bytes (`a:` CRLF)");
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < TRAILERS_BYTES_MAX);
+/// Routes that have a metric cell of their own on each core (1792 bytes each); all further ones share the cell `other`.
+pub const ROUTE_CELLS_MAX: usize = 1024;
+/// Bytes of a route's pattern that are shown as a metric label; a longer one is cut, for scrapers pay per label byte.
+pub const ROUTE_LABEL_BYTES_MAX: usize = 256;
+/// Cores whose metrics the master keeps, with history; a core id that appears after this many others is not counted.
+pub const METRIC_CORES_MAX: usize = 1024;
+/// Log lines that wait for the writer thread; beyond it lines are dropped and counted, for a core never waits for stderr.
+pub const LOG_LINES_QUEUED_MAX: usize = 16 * 1024;

@@ -1,1 +1,21 @@
-//! To be written.
+//! Counters, gauges and latency histograms: written by one core each without a lock or a read-modify-write, read and
+//! aggregated by the master once a second.
+//!
+//! The way of a number: a worker's [`shard::ShardWriter`] -> [`shard::Shard::read`] -> [`aggregate::Aggregator::tick`]
+//! -> [`exposition::write_prometheus`] (for scrapers) or [`report`] (for `/status`). [`defs::TABLE`] names every metric.
+//! Nothing in here reads a clock: the time of a tick and the duration of a request are passed in.
+
+pub mod keys;
+pub mod defs;
+pub mod histogram;
+pub mod snapshot;
+pub mod shard;
+pub mod window;
+pub mod route_history;
+pub mod aggregate;
+pub mod report;
+pub mod exposition;
+pub mod process;
+
+#[cfg(test)]
+mod validator;

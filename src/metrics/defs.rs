@@ -1,0 +1,395 @@
+//! The one table of all metrics: name, kind, unit, help, labels, and where the value comes from.
+//!
+//! The exposition walks [`TABLE`] in order, so a metric that is not in the table cannot be exposed, and tests show that
+//! each counter and gauge of a core (see [`super::keys`]) is in it exactly once.
+//! Names follow Prometheus: base units (`_seconds`, `_bytes`), `_total` at the end of counters, and `process_*` for what
+//! every process exports, so that existing dashboards fit.
+
+pub use super::keys::{Class, Counter, Driver, Gauge};
+
+/// What a sample of a metric means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Never decreases, except to start again from 0 with the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Cumulative buckets, sum and count.
+    Histogram,
+}
+
+/// The unit of a metric's value, which its name shows too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A number of things.
+    Count,
+    /// Seconds, with fractions.
+    Seconds,
+    /// Bytes.
+    Bytes,
+    /// Always 1: the labels are the information.
+    Info,
+}
+
+/// Where the samples of a metric come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// One counter of each core; label `core`.
+    PerCore(Counter),
+    /// Several counters of each core, each with its value of the second label; labels `core` and that.
+    PerCoreBy(&'static [(Counter, &'static str)]),
+    /// One gauge of each running core; label `core`.
+    CoreGauge(Gauge),
+    /// 1 for the driver of each running core; labels `core`, `driver`.
+    CoreDriver,
+    /// Whether the core's worker reports; label `core`.
+    CoreUp,
+    /// Replaced workers of a core; label `core`.
+    CoreRestarts,
+    /// Durations by status class, all cores together.
+    ClassDurations,
+    /// Quantiles of the last 1, 10 and 60 s, per core and over all (`core="all"`).
+    WindowQuantiles,
+    /// Requests per route and status class, all cores together.
+    RouteRequests,
+    /// Durations per route, all cores together.
+    RouteDurations,
+    /// The version and how it was built.
+    Build,
+    /// A value of the whole process.
+    Process(ProcessValue),
+}
+
+/// Values of the whole process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessValue {
+    /// Resident set, in bytes.
+    ResidentBytes,
+    /// Virtual address space, in bytes.
+    VirtualBytes,
+    /// User and system CPU time, in seconds.
+    CpuSeconds,
+    /// Open file descriptors.
+    OpenFds,
+    /// The limit of file descriptors.
+    MaxFds,
+    /// Threads.
+    Threads,
+    /// Start, in seconds since the Unix epoch.
+    StartTime,
+    /// Time since the start, in seconds.
+    Uptime,
+    /// Log lines that were dropped because the writer was behind.
+    LogLinesDropped,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition {
+    /// Name, without the suffixes of a histogram's series.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: Kind,
+    /// Unit.
+    pub unit: Unit,
+    /// One sentence for the operator.
+    pub help: &'static str,
+    /// Label names, in the order in which they are written; `le` of histograms is not among them.
+    pub labels: &'static [&'static str],
+    /// Where its samples come from.
+    pub source: Source,
+}
+
+const CORE: &[&str] = &["core"];
+
+const fn per_core(name: &'static str, unit: Unit, counter: Counter, help: &'static str) -> Definition {
+    Definition { name, kind: Kind::Counter, unit, help, labels: CORE, source: Source::PerCore(counter) }
+}
+
+const fn core_gauge(name: &'static str, gauge: Gauge, help: &'static str) -> Definition {
+    Definition { name, kind: Kind::Gauge, unit: Unit::Count, help, labels: CORE, source: Source::CoreGauge(gauge) }
+}
+
+const fn process(name: &'static str, kind: Kind, unit: Unit, value: ProcessValue, help: &'static str) -> Definition {
+    Definition { name, kind, unit, help, labels: &[], source: Source::Process(value) }
+}
+
+/// Every metric, in the order of the exposition.
+pub const TABLE: &[Definition] = &[
+    Definition {
+        name: "ringfort_build_info",
+        kind: Kind::Gauge,
+        unit: Unit::Info,
+        help: "Always 1; the labels say what was built.",
+        labels: &["version", "executor"],
+        source: Source::Build,
+    },
+    Definition {
+        name: "ringfort_driver_info",
+        kind: Kind::Gauge,
+        unit: Unit::Info,
+        help: "Always 1; the driver of the core's I/O.",
+        labels: &["core", "driver"],
+        source: Source::CoreDriver,
+    },
+    Definition {
+        name: "ringfort_worker_up",
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        help: "1 while the core's worker reports, otherwise 0.",
+        labels: CORE,
+        source: Source::CoreUp,
+    },
+    Definition {
+        name: "ringfort_worker_restarts_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Times that the core's worker was replaced.",
+        labels: CORE,
+        source: Source::CoreRestarts,
+    },
+    per_core(
+        "ringfort_connections_accepted_total",
+        Unit::Count,
+        Counter::ConnectionsAccepted,
+        "Client connections accepted.",
+    ),
+    per_core(
+        "ringfort_connections_closed_total",
+        Unit::Count,
+        Counter::ConnectionsClosed,
+        "Client connections closed.",
+    ),
+    per_core(
+        "ringfort_connections_backpressured_total",
+        Unit::Count,
+        Counter::ConnectionsBackpressured,
+        "Times that accepting stopped because the limit of connections was reached.",
+    ),
+    per_core(
+        "ringfort_keepalive_reuses_total",
+        Unit::Count,
+        Counter::KeepaliveReuses,
+        "Requests on a connection that had served one before.",
+    ),
+    per_core(
+        "ringfort_pipelined_batches_total",
+        Unit::Count,
+        Counter::PipelinedBatches,
+        "Batches of pipelined requests that were answered in one send.",
+    ),
+    Definition {
+        name: "ringfort_requests_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Requests answered, by class of the status.",
+        labels: &["core", "class"],
+        source: Source::PerCoreBy(&[
+            (Counter::Requests1xx, "1xx"),
+            (Counter::Requests2xx, "2xx"),
+            (Counter::Requests3xx, "3xx"),
+            (Counter::Requests4xx, "4xx"),
+            (Counter::Requests5xx, "5xx"),
+        ]),
+    },
+    Definition {
+        name: "ringfort_bad_requests_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Requests refused before routing, by reason.",
+        labels: &["core", "reason"],
+        source: Source::PerCoreBy(&[
+            (Counter::BadSyntax, "syntax"),
+            (Counter::BadFraming, "framing"),
+            (Counter::BadTooLarge, "too_large"),
+            (Counter::BadUnsupported, "unsupported"),
+        ]),
+    },
+    Definition {
+        name: "ringfort_timeouts_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Client connections closed by a time-out, by what was waited for.",
+        labels: &["core", "phase"],
+        source: Source::PerCoreBy(&[
+            (Counter::HeadTimeouts, "head"),
+            (Counter::BodyTimeouts, "body"),
+            (Counter::IdleTimeouts, "idle"),
+            (Counter::WriteTimeouts, "write"),
+        ]),
+    },
+    per_core("ringfort_request_bytes_total", Unit::Bytes, Counter::RequestBytes, "Bytes received from clients."),
+    per_core("ringfort_response_bytes_total", Unit::Bytes, Counter::ResponseBytes, "Bytes sent to clients."),
+    per_core(
+        "ringfort_handler_panics_total",
+        Unit::Count,
+        Counter::HandlerPanics,
+        "Handlers that panicked; each was answered with 500.",
+    ),
+    per_core(
+        "ringfort_short_sends_total",
+        Unit::Count,
+        Counter::ShortSends,
+        "Sends that the kernel took only in part, and that were continued.",
+    ),
+    per_core(
+        "ringfort_waited_sends_total",
+        Unit::Count,
+        Counter::WaitedSends,
+        "Sends that had to wait until the socket could take more.",
+    ),
+    per_core(
+        "ringfort_pool_exhaustions_total",
+        Unit::Count,
+        Counter::PoolExhaustions,
+        "Times that no receive buffer was free and a connection had to wait.",
+    ),
+    per_core(
+        "ringfort_receive_rearms_total",
+        Unit::Count,
+        Counter::ReceiveRearms,
+        "Times that a multishot receive ended and was started again.",
+    ),
+    per_core(
+        "ringfort_completion_overflows_total",
+        Unit::Count,
+        Counter::CompletionOverflows,
+        "Completion-queue overflows of the ring.",
+    ),
+    per_core(
+        "ringfort_spilled_bytes_total",
+        Unit::Bytes,
+        Counter::SpilledBytes,
+        "Bytes copied because a message did not lie in one receive buffer.",
+    ),
+    per_core(
+        "ringfort_driver_fallbacks_total",
+        Unit::Count,
+        Counter::DriverFallbacks,
+        "Starts on epoll although io_uring was preferred.",
+    ),
+    core_gauge("ringfort_connections_open", Gauge::ConnectionsOpen, "Client connections open now."),
+    core_gauge("ringfort_requests_in_flight", Gauge::RequestsInFlight, "Requests whose response is not complete."),
+    core_gauge("ringfort_buffers_in_use", Gauge::BuffersInUse, "Receive buffers that hold data."),
+    core_gauge(
+        "ringfort_buffers_high_water",
+        Gauge::BuffersHighWater,
+        "The most receive buffers in use at once since the core started.",
+    ),
+    core_gauge("ringfort_buffers", Gauge::BuffersTotal, "Receive buffers that the core has."),
+    core_gauge("ringfort_draining", Gauge::Draining, "1 while the core drains, otherwise 0."),
+    Definition {
+        name: "ringfort_request_duration_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        help: "Time from the first byte of a request to the end of its response, by class of the status, all cores.",
+        labels: &["class"],
+        source: Source::ClassDurations,
+    },
+    Definition {
+        name: "ringfort_request_duration_window_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "Quantiles of the duration of requests in the last seconds, per core and for all; quantile 1 is the maximum.",
+        labels: &["core", "window", "quantile"],
+        source: Source::WindowQuantiles,
+    },
+    Definition {
+        name: "ringfort_route_requests_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Requests answered since the routes were loaded, by route and class of the status, all cores.",
+        labels: &["route", "class"],
+        source: Source::RouteRequests,
+    },
+    Definition {
+        name: "ringfort_route_duration_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        help: "Duration of requests since the routes were loaded, by route, all cores.",
+        labels: &["route"],
+        source: Source::RouteDurations,
+    },
+    process(
+        "ringfort_log_lines_dropped_total",
+        Kind::Counter,
+        Unit::Count,
+        ProcessValue::LogLinesDropped,
+        "Log lines dropped because the writer was behind.",
+    ),
+    process(
+        "ringfort_uptime_seconds",
+        Kind::Gauge,
+        Unit::Seconds,
+        ProcessValue::Uptime,
+        "Time since the process started.",
+    ),
+    process(
+        "process_start_time_seconds",
+        Kind::Gauge,
+        Unit::Seconds,
+        ProcessValue::StartTime,
+        "Start of the process, in seconds since the Unix epoch.",
+    ),
+    process(
+        "process_cpu_seconds_total",
+        Kind::Counter,
+        Unit::Seconds,
+        ProcessValue::CpuSeconds,
+        "User and system CPU time.",
+    ),
+    process("process_resident_memory_bytes", Kind::Gauge, Unit::Bytes, ProcessValue::ResidentBytes, "Resident memory."),
+    process("process_virtual_memory_bytes", Kind::Gauge, Unit::Bytes, ProcessValue::VirtualBytes, "Virtual memory."),
+    process("process_open_fds", Kind::Gauge, Unit::Count, ProcessValue::OpenFds, "Open file descriptors."),
+    process("process_max_fds", Kind::Gauge, Unit::Count, ProcessValue::MaxFds, "Limit of open file descriptors."),
+    process("process_threads", Kind::Gauge, Unit::Count, ProcessValue::Threads, "Threads of the process."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn is_valid(name: &str) -> bool {
+        let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(ok) && !name.contains("__")
+    }
+
+    #[test]
+    fn names_are_valid_and_unique_and_have_a_help() {
+        let names: HashSet<_> = TABLE.iter().map(|definition| definition.name).collect();
+        assert_eq!(names.len(), TABLE.len());
+        for definition in TABLE {
+            assert!(is_valid(definition.name), "{}", definition.name);
+            assert!(definition.name.starts_with("ringfort_") || definition.name.starts_with("process_"));
+            assert!(definition.help.ends_with('.'), "{}", definition.name);
+            assert!(definition.labels.iter().all(|label| is_valid(label) && *label != "le"));
+        }
+    }
+
+    #[test]
+    fn suffixes_show_kind_and_unit() {
+        for Definition { name, kind, unit, .. } in TABLE {
+            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
+            let stem = name.trim_end_matches("_total");
+            assert_eq!(*unit == Unit::Seconds, stem.ends_with("_seconds"), "{name}");
+            assert_eq!(*unit == Unit::Bytes, stem.ends_with("_bytes"), "{name}");
+            assert_eq!(*unit == Unit::Info, stem.ends_with("_info"), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_counter_and_gauge_of_a_core_is_in_the_table_once() {
+        let (mut counters, mut gauges) = (vec![0; Counter::COUNT], vec![0; Gauge::COUNT]);
+        for definition in TABLE {
+            match definition.source {
+                Source::PerCore(counter) => counters[counter as usize] += 1,
+                Source::PerCoreBy(rows) => rows.iter().for_each(|(counter, _)| counters[*counter as usize] += 1),
+                Source::CoreGauge(gauge) => gauges[gauge as usize] += 1,
+                Source::CoreDriver => gauges[Gauge::DriverCode as usize] += 1,
+                _ => {}
+            }
+        }
+        assert_eq!((counters, gauges), (vec![1; Counter::COUNT], vec![1; Gauge::COUNT]));
+    }
+}
