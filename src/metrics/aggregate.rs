@@ -4,7 +4,7 @@
 //! longer than a worker, and the last 60 of them are the windows. A shard is told from its predecessor by its instance,
 //! so a restarted worker's numbers count from 0 and no rate is ever negative; a core that is missing adds nothing.
 //!
-//! Memory: for each core the previous snapshot (69 KiB and 1.7 KiB per active route), a total (14 KiB) and 60 seconds of
+//! Memory: for each core the previous snapshot (68 KiB and 1.7 KiB per active route), a total (14 KiB) and 60 seconds of
 //! sparse differences: 4 KiB each where 500 buckets are touched, 14 KiB at most; for the five classes as much as for
 //! five cores. That is 0.3 MiB per core typically and 2.7 MiB at most (1024 routes, all buckets touched each second),
 //! besides the routes' history, which does not grow with the cores (see [`super::route_history`]).

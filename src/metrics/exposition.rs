@@ -5,7 +5,8 @@
 //! the next bucket.) Routes have every second of them. Series for which there is nothing to say are left out: quantiles
 //! of a window without requests, gauges of a core whose worker is missing, process values that cannot be read.
 //!
-//! Size: about 12 KiB for each core, 8 KiB in all besides, and 2 KiB for each route that had a request.
+//! Size: about 4 KiB for each core, 20 KiB in all besides, and for each route that had a request about 1.1 KiB and 19
+//! times its label.
 
 use std::collections::HashSet;
 use std::fmt::{self, Write};
@@ -169,7 +170,7 @@ fn write_histogram(
     latency: &Snapshot,
     step: u32,
 ) -> fmt::Result {
-    for exponent in CLASS_BOUNDS.filter(|exponent| (CLASS_BOUNDS.end() - exponent) % step == 0) {
+    for exponent in CLASS_BOUNDS.filter(|exponent| (CLASS_BOUNDS.end() - exponent).is_multiple_of(step)) {
         let bound = Seconds(1 << exponent).to_string();
         series(out, definition, "_bucket", &[label], Some(&bound), latency.count_below_power(exponent))?;
     }
@@ -300,8 +301,6 @@ mod tests {
     fn text_is_accepted_by_a_strict_validator_and_holds_what_was_recorded() {
         let (names, mut out) = (patterns(), String::new());
         write_prometheus(&mut out, &busy_aggregator(), &facts(&names));
-        let by = |part: &str| out.lines().filter(|line| line.contains(part)).map(|line| line.len() + 1).sum::<usize>();
-        println!("SIZE total {} core0 {} route {}", out.len(), by("core=\"0\""), by("route=\"/same\""));
         let samples = validator::check(&out).unwrap();
         let value = |series: &str| samples.get(series).copied();
         assert_eq!(value(r#"ringfort_requests_total{core="1",class="2xx"}"#), Some(4000.0));

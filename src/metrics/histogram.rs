@@ -160,10 +160,8 @@ impl<C: Cell, const BUCKETS: usize> AtomicHistogram<C, BUCKETS> {
     /// Copies the counts. While the writer goes on, `sum` and `max` may miss, or be ahead of, the last few values.
     /// The counts of a [`CompactHistogram`] are modulo 2^32: use only differences of them.
     pub fn read(&self) -> Snapshot {
-        // The sum first: a reader then sees at most a smaller sum for its count, never an impossible maximum.
-        let sum = self.sum.load(Relaxed);
         let buckets = self.buckets.iter().map(C::read).collect();
-        Snapshot { layout: C::LAYOUT, buckets, sum, max: self.max.load(Relaxed) }
+        Snapshot { layout: C::LAYOUT, buckets, sum: self.sum.load(Relaxed), max: self.max.load(Relaxed) }
     }
 
     /// Copies the buckets, the sum and the maximum into 32-bit counts, for a reader that keeps only differences.

@@ -17,8 +17,5 @@ pub mod report;
 pub mod exposition;
 pub mod process;
 
-pub use defs::{Class, Counter, Gauge};
-pub use shard::ShardWriter;
-
 #[cfg(test)]
 mod validator;
