@@ -88,3 +88,8 @@ const _: () = assert!(COPY_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(DISCARD_BYTES_MAX <= LINGER_BYTES_MAX);
 /// Bytes a second that a request body must flow at over time: slower, and the body time-out runs down.
 pub const BODY_BYTES_PER_SECOND_MIN: u64 = 500;
+/// Milliseconds that a connection between requests stays open when its core begins to drain: requests that crossed the
+/// news on their way are answered, and the process still leaves within a blink.
+pub const DRAIN_GRACE_MS: u64 = 50;
+/// Control messages under way to one worker, or from all of them to the master.
+pub const CONTROL_MESSAGES_MAX: usize = 1024;

@@ -1,1 +1,162 @@
-//! To be written.
+//! One core's whole world: its executor, its listening sockets, its connections, its metric shard.
+//!
+//! Nothing in here is shared with another core but the immutable routes. The master talks to a worker through a mailbox,
+//! a worker to the master through another; neither waits for the other.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{self, Moment};
+use crate::conn::{self, Core, Settings};
+use crate::handler::Routes;
+use crate::metrics::keys::Driver as DriverCode;
+use crate::metrics::{Counter, Gauge, ShardWriter};
+use crate::rt::{self, Listener, Mailbox, Postbox, RunError, Started};
+use crate::sys;
+
+/// How often a worker copies its executor's numbers into its shard.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+/// Makes what handlers of one core find under `Exchange::context`.
+pub type MakeContext = Arc<dyn Fn() -> Rc<dyn Any> + Send + Sync>;
+
+/// What a worker is made of.
+pub struct Worker {
+    /// Which worker, counted from 0.
+    pub index: usize,
+    /// The core to pin the thread to.
+    pub pin: Option<usize>,
+    /// How its executor is built.
+    pub executor: rt::Options,
+    /// Its own listening sockets.
+    pub listeners: Vec<OwnedFd>,
+    /// How it serves connections.
+    pub settings: Settings,
+    /// The routes.
+    pub routes: Arc<Routes>,
+    /// Its shard.
+    pub metrics: ShardWriter,
+    /// Makes the handlers' context.
+    pub context: MakeContext,
+    /// Orders of the master.
+    pub orders: Mailbox<Order>,
+    /// News for the master.
+    pub news: Postbox<News>,
+}
+
+/// What the master tells a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Stop accepting, finish what is in flight, leave when idle, at this moment at the latest.
+    Drain(Moment),
+    /// Leave at once.
+    Stop,
+}
+
+/// What a worker tells the master.
+#[derive(Debug)]
+pub enum News {
+    /// It accepts connections.
+    Accepting(usize, Started),
+    /// Its thread ended.
+    Ended(usize, End),
+}
+
+/// How a worker ended.
+#[derive(Debug)]
+pub enum End {
+    /// As it was told; so many connections were cut.
+    Left {
+        /// Connections that were still open.
+        cut: usize,
+    },
+    /// Its executor could not be built.
+    Failed(RunError),
+    /// It panicked.
+    Panicked,
+}
+
+/// Tells the master of the thread's end, even when that is a panic.
+struct Farewell {
+    index: usize,
+    news: Postbox<News>,
+    end: Option<End>,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let end = self.end.take().unwrap_or(End::Panicked);
+        // A full or closed mailbox means that the master is past caring.
+        let _ = self.news.post(News::Ended(self.index, end));
+    }
+}
+
+impl Worker {
+    /// Runs the worker on this thread until it is told to leave.
+    pub fn run(self) {
+        let mut farewell = Farewell { index: self.index, news: self.news.clone(), end: None };
+        if let Some(core) = self.pin
+            && !sys::cpu::pin(core)
+        {
+            tracing::warn!(worker = self.index, core, "cannot pin to this core; the kernel places the worker");
+        }
+        let executor = self.executor;
+        let result = rt::run(&executor, |started| self.serve(started));
+        farewell.end = Some(match result {
+            Ok(cut) => End::Left { cut },
+            Err(error) => End::Failed(error),
+        });
+    }
+
+    /// Serves until told to leave; returns how many connections are cut by that.
+    async fn serve(self, started: Started) -> usize {
+        let Self { index, listeners, settings, routes, metrics, context, orders, news, .. } = self;
+        metrics.set(Gauge::DriverCode, driver_code(started.driver) as u64);
+        metrics.add(Counter::DriverFallbacks, u64::from(started.fallback.is_some()));
+        let core = Core::new(settings, routes, metrics, index as u64, context());
+        for listener in listeners {
+            rt::spawn(conn::accept(Listener::new(listener), core.clone()));
+        }
+        // A full mailbox means that the master is gone; its end is the end of the orders below.
+        let _ = news.post(News::Accepting(index, started));
+        let mut published = rt::Stats::default();
+        let until = loop {
+            publish(&core, &mut published);
+            match rt::timeout(clock::now() + PUBLISH_EVERY, orders.next()).await {
+                None => {}
+                Some(Some(Order::Drain(until))) => break until,
+                Some(Some(Order::Stop) | None) => return core.open(),
+            }
+        };
+        core.drain();
+        let idle = poll_fn(|cx| core.poll_idle(cx));
+        let told = async { while orders.next().await == Some(Order::Drain(until)) {} };
+        rt::timeout(until, rt::select(idle, told)).await;
+        publish(&core, &mut published);
+        core.open()
+    }
+}
+
+/// Copies the executor's numbers into the shard.
+fn publish(core: &Core, published: &mut rt::Stats) {
+    let (now, before) = (rt::stats(), std::mem::replace(published, rt::stats()));
+    let metrics = core.metrics();
+    metrics.set(Gauge::BuffersTotal, now.buffers_total as u64);
+    metrics.set(Gauge::BuffersInUse, now.buffers_in_use as u64);
+    metrics.set(Gauge::BuffersHighWater, now.buffers_high_water as u64);
+    metrics.add(Counter::PoolExhaustions, now.buffers_exhausted - before.buffers_exhausted);
+    metrics.add(Counter::ReceiveRearms, now.receives_rearmed - before.receives_rearmed);
+    metrics.add(Counter::ShortSends, now.short_sends - before.short_sends);
+    metrics.add(Counter::WaitedSends, now.send_waits - before.send_waits);
+}
+
+fn driver_code(driver: rt::Driver) -> DriverCode {
+    match driver {
+        rt::Driver::IoUring => DriverCode::IoUring,
+        rt::Driver::Epoll => DriverCode::Epoll,
+    }
+}

@@ -1,1 +1,155 @@
-//! To be written.
+//! The admin listener's routes: what the process is, how it is doing, what it serves. On a const router of their own, on
+//! the master's executor: answering here never touches a worker, a scrape reads what the master has aggregated.
+//!
+//! The listener has no authentication: it belongs on a loopback or a management address.
+
+mod state;
+
+use serde_json::json;
+
+use crate::handler::{Action, Exchange, Failure, Reply};
+use crate::http::Status;
+use crate::metrics::exposition::{self, Facts};
+use crate::metrics::process;
+use crate::metrics::report::{self, RouteNames};
+
+pub use state::{Phase, State, WorkerState};
+
+crate::routes! {
+    /// The admin listener's routes.
+    pub static ROUTES: Action = {
+        GET "/" => Action::Immediate(index),
+        GET "/metrics" => Action::Immediate(metrics),
+        GET "/livez" => Action::Immediate(livez),
+        GET "/readyz" => Action::Immediate(readyz),
+        GET "/healthz" => Action::Immediate(healthz),
+        GET "/status" => Action::Immediate(status),
+        GET "/config" => Action::Immediate(config),
+        GET "/routes" => Action::Immediate(routes),
+    }
+}
+
+fn state<'x>(exchange: &Exchange<'x>) -> Result<&'x State, Failure> {
+    exchange.context::<State>().ok_or_else(|| Failure::internal("the admin routes run outside the master"))
+}
+
+/// Answers with indented JSON: an operator reads it as often as a program does.
+fn answer_json(exchange: &mut Exchange<'_>, status: Status, value: &impl serde::Serialize) -> Reply {
+    let mut body = serde_json::to_vec_pretty(value).map_err(Failure::internal)?;
+    body.push(b'\n');
+    let response = &mut exchange.response;
+    response.status(status).field("Content-Type", "application/json")?.field("Cache-Control", "no-store")?;
+    response.send(&body)
+}
+
+fn answer_text(exchange: &mut Exchange<'_>, status: Status, text: &str) -> Reply {
+    exchange.response.status(status).field("Cache-Control", "no-store")?;
+    exchange.response.text(text)
+}
+
+fn index(exchange: &mut Exchange<'_>) -> Reply {
+    let list = "/metrics  Prometheus text\n/livez    is the process alive?\n/readyz   may it get traffic?\n\
+                /healthz  each check (JSON)\n/status   workers, windows, percentiles (JSON)\n\
+                /config   the effective config (JSON)\n/routes   what is served (JSON)\n";
+    answer_text(exchange, Status::OK, list)
+}
+
+fn metrics(exchange: &mut Exchange<'_>) -> Reply {
+    let state = state(exchange)?;
+    let mut text = String::with_capacity(32 * 1024);
+    let facts = Facts {
+        version: env!("CARGO_PKG_VERSION"),
+        executor: "compio",
+        uptime: state.uptime(),
+        log_lines_dropped: state.log_lines_dropped(),
+        process: process::read(),
+        routes: RouteNames { generation: state.generation(), patterns: &state.route_labels() },
+    };
+    exposition::write_prometheus(&mut text, &state.aggregator(), &facts);
+    exchange.response.field("Content-Type", exposition::CONTENT_TYPE)?;
+    exchange.response.send(text.as_bytes())
+}
+
+fn livez(exchange: &mut Exchange<'_>) -> Reply {
+    if state(exchange)?.workers().iter().all(WorkerState::is_alive) {
+        answer_text(exchange, Status::OK, "ok\n")
+    } else {
+        answer_text(exchange, Status::SERVICE_UNAVAILABLE, "a worker ended\n")
+    }
+}
+
+fn readyz(exchange: &mut Exchange<'_>) -> Reply {
+    match state(exchange)?.phase() {
+        Phase::Serving => answer_text(exchange, Status::OK, "ok\n"),
+        phase => answer_text(exchange, Status::SERVICE_UNAVAILABLE, &format!("{}\n", phase.name())),
+    }
+}
+
+fn healthz(exchange: &mut Exchange<'_>) -> Reply {
+    let state = state(exchange)?;
+    let workers = state.workers();
+    let (alive, all) = (workers.iter().filter(|worker| worker.is_alive()).count(), workers.len());
+    let serving = state.phase() == Phase::Serving;
+    let checks = [
+        ("phase", serving, state.phase().name().to_owned()),
+        ("workers", alive == all, format!("{alive} of {all} alive")),
+    ];
+    let healthy = checks.iter().all(|(_, passed, _)| *passed);
+    let word = |passed| if passed { "ok" } else { "failed" };
+    let list: Vec<_> = checks
+        .iter()
+        .map(|(name, passed, detail)| json!({"name": name, "status": word(*passed), "detail": detail}))
+        .collect();
+    let status = if healthy { Status::OK } else { Status::SERVICE_UNAVAILABLE };
+    answer_json(exchange, status, &json!({"status": word(healthy), "checks": list}))
+}
+
+fn status(exchange: &mut Exchange<'_>) -> Reply {
+    let state = state(exchange)?;
+    let workers: Vec<_> = state.workers().iter().map(WorkerState::to_json).collect();
+    let labels = state.route_labels();
+    let names = RouteNames { generation: state.generation(), patterns: &labels };
+    let sample = process::read();
+    let value = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "phase": state.phase().name(),
+        "uptime_seconds": state.uptime().as_secs_f64(),
+        "generation": state.generation(),
+        "listen": state.listen(),
+        "admin": state.admin(),
+        "workers": workers,
+        "process": {
+            "resident_bytes": sample.resident_bytes,
+            "virtual_bytes": sample.virtual_bytes,
+            "cpu_seconds": sample.cpu_seconds,
+            "open_fds": sample.open_fds,
+            "max_fds": sample.max_fds,
+            "threads": sample.threads,
+        },
+        "metrics": report::build(&state.aggregator(), names),
+    });
+    answer_json(exchange, Status::OK, &value)
+}
+
+fn config(exchange: &mut Exchange<'_>) -> Reply {
+    let value = crate::config::redact(&state(exchange)?.snapshot().config);
+    answer_json(exchange, Status::OK, &value)
+}
+
+fn routes(exchange: &mut Exchange<'_>) -> Reply {
+    let state = state(exchange)?;
+    let list: Vec<_> = state
+        .snapshot()
+        .routes
+        .describe()
+        .map(|(info, name)| {
+            json!({
+                "host": info.host,
+                "path": info.pattern,
+                "methods": info.methods.iter().map(|method| method.as_str()).collect::<Vec<_>>(),
+                "handler": name.kind,
+            })
+        })
+        .collect();
+    answer_json(exchange, Status::OK, &json!({"generation": state.generation(), "routes": list}))
+}

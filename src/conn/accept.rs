@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::connection;
-use super::core::{Core, Opened};
+use super::core::{Accepting, Core, Opened};
 use crate::clock;
 use crate::limits::ACCEPT_BATCH;
 use crate::metrics::Counter;
@@ -17,7 +17,16 @@ const REST: Duration = Duration::from_millis(100);
 
 /// Accepts connections and spawns a task for each, until the core drains. At `limits.connections` it stops accepting:
 /// further connections wait in the listening socket's queue until others close.
-pub async fn accept(mut listener: Listener, core: Rc<Core>) {
+pub fn accept(listener: Listener, core: Rc<Core>) -> impl Future<Output = ()> {
+    // Counted before the loop first runs: a drain that begins before that must wait for it.
+    let accepting = Accepting::new(core.clone());
+    async move {
+        accept_all(listener, core).await;
+        drop(accepting);
+    }
+}
+
+async fn accept_all(mut listener: Listener, core: Rc<Core>) {
     // Watched so that a drain wakes this loop; it never comes due.
     let drained = Deadline::new();
     let mut in_a_row = 0;
@@ -34,7 +43,7 @@ pub async fn accept(mut listener: Listener, core: Rc<Core>) {
             listener.poll_accept(cx).map(Some)
         });
         match accepted.await {
-            None => return,
+            None => return accept_last(listener, &core).await,
             Some(Ok((socket, peer))) => {
                 let opened = Opened::new(core.clone());
                 rt::spawn(connection::serve(socket, peer, opened));
@@ -49,5 +58,18 @@ pub async fn accept(mut listener: Listener, core: Rc<Core>) {
             in_a_row = 0;
             rt::yield_now().await;
         }
+    }
+}
+
+/// At the start of a drain: whoever stands in the queue is served, then the listening socket closes. Closing it over a
+/// queue would reset connections that the kernel has completed, and requests in them.
+async fn accept_last(mut listener: Listener, core: &Rc<Core>) {
+    while core.open() < core.settings.connections {
+        let next = poll_fn(|cx| match listener.poll_accept(cx) {
+            Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
+        });
+        let Some((socket, peer)) = next.await else { return };
+        rt::spawn(connection::serve(socket, peer, Opened::new(core.clone())));
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     pub(super) served: u64,
     opened: Moment,
+    /// When the last request was answered.
+    idle_since: Moment,
     /// When the head that has begun to come must be complete.
     head_due: Option<Moment>,
 }
@@ -79,6 +81,7 @@ pub(super) async fn serve(socket: OwnedFd, peer: SocketAddr, opened: Opened) {
         peer,
         served: 0,
         opened: clock::turn(),
+        idle_since: clock::turn(),
         head_due: None,
     };
     if connection.run().await == Closing::Linger {
@@ -103,6 +106,7 @@ impl Connection {
                 return closing;
             }
             self.input.settle(&self.core.metrics);
+            self.idle_since = clock::turn();
         }
     }
 
@@ -175,6 +179,7 @@ impl Connection {
             request: Request { head, params: found.params(), peer: self.peer, id: terms.id },
             body: Body::new(&mut no_body),
             response: Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms),
+            context: &*self.core.context,
         };
         let reply = exchange::call(&found, &mut exchange).map(|answer| match answer {
             Answer::Now(reply) => reply,
@@ -286,15 +291,12 @@ impl Connection {
             Poll::Ready(_) => return Poll::Ready(Err(Silence::End)),
             Poll::Pending => {}
         }
-        let idle = self.input.is_empty();
-        if idle && self.core.is_draining() {
-            return Poll::Ready(Err(Silence::End));
-        }
         let timeouts = &self.core.settings.timeouts;
-        let (due, silence) = match self.head_due {
-            Some(due) => (due, Silence::Head),
-            None if self.served == 0 => (self.opened + timeouts.head, Silence::Head),
-            None => (clock::turn() + timeouts.idle, Silence::Idle),
+        let (due, silence) = match (self.head_due, self.core.grace_until()) {
+            (Some(due), _) => (due, Silence::Head),
+            (None, Some(grace)) => (grace, Silence::End),
+            (None, None) if self.served == 0 => (self.opened + timeouts.head, Silence::Head),
+            (None, None) => (self.idle_since + timeouts.idle, Silence::Idle),
         };
         self.deadline.set(due);
         self.deadline.poll_due(cx).map(|()| Err(silence))

@@ -1,5 +1,6 @@
 //! What all connections of one core share: settings, routes, the metric shard, counts, and whether it drains.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,10 +8,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::turn::Turn;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::handler::{RequestId, Routes};
 use crate::http::HeadLimits;
-use crate::limits::TURNS_KEPT;
+use crate::limits::{DRAIN_GRACE_MS, TURNS_KEPT};
 use crate::metrics::{Counter, Gauge, ShardWriter};
 use crate::rt;
 
@@ -51,8 +52,13 @@ pub struct Core {
     pub(super) settings: Settings,
     pub(super) routes: Rc<Arc<Routes>>,
     pub(super) metrics: ShardWriter,
-    draining: Cell<bool>,
+    /// What handlers find under `Exchange::context`.
+    pub(super) context: Rc<dyn Any>,
+    /// When the drain began.
+    draining: Cell<Option<Moment>>,
     open: Cell<usize>,
+    /// Accept loops that still run.
+    accepting: Cell<usize>,
     next_id: Cell<u64>,
     turns: RefCell<Vec<Box<Turn>>>,
     /// Who waits for a connection to close: the accept loops at the limit, and the drain.
@@ -61,15 +67,23 @@ pub struct Core {
 
 impl Core {
     /// `id` tells this core's request numbers from those of others.
-    pub fn new(settings: Settings, routes: Arc<Routes>, metrics: ShardWriter, id: u64) -> Rc<Self> {
+    pub fn new(
+        settings: Settings,
+        routes: Arc<Routes>,
+        metrics: ShardWriter,
+        id: u64,
+        context: Rc<dyn Any>,
+    ) -> Rc<Self> {
         // Numbers differ between cores and between runs, without a lock: they identify, they do not protect.
         let seed = (u64::from(clock::wall().subsec_nanos()) << 32) ^ clock::wall().as_secs() ^ (id << 56);
         Rc::new(Self {
             settings,
             routes: Rc::new(routes),
             metrics,
-            draining: Cell::new(false),
+            context,
+            draining: Cell::new(None),
             open: Cell::new(0),
+            accepting: Cell::new(0),
             next_id: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             turns: RefCell::default(),
             waiting: RefCell::default(),
@@ -81,6 +95,11 @@ impl Core {
         &self.metrics
     }
 
+    /// The routes in force.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
     /// Connections open now.
     pub fn open(&self) -> usize {
         self.open.get()
@@ -88,25 +107,31 @@ impl Core {
 
     /// Whether the core drains.
     pub fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.draining.get().is_some()
     }
 
-    /// Begins the drain: idle connections close, the others after the response they are at.
+    /// Until when a connection without a request under way is kept during a drain; `None` outside one. A request that
+    /// was sent before the client could know of the drain is still answered, with `Connection: close`.
+    pub(super) fn grace_until(&self) -> Option<Moment> {
+        self.draining.get().map(|since| since + Duration::from_millis(DRAIN_GRACE_MS))
+    }
+
+    /// Begins the drain: connections close after the response they are at, idle ones after a short grace.
     pub fn drain(&self) {
-        self.draining.set(true);
+        self.draining.set(Some(clock::now()));
         self.metrics.set(Gauge::Draining, 1);
         rt::wake_all();
         self.wake_waiting();
     }
 
-    /// Ready when the core has no connection.
+    /// Ready when the core has no connection and will get none, because its accept loops have ended.
     pub fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_until(cx, || self.open.get() == 0)
+        self.poll_until(cx, || self.open.get() == 0 && self.accepting.get() == 0)
     }
 
     /// Ready when the core may accept: it has room, or drains and will not accept any more.
     pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_until(cx, || self.open.get() < self.settings.connections || self.draining.get())
+        self.poll_until(cx, || self.open.get() < self.settings.connections || self.is_draining())
     }
 
     fn poll_until(&self, cx: &mut Context<'_>, reached: impl Fn() -> bool) -> Poll<()> {
@@ -161,6 +186,23 @@ impl Drop for Opened {
         self.0.open.set(self.0.open.get() - 1);
         self.0.metrics.add(Counter::ConnectionsClosed, 1);
         self.0.metrics.step(Gauge::ConnectionsOpen, -1);
+        self.0.wake_waiting();
+    }
+}
+
+/// Counts an accept loop as running until it is dropped.
+pub(super) struct Accepting(Rc<Core>);
+
+impl Accepting {
+    pub(super) fn new(core: Rc<Core>) -> Self {
+        core.accepting.set(core.accepting.get() + 1);
+        Self(core)
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.accepting.set(self.0.accepting.get() - 1);
         self.0.wake_waiting();
     }
 }

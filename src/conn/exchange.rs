@@ -114,7 +114,7 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
         None => &mut no_body,
     };
     let response = Response::new(&mut turn.out, &mut turn.fields, output, terms);
-    let mut exchange = Exchange { request, body: Body::new(source), response };
+    let mut exchange = Exchange { request, body: Body::new(source), response, context: &*core.context };
     let reply = if too_large {
         core.metrics.add(Counter::BadTooLarge, 1);
         Ok(Err(Failure::Body(BodyError::TooLarge)))

@@ -1,5 +1,6 @@
 //! One request and its response, as a handler sees them.
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -16,6 +17,14 @@ pub struct Exchange<'x> {
     pub body: Body<'x>,
     /// The response.
     pub response: Response<'x>,
+    pub(crate) context: &'x dyn Any,
+}
+
+impl<'x> Exchange<'x> {
+    /// What the core was given for its handlers, when it is a `T`.
+    pub fn context<T: 'static>(&self) -> Option<&'x T> {
+        self.context.downcast_ref()
+    }
 }
 
 /// A number that tells one request from another in logs and error bodies.

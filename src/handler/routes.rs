@@ -4,7 +4,7 @@
 use super::{Action, Answer, Exchange, Handler, Pace, Reply, Response};
 use crate::http::target::TargetForm;
 use crate::http::{Method, MethodSet, RequestHead, Status};
-use crate::router::{Lookup, Params, RouteTable, Router, RouterBuf};
+use crate::router::{Lookup, Params, RouteId, RouteInfo, RouteTable, Router, RouterBuf};
 
 /// Which route answered, as metrics count it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,14 @@ impl Routes {
         Self { tables: tables.to_vec(), config, handlers, names }
     }
 
+    /// What is known of each route, by [`RouteIndex`].
+    pub fn describe(&self) -> impl Iterator<Item = (RouteInfo<'_>, &RouteName)> {
+        let routers = self.tables.iter().map(|table| table.router()).chain([self.config.as_router()]);
+        let infos =
+            routers.flat_map(|router| (0..router.len() as u32).filter_map(move |index| router.route(RouteId(index))));
+        infos.zip(&self.names)
+    }
+
     /// The names of all routes, by [`RouteIndex`].
     pub fn names(&self) -> &[RouteName] {
         &self.names
@@ -119,7 +127,7 @@ impl Routes {
 
 fn table_names(router: Router<'static>) -> impl Iterator<Item = RouteName> {
     (0..router.len() as u32).filter_map(move |index| {
-        let route = router.route(crate::router::RouteId(index))?;
+        let route = router.route(RouteId(index))?;
         let label = format!("{}{}", route.host.unwrap_or_default(), route.pattern);
         Some(RouteName { label, kind: "application" })
     })

@@ -1,1 +1,340 @@
-//! To be written.
+//! The master: opens the listening sockets, starts the workers, watches over them, aggregates their metrics, answers on
+//! the admin listener, and stops all of it on a signal.
+//!
+//! It runs on the thread that called it and never stands on a request's path.
+
+mod sockets;
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::admin::{self, Phase, State, WorkerState};
+use crate::clock::{self, Moment};
+use crate::config::{Plan, Snapshot};
+use crate::conn::{self, Core, Settings};
+use crate::handler::Routes;
+use crate::limits::CONTROL_MESSAGES_MAX;
+use crate::metrics::{Shard, ShardWriter};
+use crate::router::RouterBuf;
+use crate::rt::{self, Listener, Mailbox, Postbox, RunError};
+use crate::sys;
+use crate::worker::{End, MakeContext, News, Order, Worker};
+
+/// How often the shards are read and aggregated.
+const TICK: Duration = Duration::from_secs(1);
+/// How much longer than the drain time-out the master waits for its workers before it leaves without them.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Connections that the admin listener holds at once.
+const ADMIN_CONNECTIONS: usize = 256;
+
+/// What is served, and how.
+pub struct Service {
+    /// The compiled config.
+    pub snapshot: Snapshot,
+    /// Which cores do what.
+    pub plan: Plan,
+    /// Makes what handlers find under `Exchange::context`, once for each worker.
+    pub context: MakeContext,
+    /// How many log lines were dropped so far.
+    pub log_lines_dropped: Box<dyn Fn() -> u64>,
+}
+
+/// Why serving could not begin, or ended otherwise than it was told to.
+#[derive(Debug)]
+pub enum ServeError {
+    /// An address cannot be listened on.
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Connections cannot be steered by CPU.
+    Steer(io::Error),
+    /// Signals could not be armed.
+    Signals(io::Error),
+    /// A thread could not be started.
+    Thread(io::Error),
+    /// An executor could not be built.
+    Executor(RunError),
+    /// A worker ended by itself.
+    Worker {
+        /// Which one.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Steer(error) => write!(f, "cannot steer connections by CPU (cores.steering): {error}"),
+            Self::Signals(error) => write!(f, "cannot arm signals: {error}"),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Executor(error) => error.fmt(f),
+            Self::Worker { index, reason } => write!(f, "worker {index} ended: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// What reaches the master.
+enum Event {
+    Signal(&'static str),
+}
+
+/// A started worker.
+struct Running {
+    orders: Postbox<Order>,
+    thread: JoinHandle<()>,
+    shard: Arc<Shard>,
+}
+
+/// Serves until SIGTERM or SIGINT, and returns when everything in flight has ended or the drain time-out has run out. A
+/// second signal ends it at once.
+///
+/// # Errors
+/// See [`ServeError`]; nothing is left running then.
+pub fn serve(service: Service) -> Result<(), ServeError> {
+    // Armed first, so that a signal during the start is not lost but stops what has started.
+    let (signal_post, signals) = rt::mailbox(CONTROL_MESSAGES_MAX);
+    let armed = sys::signal::arm(move |name| {
+        // A full mailbox holds signals enough.
+        let _ = signal_post.post(Event::Signal(name));
+    })
+    .map_err(ServeError::Signals)?;
+    sys::limits::raise_open_files();
+    let config = &service.snapshot.config;
+    let groups = sockets::open(config, service.plan.workers.len())?;
+    let admin_socket = config.admin.listen.map(sockets::open_one).transpose()?;
+    let executor = service.snapshot.executor;
+    let result = rt::run(&executor, |_| Master::run(service, groups, admin_socket, signals));
+    drop(armed);
+    result.map_err(ServeError::Executor)?
+}
+
+struct Master {
+    state: Rc<State>,
+    workers: Vec<Running>,
+    news: Mailbox<News>,
+    drain: Duration,
+    /// Workers whose threads have not ended.
+    alive: Cell<usize>,
+}
+
+impl Master {
+    async fn run(
+        service: Service,
+        groups: sockets::Groups,
+        admin_socket: Option<(OwnedFd, SocketAddr)>,
+        signals: Mailbox<Event>,
+    ) -> Result<(), ServeError> {
+        let Service { snapshot, plan, context, log_lines_dropped } = service;
+        if plan.pin
+            && let Some(core) = plan.master
+        {
+            sys::cpu::pin(core);
+        }
+        for note in &plan.notes {
+            tracing::info!("{note}");
+        }
+        let snapshot = Arc::new(snapshot);
+        let (news_post, news) = rt::mailbox(CONTROL_MESSAGES_MAX);
+        let workers = start_workers(&snapshot, &plan, groups.per_worker, &context, &news_post)?;
+        let states = (0..workers.len()).map(|index| WorkerState {
+            core: label(&plan, index),
+            pinned: plan.pin.then(|| plan.workers[index]),
+            started: None,
+            ended: None,
+        });
+        let admin_address = admin_socket.as_ref().map(|(_, address)| *address);
+        let state = State::new(snapshot.clone(), states.collect(), groups.addresses, admin_address, log_lines_dropped);
+        let master = Self {
+            state: Rc::new(state),
+            alive: Cell::new(workers.len()),
+            workers,
+            news,
+            drain: snapshot.config.server.timeouts.drain,
+        };
+        if let Some((socket, _)) = admin_socket {
+            serve_admin(socket, &master.state, &snapshot);
+        }
+        let result = master.supervise(&signals).await;
+        master.join().await;
+        result
+    }
+
+    /// Watches over the workers until all have ended.
+    async fn supervise(&self, signals: &Mailbox<Event>) -> Result<(), ServeError> {
+        let mut result = Ok(());
+        let mut until = Moment::NEVER;
+        while self.alive.get() > 0 && clock::now() < until {
+            self.tick();
+            let wake = (clock::now() + TICK).min(until);
+            let news = async { rt::timeout(wake, self.news.next()).await.flatten() };
+            match rt::select(news, signals.next()).await {
+                rt::Either::First(Some(News::Accepting(index, started))) => self.note_accepting(index, started),
+                rt::Either::First(Some(News::Ended(index, end))) => {
+                    if let Err(error) = self.note_end(index, end, until)
+                        && result.is_ok()
+                    {
+                        tracing::error!(%error, "stopping");
+                        result = Err(error);
+                        until = self.drain();
+                    }
+                }
+                rt::Either::Second(Some(Event::Signal(name))) if until == Moment::NEVER => {
+                    tracing::info!(signal = name, timeout = ?self.drain, "draining");
+                    until = self.drain();
+                }
+                rt::Either::Second(Some(Event::Signal(name))) => {
+                    tracing::warn!(signal = name, "stopping at once");
+                    self.order(Order::Stop);
+                    return result;
+                }
+                rt::Either::First(None) | rt::Either::Second(None) => {}
+            }
+        }
+        result
+    }
+
+    fn note_accepting(&self, index: usize, started: rt::Started) {
+        if let Some(refusal) = &started.fallback {
+            tracing::warn!(
+                worker = index,
+                cause = %refusal,
+                fix = refusal.fix(),
+                "io_uring cannot be used: falling back to epoll, which costs more CPU per request"
+            );
+        }
+        let mut workers = self.state.workers_mut();
+        workers[index].started = Some(started);
+        if workers.iter().all(|worker| worker.started.is_some()) && self.state.phase() == Phase::Starting {
+            self.state.set_phase(Phase::Serving);
+            let driver = workers[0].started.as_ref().map(|started| started.driver.name());
+            for address in self.state.listen() {
+                tracing::info!(%address, workers = workers.len(), driver, "listening");
+            }
+            if let Some(address) = self.state.admin() {
+                tracing::info!(%address, "admin listening");
+            }
+        }
+    }
+
+    /// Notes that a worker's thread ended; an error when it was not told to.
+    fn note_end(&self, index: usize, end: End, until: Moment) -> Result<(), ServeError> {
+        self.alive.set(self.alive.get() - 1);
+        let reason = match end {
+            End::Left { cut: 0 } if until < Moment::NEVER => None,
+            End::Left { cut } if until < Moment::NEVER => {
+                tracing::warn!(worker = index, connections = cut, "the drain time-out cut connections");
+                None
+            }
+            End::Left { .. } => Some("it left by itself".to_owned()),
+            End::Failed(error) => Some(error.to_string()),
+            End::Panicked => Some("it panicked".to_owned()),
+        };
+        self.state.workers_mut()[index].ended = Some(reason.clone().unwrap_or_else(|| "stopped".to_owned()));
+        reason.map_or(Ok(()), |reason| Err(ServeError::Worker { index, reason }))
+    }
+
+    /// Tells every worker to drain; returns when the master's own patience ends.
+    fn drain(&self) -> Moment {
+        self.state.set_phase(Phase::Draining);
+        let until = clock::now() + self.drain;
+        self.order(Order::Drain(until));
+        until + PATIENCE
+    }
+
+    fn order(&self, order: Order) {
+        for worker in &self.workers {
+            // A worker that takes no order has ended, or is found not to end.
+            let _ = worker.orders.post(order);
+        }
+    }
+
+    fn tick(&self) {
+        let shards = self.workers.iter().map(|worker| worker.shard.read()).collect();
+        let now = Duration::from_nanos(clock::now().as_nanos());
+        // Too early is right: events come between the ticks.
+        let _ = self.state.aggregator_mut().tick(now, shards);
+    }
+
+    /// Joins the threads that end; one that hangs is left to the end of the process.
+    async fn join(self) {
+        self.order(Order::Stop);
+        let until = clock::now() + PATIENCE;
+        for worker in self.workers {
+            while !worker.thread.is_finished() && clock::now() < until {
+                rt::sleep_until(clock::now() + Duration::from_millis(1)).await;
+            }
+            if worker.thread.is_finished() {
+                // Its panic, if any, was reported by its farewell.
+                let _ = worker.thread.join();
+            }
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// The number that tells a worker's metrics from others': its core where that is its alone, else its own number.
+fn label(plan: &Plan, index: usize) -> u32 {
+    let core = plan.workers[index];
+    let shared = plan.workers.iter().filter(|other| **other == core).count() > 1;
+    if shared { index as u32 } else { core as u32 }
+}
+
+fn start_workers(
+    snapshot: &Arc<Snapshot>,
+    plan: &Plan,
+    listeners: Vec<Vec<OwnedFd>>,
+    context: &MakeContext,
+    news: &Postbox<News>,
+) -> Result<Vec<Running>, ServeError> {
+    let mut running = Vec::new();
+    let count = plan.workers.len();
+    for (index, listeners) in listeners.into_iter().enumerate() {
+        let metrics = ShardWriter::create(label(plan, index), 1, snapshot.routes.names().len());
+        let (orders_post, orders) = rt::mailbox(CONTROL_MESSAGES_MAX);
+        let shard = metrics.shard();
+        let connections = snapshot.settings.connections.div_ceil(count);
+        let worker = Worker {
+            index,
+            pin: plan.pin.then(|| plan.workers[index]),
+            executor: snapshot.executor,
+            listeners,
+            settings: Settings { connections, ..snapshot.settings.clone() },
+            routes: snapshot.routes.clone(),
+            metrics,
+            context: context.clone(),
+            orders,
+            news: news.clone(),
+        };
+        // Workers that started already leave when their orders' sender is dropped with `running`.
+        let thread = thread::Builder::new().name(format!("ringfort-{index}")).spawn(|| worker.run());
+        running.push(Running { orders: orders_post, thread: thread.map_err(ServeError::Thread)?, shard });
+    }
+    Ok(running)
+}
+
+/// Serves the admin routes on the master's executor.
+fn serve_admin(socket: OwnedFd, state: &Rc<State>, snapshot: &Snapshot) {
+    let empty = RouterBuf::build(&[]).unwrap_or_else(|_| unreachable!("a router without routes has no errors"));
+    let routes = Arc::new(Routes::new(&[&admin::ROUTES], empty, Vec::new(), Vec::new()));
+    let settings = Settings { connections: ADMIN_CONNECTIONS, ..snapshot.settings.clone() };
+    let metrics = ShardWriter::create(u32::MAX, 1, routes.names().len());
+    let context: Rc<dyn Any> = state.clone();
+    let core = Core::new(settings, routes, metrics, u64::from(u8::MAX), context);
+    rt::spawn(conn::accept(Listener::new(socket), core));
+}

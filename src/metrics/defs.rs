@@ -251,12 +251,6 @@ pub const TABLE: &[Definition] = &[
         "Times that a multishot receive ended and was started again.",
     ),
     per_core(
-        "ringfort_completion_overflows_total",
-        Unit::Count,
-        Counter::CompletionOverflows,
-        "Completion-queue overflows of the ring.",
-    ),
-    per_core(
         "ringfort_spilled_bytes_total",
         Unit::Bytes,
         Counter::SpilledBytes,

@@ -54,8 +54,6 @@ pub enum Counter {
     PoolExhaustions,
     /// Times that a multishot receive ended and was started again.
     ReceiveRearms,
-    /// Completion-queue overflows of the ring.
-    CompletionOverflows,
     /// Bytes copied because a head or a body chunk did not lie in one receive buffer.
     SpilledBytes,
     /// Starts of the core on epoll although io_uring was preferred.

@@ -17,5 +17,8 @@ pub mod report;
 pub mod exposition;
 pub mod process;
 
+pub use defs::{Class, Counter, Gauge};
+pub use shard::{OTHER_ROUTE, Shard, ShardWriter};
+
 #[cfg(test)]
 mod validator;

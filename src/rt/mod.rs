@@ -258,6 +258,25 @@ pub async fn timeout<T>(at: Moment, work: impl Future<Output = T>) -> Option<T> 
     .await
 }
 
+/// Which of two came first, and what it gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Either<A, B> {
+    /// The first.
+    First(A),
+    /// The second.
+    Second(B),
+}
+
+/// Waits for whichever of the two ends first; the other is dropped. When both are ready it is the first.
+pub async fn select<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> Either<A, B> {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    poll_fn(|cx| match first.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Either::First(value)),
+        Poll::Pending => second.as_mut().poll(cx).map(Either::Second),
+    })
+    .await
+}
+
 /// Lets other tasks of this core run before going on: for long work between awaits.
 pub async fn yield_now() {
     let mut yielded = false;

@@ -1,0 +1,47 @@
+//! Opening the listening sockets: all of them before the first worker starts, so that an address in use is told at once
+//! and nothing has to be taken back.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use super::ServeError;
+use crate::config::{Config, Steering};
+use crate::sys;
+
+/// The sockets of all workers.
+pub(super) struct Groups {
+    /// For each worker one socket per address.
+    pub(super) per_worker: Vec<Vec<OwnedFd>>,
+    /// The addresses, with their real ports.
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+/// Opens one socket per worker and address; they share the address by `SO_REUSEPORT`.
+pub(super) fn open(config: &Config, workers: usize) -> Result<Groups, ServeError> {
+    let mut groups = Groups { per_worker: (0..workers).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+    for wanted in &config.server.listen {
+        // Port 0 is picked by the first socket; the others share what it got.
+        let mut address = *wanted;
+        for (index, sockets) in groups.per_worker.iter_mut().enumerate() {
+            let (socket, real) = open_one(address)?;
+            address = real;
+            if index == 0 && config.cores.steering == Steering::Cpu {
+                // The program is the group's: it counts for the sockets that join later too.
+                sys::steering::steer_by_cpu(&socket, workers as u32).map_err(ServeError::Steer)?;
+            }
+            sockets.push(socket);
+        }
+        groups.addresses.push(address);
+    }
+    Ok(groups)
+}
+
+/// Opens one socket; the address comes back with its real port.
+pub(super) fn open_one(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), ServeError> {
+    let listen = || {
+        let socket = sys::socket::listen(address)?;
+        let real = sys::socket::local_address(&socket)?;
+        Ok((socket, real))
+    };
+    listen().map_err(|error| ServeError::Listen { address, error })
+}
