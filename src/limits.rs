@@ -15,3 +15,16 @@ pub const TRAILERS_MAX: usize = 64;
 
 const _: () = assert!(HEADERS_MAX <= HEAD_BYTES_MAX / 4, "a header field takes at least four bytes (`a:` CRLF)");
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < TRAILERS_BYTES_MAX);
+/// Bytes of one route pattern: far above any real one, and small enough that offsets into a pattern fit 16 bits.
+pub const ROUTE_PATTERN_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a host name, without port and trailing dot (RFC 1035 section 2.3.4, in its text form).
+pub const HOST_BYTES_MAX: usize = 253;
+/// Routes of one table: bounds its memory and keeps every offset into its text within 32 bits.
+pub const ROUTES_MAX: usize = 256 * 1024;
+/// Routes that lost which one `explain` lists; the rest is only counted, or a large table would drown its reader.
+pub const EXPLAIN_LOSERS_MAX: usize = 50;
+
+const _: () =
+    assert!(HEAD_BYTES_MAX <= u16::MAX as usize + 1, "a path is shorter than its head: its offsets fit 16 bits");
+const _: () = assert!(ROUTE_PATTERN_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(ROUTES_MAX * (2 * ROUTE_PATTERN_BYTES_MAX + HOST_BYTES_MAX) < u32::MAX as usize);
