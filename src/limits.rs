@@ -1,11 +1,15 @@
 //! Every bound and time-out that is not an operator's to set: one const, the unit in its name, one sentence why.
 
-/// Parameters that one route pattern may have; a route's parameters are kept in a fixed array, without heap.
-pub const ROUTE_PARAMS_MAX: usize = 16;
+// HTTP messages
+
 /// Bytes of a request head that the offsets of a parsed head can address; `limits.head` in the config is at most this.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Header fields of one request that can be parsed at all; `limits.headers` in the config is at most this.
 pub const HEADERS_MAX: usize = 256;
+/// Bytes of a request method: the longest registered one (`UPDATEREDIRECTREF`) has 17.
+pub const METHOD_BYTES_MAX: usize = 32;
+/// Bytes of a host name, without port and trailing dot (RFC 1035 section 2.3.4, in its text form).
+pub const HOST_BYTES_MAX: usize = 253;
 /// Bytes of a chunk-size line with its extension, without CRLF (RFC 9112 section 7.1.1): real extensions are tiny.
 pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
 /// Bytes of all chunk extensions of one body together: without it, one-byte chunks with a full line of extension each
@@ -15,41 +19,49 @@ pub const CHUNK_EXTENSIONS_BYTES_MAX: usize = 16 * 1024;
 pub const TRAILERS_BYTES_MAX: usize = 8 * 1024;
 /// Fields in one message's trailer section.
 pub const TRAILERS_MAX: usize = 64;
-/// Bytes of a request method: the longest registered one (`UPDATEREDIRECTREF`) has 17.
-pub const METHOD_BYTES_MAX: usize = 32;
-/// Bytes of a host name: what DNS can carry (RFC 1035 section 2.3.4).
-pub const HOST_BYTES_MAX: usize = 253;
 /// Bytes of the header fields of one response, as they are sent.
 pub const RESPONSE_FIELDS_BYTES_MAX: usize = 64 * 1024;
 /// Header fields of one response.
 pub const RESPONSE_FIELDS_MAX: usize = 256;
 
-const _: () = assert!(HEADERS_MAX <= HEAD_BYTES_MAX / 4, "a header field takes at least four bytes (`a:` CRLF)");
-const _: () = assert!(CHUNK_LINE_BYTES_MAX < TRAILERS_BYTES_MAX);
-/// Routes that have a metric cell of their own on each core (1792 bytes each); all further ones share the cell `other`.
-pub const ROUTE_CELLS_MAX: usize = 1024;
-/// Bytes of a route's pattern that are shown as a metric label; a longer one is cut, for scrapers pay per label byte.
-pub const ROUTE_LABEL_BYTES_MAX: usize = 256;
-/// Cores whose metrics the master keeps, with history; a core id that appears after this many others is not counted.
-pub const METRIC_CORES_MAX: usize = 1024;
-/// Log lines that wait for the writer thread; beyond it lines are dropped and counted, for a core never waits for stderr.
-pub const LOG_LINES_QUEUED_MAX: usize = 16 * 1024;
-/// Bytes of one route pattern: far above any real one, and small enough that offsets into a pattern fit 16 bits.
-pub const ROUTE_PATTERN_BYTES_MAX: usize = 4 * 1024;
+// Routes
+
 /// Routes of one table: bounds its memory and keeps every offset into its text within 32 bits.
 pub const ROUTES_MAX: usize = 256 * 1024;
+/// Bytes of one route pattern: far above any real one, and small enough that offsets into a pattern fit 16 bits.
+pub const ROUTE_PATTERN_BYTES_MAX: usize = 4 * 1024;
+/// Parameters that one route pattern may have; a route's parameters are kept in a fixed array, without heap.
+pub const ROUTE_PARAMS_MAX: usize = 16;
 /// Routes that lost which one `explain` lists; the rest is only counted, or a large table would drown its reader.
 pub const EXPLAIN_LOSERS_MAX: usize = 50;
 
-const _: () =
-    assert!(HEAD_BYTES_MAX <= u16::MAX as usize + 1, "a path is shorter than its head: its offsets fit 16 bits");
-const _: () = assert!(ROUTE_PATTERN_BYTES_MAX <= u16::MAX as usize);
-const _: () = assert!(ROUTES_MAX * (2 * ROUTE_PATTERN_BYTES_MAX + HOST_BYTES_MAX) < u32::MAX as usize);
-const _: () = assert!(CHUNK_LINE_BYTES_MAX <= CHUNK_EXTENSIONS_BYTES_MAX, "one full line must be possible");
-const _: () = assert!(TRAILERS_BYTES_MAX < u16::MAX as usize, "the chunked decoder counts lines in 16 bits");
-const _: () =
-    assert!(CHUNK_EXTENSIONS_BYTES_MAX < u16::MAX as usize, "the chunked decoder counts extensions in 16 bits");
-const _: () = assert!(TRAILERS_MAX < u8::MAX as usize, "the chunked decoder counts trailers in 8 bits");
+// Connections
+
+/// Bytes of answers that one batch of pipelined requests gathers before they are sent: bounds the output of a client
+/// that pipelines and does not read.
+pub const BATCH_BYTES_MAX: usize = 64 * 1024;
+/// Answers that one batch gathers: after so many the core turns to its other connections.
+pub const BATCH_REQUESTS_MAX: usize = 64;
+/// Bytes of a piece that is copied behind the response's head to go out with it; more is sent from where it is.
+pub const COPY_BYTES_MAX: usize = 16 * 1024;
+/// Bytes a second that a request body must flow at over time: slower, and the body time-out runs down.
+pub const BODY_BYTES_PER_SECOND_MIN: u64 = 500;
+/// Bytes of an unread request body that are read and thrown away to keep a connection; with more it is closed.
+pub const DISCARD_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes that are read and thrown away after the last response, so that the client gets to read it (RFC 9112
+/// section 9.6).
+pub const LINGER_BYTES_MAX: u64 = 1024 * 1024;
+/// Milliseconds that such a lingering close may take.
+pub const LINGER_MS: u64 = 2_000;
+/// Milliseconds that a connection between requests stays open when its core begins to drain: requests that crossed the
+/// news on their way are answered, and the process still leaves within a blink.
+pub const DRAIN_GRACE_MS: u64 = 50;
+/// Connections accepted in a row before the core turns to other work.
+pub const ACCEPT_BATCH: usize = 64;
+/// Request scratches (parsed head, header list) that a core keeps for reuse, some 3 KiB each.
+pub const TURNS_KEPT: usize = 64;
+
+// Buffers, timers, threads
 
 /// Bytes of a small pooled buffer: the responses of one batch fit into it almost always.
 pub const SMALL_BUFFER_BYTES: usize = 4 * 1024;
@@ -59,37 +71,38 @@ pub const LARGE_BUFFER_BYTES: usize = 64 * 1024;
 pub const SMALL_BUFFERS_KEPT: usize = 256;
 /// Large buffers that a core keeps for reuse (2 MiB a core).
 pub const LARGE_BUFFERS_KEPT: usize = 32;
+/// Buffers of a receive ring (`cores.ring.buffers`): buffer ids are 16 bits, and the kernel's ring holds 2^15.
+pub const RING_BUFFERS_MAX: u16 = 32768;
 /// Milliseconds to which deadlines are rounded up, so that many of them share one wake-up.
 pub const TIMER_GRAIN_MS: u64 = 4;
 /// Threads of a core's blocking pool: cold file look-ups, and file reads on the epoll driver.
 pub const BLOCKING_THREADS_MAX: usize = 64;
-/// Connections accepted in a row before the core turns to other work.
-pub const ACCEPT_BATCH: usize = 64;
-/// Buffers of a receive ring (`cores.ring.buffers`): buffer ids are 16 bits, and the kernel's ring holds 2^15.
-pub const RING_BUFFERS_MAX: u16 = 32768;
-/// Bytes of a piece that is copied behind the response's head to go out with it; more is sent from where it is.
-pub const COPY_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of answers that one batch of pipelined requests gathers before they are sent: bounds the output of a client
-/// that pipelines and does not read.
-pub const BATCH_BYTES_MAX: usize = 64 * 1024;
-/// Answers that one batch gathers: after so many the core turns to its other connections.
-pub const BATCH_REQUESTS_MAX: usize = 64;
-/// Bytes of an unread request body that are read and thrown away to keep a connection; with more it is closed.
-pub const DISCARD_BYTES_MAX: u64 = 256 * 1024;
-/// Bytes that are read and thrown away after the last response, so that the client gets to read it (RFC 9112
-/// section 9.6).
-pub const LINGER_BYTES_MAX: u64 = 1024 * 1024;
-/// Milliseconds that such a lingering close may take.
-pub const LINGER_MS: u64 = 2_000;
-/// Request scratches (parsed head, header list) that a core keeps for reuse, some 3 KiB each.
-pub const TURNS_KEPT: usize = 64;
-
-const _: () = assert!(COPY_BYTES_MAX < BATCH_BYTES_MAX);
-const _: () = assert!(DISCARD_BYTES_MAX <= LINGER_BYTES_MAX);
-/// Bytes a second that a request body must flow at over time: slower, and the body time-out runs down.
-pub const BODY_BYTES_PER_SECOND_MIN: u64 = 500;
-/// Milliseconds that a connection between requests stays open when its core begins to drain: requests that crossed the
-/// news on their way are answered, and the process still leaves within a blink.
-pub const DRAIN_GRACE_MS: u64 = 50;
 /// Control messages under way to one worker, or from all of them to the master.
 pub const CONTROL_MESSAGES_MAX: usize = 1024;
+
+// Metrics and logs
+
+/// Routes that have a metric cell of their own on each core (1792 bytes each); all further ones share the cell `other`.
+pub const ROUTE_CELLS_MAX: usize = 1024;
+/// Bytes of a route's pattern that are shown as a metric label; a longer one is cut, for scrapers pay per label byte.
+pub const ROUTE_LABEL_BYTES_MAX: usize = 256;
+/// Cores whose metrics the master keeps, with history; a core id that appears after this many others is not counted.
+pub const METRIC_CORES_MAX: usize = 1024;
+/// Log lines that wait for the writer thread; beyond it lines are dropped and counted, for a core never waits for stderr.
+pub const LOG_LINES_QUEUED_MAX: usize = 16 * 1024;
+
+// What must hold between them
+
+const _: () = assert!(HEADERS_MAX <= HEAD_BYTES_MAX / 4, "a header field takes at least four bytes (`a:` CRLF)");
+const _: () = assert!(CHUNK_LINE_BYTES_MAX < TRAILERS_BYTES_MAX);
+const _: () =
+    assert!(HEAD_BYTES_MAX <= u16::MAX as usize + 1, "a path is shorter than its head: its offsets fit 16 bits");
+const _: () = assert!(ROUTE_PATTERN_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(ROUTES_MAX * (2 * ROUTE_PATTERN_BYTES_MAX + HOST_BYTES_MAX) < u32::MAX as usize);
+const _: () = assert!(CHUNK_LINE_BYTES_MAX <= CHUNK_EXTENSIONS_BYTES_MAX, "one full line must be possible");
+const _: () = assert!(TRAILERS_BYTES_MAX < u16::MAX as usize, "the chunked decoder counts lines in 16 bits");
+const _: () =
+    assert!(CHUNK_EXTENSIONS_BYTES_MAX < u16::MAX as usize, "the chunked decoder counts extensions in 16 bits");
+const _: () = assert!(TRAILERS_MAX < u8::MAX as usize, "the chunked decoder counts trailers in 8 bits");
+const _: () = assert!(COPY_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(DISCARD_BYTES_MAX <= LINGER_BYTES_MAX);

@@ -133,16 +133,27 @@ pub(crate) struct Counts {
     pub(crate) entries: usize,
     pub(crate) groups: usize,
     pub(crate) seed: u64,
-    /// Labels of the longest `*.suffix`: no longer suffix of a request's host need be looked up.
-    pub(crate) suffix_labels_max: usize,
+    pub(crate) lengths: u64,
+    /// Bit `n` is set when some `*.suffix` has `n` labels: no other suffix of a request's host need be looked up.
+    pub(crate) suffix_labels: u128,
     keys: usize,
     text: usize,
     names: usize,
 }
 
 impl Counts {
-    pub(crate) const ZERO: Self =
-        Self { nodes: 0, leaves: 0, entries: 0, groups: 0, seed: 0, suffix_labels_max: 0, keys: 0, text: 0, names: 0 };
+    pub(crate) const ZERO: Self = Self {
+        nodes: 0,
+        leaves: 0,
+        entries: 0,
+        groups: 0,
+        seed: 0,
+        lengths: 0,
+        suffix_labels: 0,
+        keys: 0,
+        text: 0,
+        names: 0,
+    };
 }
 
 /// The arrays under construction: the router's own, then working memory.
@@ -307,9 +318,7 @@ impl Arena<'_> {
                 }
                 at += 1;
             }
-            if labels > self.counts.suffix_labels_max {
-                self.counts.suffix_labels_max = labels;
-            }
+            self.counts.suffix_labels |= 1 << labels;
             self.add_key(MapKey { key: suffix, space: SPACE_SUFFIX_HOSTS, value: group });
         } else {
             self.add_key(MapKey { key: host, space: SPACE_EXACT_HOSTS, value: group });
@@ -335,6 +344,7 @@ impl Arena<'_> {
     }
 
     const fn add_key(&mut self, key: MapKey) {
+        self.counts.lengths |= hash::length_bit(key.key.len as usize);
         self.keys[self.counts.keys] = key;
         self.counts.keys += 1;
     }
@@ -456,5 +466,5 @@ impl Arena<'_> {
 
 /// The perfect hash of finished arrays.
 pub(crate) const fn map_of<'a>(slots: &'a [Slot], multipliers: &'a [u32], counts: &Counts) -> Map<'a> {
-    Map { slots, multipliers, seed: counts.seed }
+    Map { slots, multipliers, seed: counts.seed, lengths: counts.lengths }
 }

@@ -7,7 +7,9 @@ use super::build::Route;
 use super::host::RequestHost;
 use super::lookup::{Lookup, Router, RouterBuf};
 use super::pattern::{PARAM_MARK, WILDCARD_MARK};
+use super::scan::segment_len;
 use super::spec::RouteId;
+use super::tree::Spans;
 use crate::http::{Method, MethodSet};
 use crate::limits::EXPLAIN_LOSERS_MAX;
 
@@ -91,10 +93,11 @@ enum Fit {
 impl<'a> Router<'a> {
     /// Looks up and says why each other route lost; see [`Router::lookup`] for the arguments.
     pub fn explain(self, host: Option<&str>, path: &str, method: Method) -> Explanation<'a> {
-        let decision = self.find_leaf(host, path);
-        let outcome = decision.map_or(Lookup::NotFound, |(leaf, spans)| self.decide(leaf, spans, method));
+        let mut spans = Spans::NONE;
+        let decision = self.find_leaf(host, path, &mut spans);
+        let outcome = decision.map_or(Lookup::NotFound, |leaf| self.decide(leaf, spans, method));
         let winner = if let Lookup::Found(found) = outcome { Some(found) } else { None };
-        let decider = decision.and_then(|(leaf, _)| {
+        let decider = decision.and_then(|leaf| {
             let leaf = self.leaves.get(leaf as usize)?;
             Some(RouteId(self.entries.get(leaf.entries as usize)?.route))
         });
@@ -175,8 +178,7 @@ fn fit_path(key: &[u8], path: &[u8]) -> Fit {
         match (byte, path.get(at)) {
             (WILDCARD_MARK, _) => return Fit::Whole,
             (PARAM_MARK, Some(&found)) if found != b'/' => {
-                let rest = &path[at..];
-                at += memchr::memchr(b'/', rest).unwrap_or(rest.len());
+                at += segment_len(&path[at..]);
             }
             (byte, Some(&found)) if byte == found => {
                 at += 1;

@@ -6,6 +6,8 @@
 //! Rejected: a table keyed by length or first byte (degenerates on `/api/...`), `phf` (a build-time dependency, and its
 //! tables cannot be built by the same code at run time).
 
+use super::scan::same_bytes;
+
 /// Bytes of the router's text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
@@ -75,15 +77,20 @@ pub(crate) struct Map<'a> {
     pub(crate) slots: &'a [Slot],
     pub(crate) multipliers: &'a [u32],
     pub(crate) seed: u64,
+    /// The lengths that keys have, by `length_bit`: a path of another length is settled without hashing it.
+    pub(crate) lengths: u64,
 }
 
 impl Map<'_> {
     #[inline]
     pub(crate) fn find(&self, text: &[u8], space: u32, key: &[u8]) -> Option<u32> {
+        if self.lengths & length_bit(key.len()) == 0 {
+            return None;
+        }
         let hash = hash_key(space, key, self.seed);
         let multiplier = *self.multipliers.get(bucket_of(hash, self.multipliers.len()))?;
         let slot = self.slots.get(slot_of(hash, multiplier, self.slots.len()))?;
-        (slot.space == space && slot.key.of(text) == key).then_some(slot.value)
+        (slot.space == space && same_bytes(slot.key.of(text), key)).then_some(slot.value)
     }
 }
 
@@ -176,9 +183,9 @@ const fn place_all(
         let mut bucket = 0;
         while bucket < multipliers.len() {
             if scratch.sizes[bucket] == size {
-                let mut tries = 0;
+                let mut tries = 0_u32;
                 loop {
-                    let multiplier = (tries as u32).wrapping_mul(0x9E37_79B1).rotate_left(7) | 1;
+                    let multiplier = tries.wrapping_mul(0x9E37_79B1).rotate_left(7) | 1;
                     if place_bucket(keys, slots, scratch, scratch.heads[bucket], multiplier) {
                         multipliers[bucket] = multiplier;
                         break;
@@ -214,6 +221,12 @@ const fn place_bucket(keys: &[MapKey], slots: &mut [Slot], scratch: &Scratch<'_>
         at = scratch.next[at as usize];
     }
     true
+}
+
+/// One bit for each length; 63 and longer share the last.
+#[inline]
+pub(crate) const fn length_bit(len: usize) -> u64 {
+    1 << if len < 63 { len } else { 63 }
 }
 
 #[inline]
@@ -294,7 +307,8 @@ mod tests {
         let (mut heads, mut sizes) = (vec![0; multipliers.len()], vec![0; multipliers.len()]);
         let mut scratch = Scratch { hashes: &mut hashes, next: &mut next, heads: &mut heads, sizes: &mut sizes };
         let seed = place_keys(&text, &keys, keys.len(), &mut slots, &mut multipliers, &mut scratch);
-        let map = Map { slots: &slots, multipliers: &multipliers, seed };
+        let lengths = keys.iter().fold(0, |lengths, key| lengths | length_bit(key.key.len as usize));
+        let map = Map { slots: &slots, multipliers: &multipliers, seed, lengths };
         for (at, (space, word)) in words.iter().enumerate() {
             assert_eq!(map.find(&text, *space, word.as_bytes()), Some(at as u32), "{space} {word}");
             assert_eq!(map.find(&text, space + 1_000_000, word.as_bytes()), None);

@@ -106,22 +106,33 @@ pub(crate) struct RequestHost {
 }
 
 impl RequestHost {
-    /// `None` for a host that no route can name: empty, or longer than a host name can be.
+    pub(crate) const EMPTY: Self = Self { bytes: [0; HOST_BYTES_MAX], len: 0 };
+
+    /// As [`set`](Self::set).
     pub(crate) fn new(host: &str) -> Option<Self> {
+        let mut own = Self::EMPTY;
+        own.set(host)?;
+        Some(own)
+    }
+
+    /// `None` for a host that no route can name: empty, or longer than a host name can be. In place: on the request
+    /// path, moving the buffer around would cost more than filling it.
+    #[inline]
+    pub(crate) fn set(&mut self, host: &str) -> Option<()> {
         let host = host.as_bytes();
-        let end = match host.first() {
-            Some(b'[') => memchr::memchr(b']', host).map_or(host.len(), |bracket| bracket + 1),
-            _ => memchr::memchr(b':', host).unwrap_or(host.len()),
-        };
-        let host = &host[..end];
+        // Colons inside an IPv6 literal are no port.
+        let literal = if host.first() == Some(&b'[') { host.iter().position(|&byte| byte == b']')? } else { 0 };
+        let colon = host[literal..].iter().position(|&byte| byte == b':');
+        let host = &host[..colon.map_or(host.len(), |at| literal + at)];
         let host = host.strip_suffix(b".").unwrap_or(host);
-        if host.is_empty() || host.len() > HOST_BYTES_MAX {
+        if host.is_empty() {
             return None;
         }
-        let mut bytes = [0; HOST_BYTES_MAX];
-        bytes[..host.len()].copy_from_slice(host);
-        bytes[..host.len()].make_ascii_lowercase();
-        Some(Self { bytes, len: host.len() as u8 })
+        let bytes = self.bytes.get_mut(..host.len())?;
+        bytes.copy_from_slice(host);
+        bytes.make_ascii_lowercase();
+        self.len = host.len() as u8;
+        Some(())
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
@@ -174,6 +185,7 @@ mod tests {
         assert_eq!(shown(""), None);
         assert_eq!(shown("."), None);
         assert_eq!(shown(":80"), None);
+        assert_eq!(shown("[::1"), None);
         assert_eq!(shown(&"a".repeat(254)), None);
     }
 }

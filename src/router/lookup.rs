@@ -30,7 +30,7 @@ pub struct Router<'a> {
     pub(crate) entries: &'a [Entry],
     pub(crate) names: &'a [Span],
     pub(crate) routes: &'a [Route],
-    pub(crate) suffix_labels_max: usize,
+    pub(crate) suffix_labels: u128,
 }
 
 /// The answer to a lookup.
@@ -186,8 +186,9 @@ impl<'a> Router<'a> {
     /// No allocation. Bounded by the host's labels and by its groups' trees (see `tree`): a walk enters each node once.
     #[inline]
     pub fn lookup(self, host: Option<&str>, path: &str, method: Method) -> Lookup<'a> {
-        match self.find_leaf(host, path) {
-            Some((leaf, spans)) => self.decide(leaf, spans, method),
+        let mut spans = Spans::NONE;
+        match self.find_leaf(host, path, &mut spans) {
+            Some(leaf) => self.decide(leaf, spans, method),
             None => Lookup::NotFound,
         }
     }
@@ -205,38 +206,41 @@ impl<'a> Router<'a> {
     }
 
     #[inline]
-    pub(crate) fn find_leaf(self, host: Option<&str>, path: &str) -> Option<(u32, Spans)> {
+    pub(crate) fn find_leaf(self, host: Option<&str>, path: &str, spans: &mut Spans) -> Option<u32> {
         if path.len() > usize::from(u16::MAX) {
             return None;
         }
         if let Some(host) = host
             && self.roots.len() > 1
-            && let Some(hit) = self.find_by_host(host, path)
+            && let Some(hit) = self.find_by_host(host, path, spans)
         {
             return Some(hit);
         }
-        self.find_in_group(0, path)
+        self.find_in_group(0, path, spans)
     }
 
     /// The leaf in the exact host's group, or in that of the longest suffix that has one.
+    ///
+    /// `spans` stays empty whenever a group has no route: a walk that fails gives back what it took.
     #[inline(never)]
-    fn find_by_host(self, host: &str, path: &str) -> Option<(u32, Spans)> {
-        let host = RequestHost::new(host)?;
-        let (host, text) = (host.as_bytes(), self.text.as_bytes());
+    fn find_by_host(self, host: &str, path: &str, spans: &mut Spans) -> Option<u32> {
+        let mut buffer = RequestHost::EMPTY;
+        buffer.set(host)?;
+        let (host, text) = (buffer.as_bytes(), self.text.as_bytes());
         let exact = self.map.find(text, SPACE_EXACT_HOSTS, host);
-        if let Some(hit) = exact.and_then(|group| self.find_in_group(group, path)) {
+        if let Some(hit) = exact.and_then(|group| self.find_in_group(group, path, spans)) {
             return Some(hit);
         }
-        if self.suffix_labels_max == 0 {
+        if self.suffix_labels == 0 {
             return None;
         }
-        let mut labels = memchr::memchr_iter(b'.', host).count();
-        for dot in memchr::memchr_iter(b'.', host) {
+        let mut labels = host.iter().filter(|&&byte| byte == b'.').count();
+        for (dot, _) in host.iter().enumerate().filter(|&(_, &byte)| byte == b'.') {
             // `labels` is that of the suffix after this dot. A host that begins with a dot has no label before it.
-            if labels <= self.suffix_labels_max
+            if self.suffix_labels >> labels.min(127) & 1 != 0
                 && dot > 0
                 && let Some(group) = self.map.find(text, SPACE_SUFFIX_HOSTS, &host[dot + 1..])
-                && let Some(hit) = self.find_in_group(group, path)
+                && let Some(hit) = self.find_in_group(group, path, spans)
             {
                 return Some(hit);
             }
@@ -247,18 +251,16 @@ impl<'a> Router<'a> {
 
     /// A static path is the best match there can be, so the hash is asked first and settles it.
     #[inline]
-    fn find_in_group(self, group: u32, path: &str) -> Option<(u32, Spans)> {
+    fn find_in_group(self, group: u32, path: &str, spans: &mut Spans) -> Option<u32> {
         let text = self.text.as_bytes();
-        let mut spans = Spans::NONE;
         if let Some(leaf) = self.map.find(text, SPACE_PATHS + group, path.as_bytes()) {
-            return Some((leaf, spans));
+            return Some(leaf);
         }
         let root = *self.roots.get(group as usize)?;
         if root == NONE {
             return None;
         }
-        let leaf = self.tree.walk(text, root, path.as_bytes(), &mut spans, &mut ())?;
-        Some((leaf, spans))
+        self.tree.walk(text, root, path.as_bytes(), spans, &mut ())
     }
 
     /// How many routes there are; their ids count from zero.
@@ -356,7 +358,7 @@ impl RouterBuf {
             entries: &self.entries,
             names: &self.names,
             routes: &self.routes,
-            suffix_labels_max: self.counts.suffix_labels_max,
+            suffix_labels: self.counts.suffix_labels,
         }
     }
 

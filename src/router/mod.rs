@@ -8,6 +8,7 @@
 //! | `pattern`, `host`, `methods` | what a route is written with, parsed by const fns |
 //! | `spec` | a route to build, and what can be wrong with it |
 //! | `hash`, `tree`, `build` | static paths, patterns with parameters, and the builder of both |
+//! | `scan` | compares and searches of a few bytes |
 //! | `lookup` | the router itself; the order of decisions is told there |
 //! | `table` | the const form |
 //! | `explain`, `oracle` | off the data path: why a route won; a naive matcher to test against |
@@ -22,6 +23,7 @@ mod build;
 mod hash;
 mod host;
 mod methods;
+mod scan;
 mod spec;
 mod tree;
 #[cfg(test)]

@@ -20,11 +20,14 @@ const METHODS: [Method; 10] = [
     Method::Extension,
 ];
 
+/// Names and values.
+pub type NaiveParams = Vec<(String, String)>;
+
 /// What the naive matcher answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NaiveLookup {
     /// Routes in the order of trial, each with its parameters.
-    Found(Vec<(RouteId, Vec<(String, String)>)>),
+    Found(Vec<(RouteId, NaiveParams)>),
     /// Methods for `Allow`.
     MethodNotAllowed(Vec<Method>),
     /// No route has the path.
@@ -97,7 +100,7 @@ fn rank_host(pattern: Option<&str>, host: Option<&str>) -> Option<(u8, isize)> {
 }
 
 /// One number for each segment (static, parameter, wildcard), and the parameters.
-fn match_path(pattern: &str, path: &str) -> Option<(Vec<u8>, Vec<(String, String)>)> {
+fn match_path(pattern: &str, path: &str) -> Option<(Vec<u8>, NaiveParams)> {
     let (mut rank, mut params) = (Vec::new(), Vec::new());
     let mut rest = Some(path);
     for segment in pattern.split('/') {

@@ -100,19 +100,19 @@ macro_rules! routes {
                 }
             ),*];
             #[allow(long_running_const_eval)]
-            const SIZES: $crate::router::table::Sizes = match $crate::router::table::measure(SOURCES) {
-                ::core::result::Result::Ok(sizes) => sizes,
-                ::core::result::Result::Err(message) => ::core::panic!("{}", message.as_str()),
-            };
+            const MEASURED: ::core::result::Result<$crate::router::table::Sizes, $crate::router::table::Message> =
+                $crate::router::table::measure(SOURCES);
+            // Sizes never fail, or each use of one below would repeat the compiler's complaint.
+            const SIZES: $crate::router::table::Sizes = $crate::router::table::sizes_or_none(&MEASURED);
             #[allow(long_running_const_eval)]
             static TABLE: $crate::router::table::Table<
                 { SIZES.routes }, { SIZES.groups }, { SIZES.text }, { SIZES.nodes }, { SIZES.names }, { SIZES.slots },
                 { SIZES.buckets }, { SIZES.keys },
-            > = match $crate::router::table::Table::build(SOURCES) {
+            > = match $crate::router::table::Table::build(SOURCES, &MEASURED) {
                 ::core::result::Result::Ok(table) => table,
                 ::core::result::Result::Err(message) => ::core::panic!("{}", message.as_str()),
             };
-            static HANDLERS: [$handler; SIZES.routes] = [$($target),*];
+            static HANDLERS: [$handler; SOURCES.len()] = [$($target),*];
             $crate::router::RouteTable::new(TABLE.as_router(), &HANDLERS)
         };
     };
@@ -132,6 +132,7 @@ pub use super::build::Sizes;
 
 /// Checks each route alone and counts what the table needs.
 #[doc(hidden)]
+#[expect(clippy::result_large_err, reason = "const code has no heap to box the message on")]
 pub const fn measure(sources: &[Source]) -> Result<Sizes, Message> {
     let mut sizes = Sizes::new();
     let mut at = 0;
@@ -163,6 +164,15 @@ pub const fn measure(sources: &[Source]) -> Result<Sizes, Message> {
         at += 1;
     }
     Ok(sizes)
+}
+
+/// The sizes of a good table; those of an empty one for a bad table, which is then not built.
+#[doc(hidden)]
+pub const fn sizes_or_none(measured: &Result<Sizes, Message>) -> Sizes {
+    match measured {
+        Ok(sizes) => *sizes,
+        Err(_) => Sizes::new(),
+    }
 }
 
 impl Source {
@@ -233,7 +243,11 @@ impl<
     };
 
     /// Builds the arrays; `Err` is what the compiler should say.
-    pub const fn build(sources: &[Source]) -> Result<Self, Message> {
+    #[expect(clippy::result_large_err, reason = "const code has no heap to box the message on")]
+    pub const fn build(sources: &[Source], measured: &Result<Sizes, Message>) -> Result<Self, Message> {
+        if let Err(message) = measured {
+            return Err(*message);
+        }
         let mut table = Self::EMPTY;
         let mut specs = [Source { methods: &[], pattern: "", host: None }.spec(); ROUTES];
         let mut at = 0;
@@ -290,7 +304,7 @@ impl<
             entries: self.entries.split_at(self.counts.entries).0,
             names: &self.names,
             routes: &self.routes,
-            suffix_labels_max: self.counts.suffix_labels_max,
+            suffix_labels: self.counts.suffix_labels,
         }
     }
 }

@@ -13,6 +13,7 @@
 use super::build::Arena;
 use super::hash::Span;
 use super::pattern::{PARAM_MARK, WILDCARD_MARK};
+use super::scan::{begins_with, segment_len};
 use crate::limits::ROUTE_PARAMS_MAX;
 
 /// No node, no leaf.
@@ -215,7 +216,7 @@ impl Tree<'_> {
                     let label = Span { start: node.label, len: u32::from(node.label_len) }.of(text);
                     let rest = path.get(at..).unwrap_or_default();
                     step = Step::Leave;
-                    if rest.starts_with(label) {
+                    if begins_with(rest, label) {
                         at += label.len();
                         step = Step::Param;
                         match path.get(at) {
@@ -235,7 +236,7 @@ impl Tree<'_> {
                     step = Step::Wildcard;
                     if node.param != NONE {
                         let rest = path.get(at..).unwrap_or_default();
-                        let len = memchr::memchr(b'/', rest).unwrap_or(rest.len());
+                        let len = segment_len(rest);
                         if len > 0 {
                             spans.push(at, at + len);
                             at += len;

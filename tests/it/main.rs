@@ -1,3 +1,4 @@
 //! The one integration binary: each module is one area, named for what it shows.
 
+mod compile_fail;
 mod tidy;
