@@ -21,6 +21,9 @@ use crate::sys;
 /// How often a worker copies its executor's numbers into its shard.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
+/// How long before its connections a worker's listening sockets close, when it drains.
+const CLOSE_AHEAD: Duration = Duration::from_millis(5);
+
 /// Makes what handlers of one core find under `Exchange::context`.
 pub type MakeContext = Arc<dyn Fn() -> Rc<dyn Any> + Send + Sync>;
 
@@ -132,6 +135,10 @@ impl Worker {
                 Some(Some(Order::Stop) | None) => return core.open(),
             }
         };
+        core.close();
+        // The other workers get the same order at this moment; a client that is turned away by one should not find
+        // another's queue still open.
+        rt::sleep_until(clock::now() + CLOSE_AHEAD).await;
         core.drain();
         let idle = poll_fn(|cx| core.poll_idle(cx));
         let told = async { while orders.next().await == Some(Order::Drain(until)) {} };

@@ -15,7 +15,7 @@ use crate::rt::{self, Deadline, Listener};
 /// How long accepting rests after the process or the host ran out of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
 
-/// Accepts connections and spawns a task for each, until the core drains. At `limits.connections` it stops accepting:
+/// Accepts connections and spawns a task for each, until the core is closed. At `limits.connections` it stops accepting:
 /// further connections wait in the listening socket's queue until others close.
 pub fn accept(listener: Listener, core: Rc<Core>) -> impl Future<Output = ()> {
     // Counted before the loop first runs: a drain that begins before that must wait for it.
@@ -27,16 +27,16 @@ pub fn accept(listener: Listener, core: Rc<Core>) -> impl Future<Output = ()> {
 }
 
 async fn accept_all(mut listener: Listener, core: Rc<Core>) {
-    // Watched so that a drain wakes this loop; it never comes due.
+    // Watched so that `Core::close` wakes this loop; it never comes due.
     let drained = Deadline::new();
     let mut in_a_row = 0;
     loop {
-        if core.open() >= core.settings.connections && !core.is_draining() {
+        if core.open() >= core.settings.connections && !core.is_closed() {
             core.metrics.add(Counter::ConnectionsBackpressured, 1);
             poll_fn(|cx| core.poll_room(cx)).await;
         }
         let accepted = poll_fn(|cx| {
-            if core.is_draining() {
+            if core.is_closed() {
                 return Poll::Ready(None);
             }
             let _ = drained.poll_due(cx);

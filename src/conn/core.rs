@@ -50,6 +50,10 @@ pub struct Settings {
 /// What the connections of one core share.
 pub struct Core {
     pub(super) settings: Settings,
+    #[allow(
+        clippy::redundant_allocation,
+        reason = "cloning the Rc touches only this core; cloning the Arc touches all"
+    )]
     pub(super) routes: Rc<Arc<Routes>>,
     pub(super) metrics: ShardWriter,
     /// What handlers find under `Exchange::context`.
@@ -59,7 +63,10 @@ pub struct Core {
     open: Cell<usize>,
     /// Accept loops that still run.
     accepting: Cell<usize>,
+    /// The accept loops are told to end.
+    closed: Cell<bool>,
     next_id: Cell<u64>,
+    #[allow(clippy::vec_box, reason = "a turn goes from here to a connection and back; only its pointer moves")]
     turns: RefCell<Vec<Box<Turn>>>,
     /// Who waits for a connection to close: the accept loops at the limit, and the drain.
     waiting: RefCell<Vec<Waker>>,
@@ -84,6 +91,7 @@ impl Core {
             draining: Cell::new(None),
             open: Cell::new(0),
             accepting: Cell::new(0),
+            closed: Cell::new(false),
             next_id: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             turns: RefCell::default(),
             waiting: RefCell::default(),
@@ -116,6 +124,20 @@ impl Core {
         self.draining.get().map(|since| since + Duration::from_millis(DRAIN_GRACE_MS))
     }
 
+    /// Whether new connections are taken no more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Stops accepting: the accept loops take who stands in their queues, close their sockets and end. Comes before
+    /// [`Core::drain`]: a client that is told `Connection: close` connects anew, and must not do so to a queue that is
+    /// about to be thrown away.
+    pub fn close(&self) {
+        self.closed.set(true);
+        rt::wake_all();
+        self.wake_waiting();
+    }
+
     /// Begins the drain: connections close after the response they are at, idle ones after a short grace.
     pub fn drain(&self) {
         self.draining.set(Some(clock::now()));
@@ -131,7 +153,7 @@ impl Core {
 
     /// Ready when the core may accept: it has room, or drains and will not accept any more.
     pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_until(cx, || self.open.get() < self.settings.connections || self.is_draining())
+        self.poll_until(cx, || self.open.get() < self.settings.connections || self.closed.get())
     }
 
     fn poll_until(&self, cx: &mut Context<'_>, reached: impl Fn() -> bool) -> Poll<()> {

@@ -74,7 +74,11 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
         Ended::Cut { .. } => Next::Close(Closing::AtOnce),
         Ended::Whole { persistent, .. } if body_done => {
             connection.recv.set_mode(RecvMode::Stream);
-            if persistent { Next::Again } else { connection.close_after_response() }
+            match (persistent, connection.input.is_empty()) {
+                (true, true) => Next::Wait,
+                (true, false) => Next::Again,
+                (false, _) => connection.close_after_response(),
+            }
         }
         Ended::Whole { .. } => Next::Close(Closing::Linger),
     }
@@ -113,16 +117,17 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
         Some(incoming) => incoming,
         None => &mut no_body,
     };
-    let response = Response::new(&mut turn.out, &mut turn.fields, output, terms);
-    let mut exchange = Exchange { request, body: Body::new(source), response, context: &*core.context };
-    let reply = if too_large {
-        core.metrics.add(Counter::BadTooLarge, 1);
-        Ok(Err(Failure::Body(BodyError::TooLarge)))
-    } else {
-        run_handler(&found, &mut exchange, ahead.as_mut()).await
+    let mut ended = {
+        let response = Response::new(&mut turn.out, &mut turn.fields, output, terms);
+        let mut exchange = Exchange { request, body: Body::new(source), response, context: &*core.context };
+        let reply = if too_large {
+            core.metrics.add(Counter::BadTooLarge, 1);
+            Ok(Err(Failure::Body(BodyError::TooLarge)))
+        } else {
+            run_handler(&found, &mut exchange, ahead.as_mut()).await
+        };
+        end_response(&mut exchange, reply, 0, &core)
     };
-    let mut ended = end_response(&mut exchange, reply, 0, &core);
-    drop(exchange);
     // The response is not held up by what the client still sends.
     let body_done = match &mut incoming {
         None => true,

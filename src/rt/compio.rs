@@ -281,8 +281,11 @@ impl Recv {
             };
             match result {
                 // No buffer came with the completion: the peer ended its side.
-                Ok(lease) => {
-                    return Poll::Ready(Ok(lease.unwrap_or_else(|| Lease::pooled(pool::take(pool::Class::Small)))));
+                Ok(Some(lease)) => return Poll::Ready(Ok(lease)),
+                // No buffer came with the completion: the peer ended its side, and nothing is in flight any more.
+                Ok(None) => {
+                    self.state = State::Idle;
+                    return Poll::Ready(Ok(Lease::pooled(pool::take(pool::Class::Small))));
                 }
                 Err(error) if is_out_of_buffers(&error) => {
                     self.state = State::Idle;
