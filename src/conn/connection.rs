@@ -18,7 +18,7 @@ use crate::handler::{
     Answer, Body, Exchange, Failure, Outcome, Pace, Reply, Request, Response, RouteIndex, Routes, Terms,
 };
 use crate::http::{BodyFraming, HeadError, Parse, RequestHead, Status, Version, parse_head};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, LINGER_BYTES_MAX, LINGER_MS};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, DRAIN_GRACE_MS, LINGER_BYTES_MAX, LINGER_MS};
 use crate::metrics::{Class, Counter, Gauge};
 use crate::rt::{self, Deadline, Lease, RecvHalf, RecvMode};
 
@@ -192,14 +192,16 @@ impl Connection {
         self.note(turn, found.index(), ended);
         match ended {
             Ended::Whole { persistent: true, .. } => None,
-            Ended::Whole { persistent: false, .. } => Some(self.close_after_response()),
+            Ended::Whole { persistent: false, .. } => Some(self.close_after_response(&turn.head)),
             Ended::Cut { .. } => Some(Next::Close(Closing::AtOnce)),
         }
     }
 
-    /// Closing after a whole response: bytes that came after the request would make the close a reset.
-    pub(super) fn close_after_response(&self) -> Next {
-        Next::Close(if self.input.is_empty() { Closing::AtOnce } else { Closing::Linger })
+    /// Closing after a whole response. A client that asked for it sends no more; one that did not may be sending its
+    /// next request already, and closing over that would be a reset.
+    pub(super) fn close_after_response(&self, head: &crate::http::Head) -> Next {
+        let expected = !head.persistent && self.input.is_empty();
+        Next::Close(if expected { Closing::AtOnce } else { Closing::Linger })
     }
 
     /// Whether the connection may go on after this request.
@@ -326,7 +328,8 @@ impl Connection {
     async fn linger(&mut self) {
         self.output.shutdown();
         self.recv.set_mode(RecvMode::Pieces);
-        self.deadline.set(clock::turn() + Duration::from_millis(LINGER_MS));
+        let patience = if self.core.is_draining() { DRAIN_GRACE_MS } else { LINGER_MS };
+        self.deadline.set(clock::turn() + Duration::from_millis(patience));
         let mut thrown = 0;
         while thrown < LINGER_BYTES_MAX {
             let received = poll_fn(|cx| match self.recv.poll_recv(cx) {
@@ -339,9 +342,21 @@ impl Connection {
             }
         }
     }
+}
 
-    pub(super) fn in_flight(&self, step: i64) {
-        self.core.metrics.step(Gauge::RequestsInFlight, step);
+/// Counts a request as in flight until it is dropped.
+pub(super) struct InFlight(Rc<Core>);
+
+impl InFlight {
+    pub(super) fn new(core: Rc<Core>) -> Self {
+        core.metrics.step(Gauge::RequestsInFlight, 1);
+        Self(core)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.metrics.step(Gauge::RequestsInFlight, -1);
     }
 }
 

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, ready};
 
 use super::body::Incoming;
-use super::connection::{Closing, Connection, Ended, Next, Panicked, end_response};
+use super::connection::{Closing, Connection, Ended, InFlight, Next, Panicked, end_response};
 use super::core::Core;
 use super::input::Input;
 use super::turn::Turn;
@@ -66,10 +66,9 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
     turn.head_bytes.extend_from_slice(&connection.input.bytes()[..length]);
     connection.input.consume(length);
     let head_persistent = connection.may_persist(&turn.head);
-    connection.in_flight(1);
-    let left = exchange(connection, turn, head_persistent).await;
-    connection.in_flight(-1);
-    let Left { ended, body_done } = left;
+    let in_flight = InFlight::new(connection.core.clone());
+    let Left { ended, body_done } = exchange(connection, turn, head_persistent).await;
+    drop(in_flight);
     match ended {
         Ended::Cut { .. } => Next::Close(Closing::AtOnce),
         Ended::Whole { persistent, .. } if body_done => {
@@ -77,7 +76,7 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
             match (persistent, connection.input.is_empty()) {
                 (true, true) => Next::Wait,
                 (true, false) => Next::Again,
-                (false, _) => connection.close_after_response(),
+                (false, _) => connection.close_after_response(&turn.head),
             }
         }
         Ended::Whole { .. } => Next::Close(Closing::Linger),

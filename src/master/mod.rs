@@ -32,6 +32,10 @@ use crate::worker::{End, MakeContext, News, Order, Worker};
 const TICK: Duration = Duration::from_secs(1);
 /// How much longer than the drain time-out the master waits for its workers before it leaves without them.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Submission queue entries of the master's executor.
+const MASTER_RING_ENTRIES: u32 = 256;
+/// Receive buffers of the master's executor.
+const MASTER_RING_BUFFERS: u16 = 64;
 /// Connections that the admin listener holds at once.
 const ADMIN_CONNECTIONS: usize = 256;
 
@@ -118,7 +122,9 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
     let config = &service.snapshot.config;
     let groups = sockets::open(config, service.plan.workers.len())?;
     let admin_socket = config.admin.listen.map(sockets::open_one).transpose()?;
-    let executor = service.snapshot.executor;
+    // The admin listener needs few buffers; the memory of a worker's ring would be wasted on it.
+    let executor =
+        rt::Options { ring_entries: MASTER_RING_ENTRIES, ring_buffers: MASTER_RING_BUFFERS, ..service.snapshot.executor };
     let result = rt::run(&executor, |_| Master::run(service, groups, admin_socket, signals));
     drop(armed);
     result.map_err(ServeError::Executor)?
@@ -210,18 +216,17 @@ impl Master {
     }
 
     fn note_accepting(&self, index: usize, started: rt::Started) {
-        if let Some(refusal) = &started.fallback {
-            tracing::warn!(
-                worker = index,
-                cause = %refusal,
-                fix = refusal.fix(),
-                "io_uring cannot be used: falling back to epoll, which costs more CPU per request"
-            );
-        }
         let mut workers = self.state.workers_mut();
         workers[index].started = Some(started);
         if workers.iter().all(|worker| worker.started.is_some()) && self.state.phase() == Phase::Starting {
             self.state.set_phase(Phase::Serving);
+            if let Some(refusal) = workers.iter().find_map(|worker| worker.started.as_ref()?.fallback.as_ref()) {
+                tracing::warn!(
+                    cause = %refusal,
+                    fix = refusal.fix(),
+                    "io_uring cannot be used: the workers run on epoll, which costs more CPU per request"
+                );
+            }
             let driver = workers[0].started.as_ref().map(|started| started.driver.name());
             for address in self.state.listen() {
                 tracing::info!(%address, workers = workers.len(), driver, "listening");
