@@ -9,6 +9,13 @@ mod exchange;
 mod failure;
 mod response;
 mod routes;
+pub mod respond;
+pub mod redirect;
+pub mod files;
+mod percent;
+mod template;
+#[cfg(test)]
+mod testing;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,8 +23,12 @@ use std::pin::Pin;
 pub use body::{Body, BodyError, BodySource};
 pub use exchange::{Exchange, Request, RequestId};
 pub use failure::{Failure, Reply};
+pub use files::{Coding, Files, FilesError, FilesSpec};
+pub use redirect::{Redirect, RedirectError};
+pub use respond::{Respond, RespondBody, RespondError, RespondSpec};
 pub use response::{BodyLength, Outcome, Prepared, Response, Sink, Terms};
 pub use routes::{Found, RouteIndex, RouteName, Routes};
+pub use template::UnknownParam;
 
 /// A future that answers an exchange on the core where it was received.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Reply> + 'a>>;

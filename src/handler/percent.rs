@@ -1,0 +1,48 @@
+//! Percent-decoding (RFC 3986 section 2.1) of slices of the normalised path, whose escapes are known to be whole.
+
+/// Appends `raw` to `out` with its escapes decoded. A `%` that two hexadecimal digits do not follow stays: no normalised
+/// path has one.
+pub(super) fn decode(raw: &[u8], out: &mut Vec<u8>) {
+    let mut rest = raw;
+    while let Some(mark) = memchr::memchr(b'%', rest) {
+        out.extend_from_slice(&rest[..mark]);
+        match rest[mark + 1..] {
+            [high, low, ..] if let (Some(high), Some(low)) = (hex_value(high), hex_value(low)) => {
+                out.push(high << 4 | low);
+                rest = &rest[mark + 3..];
+            }
+            _ => {
+                out.push(b'%');
+                rest = &rest[mark + 1..];
+            }
+        }
+    }
+    out.extend_from_slice(rest);
+}
+
+fn hex_value(b: u8) -> Option<u8> {
+    (b as char).to_digit(16).map(|digit| digit as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_decoded_once_and_what_is_none_stays() {
+        for (raw, wanted) in [
+            ("", &b""[..]),
+            ("plain", b"plain"),
+            ("a%20b", b"a b"),
+            ("%C3%a9", b"\xc3\xa9"),
+            ("%252e", b"%2e"),
+            ("%", b"%"),
+            ("%4", b"%4"),
+            ("%zz%41", b"%zzA"),
+        ] {
+            let mut out = Vec::new();
+            decode(raw.as_bytes(), &mut out);
+            assert_eq!(out, wanted, "{raw}");
+        }
+    }
+}
