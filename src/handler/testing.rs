@@ -157,6 +157,7 @@ async fn exchange(handler: &dyn Handler, pattern: &str, raw: &str, most: usize) 
             request: Request { head: view, params: found.params, peer, id: RequestId(7) },
             body: Body::new(&mut no_body),
             response: Response::new(&mut out, &mut fields, &mut sink, terms),
+            context: &(),
         };
         let reply = match handler.handle(&mut exchange) {
             Answer::Now(reply) => reply,
