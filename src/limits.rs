@@ -106,3 +106,7 @@ const _: () =
 const _: () = assert!(TRAILERS_MAX < u8::MAX as usize, "the chunked decoder counts trailers in 8 bits");
 const _: () = assert!(COPY_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(DISCARD_BYTES_MAX <= LINGER_BYTES_MAX);
+/// Bytes of a config file: a hundred thousand routes fit, and a device file given by mistake ends the read.
+pub const CONFIG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Values inside each other in a config file: everything that walks one may recurse.
+pub const CONFIG_DEPTH_MAX: usize = 64;

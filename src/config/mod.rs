@@ -1,51 +1,36 @@
-//! Stand-in until the config lands.
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-#[allow(missing_docs)]
-pub struct Snapshot {
-    pub config: Config,
-    pub routes: Arc<crate::handler::Routes>,
-    pub settings: crate::conn::Settings,
-    pub executor: crate::rt::Options,
-}
-#[allow(missing_docs)]
-pub struct Config {
-    pub server: Server,
-    pub admin: Admin,
-    pub cores: Cores,
-}
-#[allow(missing_docs)]
-pub struct Server {
-    pub listen: Vec<SocketAddr>,
-    pub timeouts: Timeouts,
-}
-#[allow(missing_docs)]
-pub struct Timeouts {
-    pub drain: Duration,
-}
-#[allow(missing_docs)]
-pub struct Admin {
-    pub listen: Option<SocketAddr>,
-}
-#[allow(missing_docs)]
-pub struct Cores {
-    pub steering: Steering,
-}
-#[derive(PartialEq, Clone, Copy)]
-#[allow(missing_docs)]
-pub enum Steering {
-    Hash,
-    Cpu,
-}
-#[allow(missing_docs)]
-pub struct Plan {
-    pub workers: Vec<usize>,
-    pub master: Option<usize>,
-    pub pin: bool,
-    pub notes: Vec<String>,
-}
-#[allow(missing_docs)]
-pub fn redact(_: &Config) -> serde_json::Value {
-    serde_json::Value::Null
-}
+//! The config: one JSON file, checked as a whole before anything is done with it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `model`, `units` | the file as types: keys, bounds, and the sentences that explain them |
+//! | `schema`, `walk` | the JSON Schema of these types, and the check of a value against it |
+//! | `json`, `environment`, `load` | text, variables and flags to a model, with all mistakes told at once |
+//! | `check`, `compile`, `cores` | what no schema can say; the model made into what the server runs on |
+//! | `error`, `oracle` | a mistake and its place; what holds for every input |
+//!
+//! Nothing in here is on a request's path.
+
+mod check;
+mod compile;
+mod cores;
+mod environment;
+mod error;
+mod json;
+mod load;
+pub mod model;
+#[doc(hidden)]
+pub mod oracle;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod units;
+mod walk;
+
+pub use compile::{Snapshot, build_router, compile};
+pub use cores::{Host, Plan, list_ids, resolve};
+pub use environment::{Override, PREFIX, Setting, read_variables};
+pub use error::{ConfigError, Place, Step};
+pub use load::{DEFAULT, Failure, Input, Prepared, load_text, prepare, redact};
+pub use model::{Config, Steering};
+pub use schema::{schema, schema_text};
+pub use units::{Address, ByteSize, TimeSpan, UnitError};

@@ -1,0 +1,115 @@
+//! What a schema cannot say: values that contradict each other, and texts with a grammar of their own.
+
+use std::net::SocketAddr;
+
+use super::error::{ConfigError, Step, quote};
+use super::model::Config;
+use crate::http::Fields;
+use crate::log::{self, LogError};
+
+/// What the loader left out of a config with mistakes, so that what is left can still be checked.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Omissions {
+    /// For each route that is left, its index in the file. Empty: nothing was left out.
+    pub(super) routes: Vec<usize>,
+    /// Values that were replaced by defaults.
+    pub(super) values: Vec<Vec<Step>>,
+}
+
+impl Omissions {
+    /// The index of a route in the file.
+    pub(super) fn route(&self, index: usize) -> usize {
+        self.routes.get(index).copied().unwrap_or(index)
+    }
+
+    /// Whether what is at `steps` is what the operator wrote.
+    fn keeps(&self, steps: &[Step]) -> bool {
+        !self.values.iter().any(|left_out| steps.starts_with(left_out) || left_out.starts_with(steps))
+    }
+}
+
+/// Everything that is wrong with the config outside its routes.
+pub(super) fn check_settings(config: &Config, omissions: &Omissions) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    check_addresses(config, omissions, &mut errors);
+    check_limits(config, omissions, &mut errors);
+    if let Some(name) = &config.server.name {
+        let path = ["server".into(), "name".into()];
+        if name.trim().is_empty() || Fields::new().push("Server", name).is_err() {
+            let expected = "a header field's value without control characters (or null: no Server field)";
+            errors.push(ConfigError::at(&path, expected, quote(name)));
+        }
+    }
+    if let Err(error) = log::check_level(&config.log.level) {
+        errors.push(explain_level(&config.log.level, &error));
+    }
+    errors
+}
+
+fn explain_level(level: &str, error: &LogError) -> ConfigError {
+    let path = ["log".into(), "level".into()];
+    let expected = "off, error, warn, info, debug or trace, or such levels for targets (info,ringfort::conn=debug)";
+    let suggestion = match error {
+        LogError::UnknownLevel { found } => {
+            let close = super::error::suggest(found, ["off", "error", "warn", "info", "debug", "trace"]);
+            close.or_else(|| (found == "warning").then(|| "warn".to_owned()))
+        }
+        LogError::EmptyLevel | LogError::InvalidDirective { .. } | LogError::AlreadySet => None,
+    };
+    ConfigError::at(&path, expected, quote(level)).suggesting(suggestion)
+}
+
+fn check_addresses(config: &Config, omissions: &Omissions, errors: &mut Vec<ConfigError>) {
+    let listen: [Step; 2] = ["server".into(), "listen".into()];
+    let admin: [Step; 2] = ["admin".into(), "listen".into()];
+    for (index, address) in config.server.listen.iter().enumerate() {
+        let earlier = config.server.listen[..index].iter().position(|other| overlap(*other, *address));
+        // Equal ones are found by the schema.
+        if let Some(earlier) = earlier.filter(|earlier| config.server.listen[*earlier] != *address) {
+            let path = [&listen[..], &[index.into()]].concat();
+            let expected = format!("an address that server.listen[{earlier}] does not cover already");
+            errors.push(ConfigError::at(&path, expected, quote(&address.to_string())));
+        }
+    }
+    if let Some(address) = config.admin.listen
+        && config.server.listen.iter().any(|other| overlap(*other, address))
+        && omissions.keeps(&listen)
+        && omissions.keeps(&admin)
+    {
+        let expected = "an address that is not one of server.listen";
+        errors.push(ConfigError::at(&admin, expected, quote(&address.to_string())));
+    }
+}
+
+/// Whether both want the same port of the same address. Port 0 is a new one each time; `0.0.0.0` and `[::]` are every
+/// address of their family, for IPv6 sockets take IPv6 alone here.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_address = one.ip() == other.ip()
+        || one.is_ipv4() == other.is_ipv4() && (one.ip().is_unspecified() || other.ip().is_unspecified());
+    one.port() == other.port() && one.port() != 0 && same_address
+}
+
+fn check_limits(config: &Config, omissions: &Omissions, errors: &mut Vec<ConfigError>) {
+    let limits = &config.server.limits;
+    let path = |key: &str| -> [Step; 3] { ["server".into(), "limits".into(), key.into()] };
+    if limits.target > limits.head && omissions.keeps(&path("target")) && omissions.keeps(&path("head")) {
+        let expected = format!("at most server.limits.head ({} bytes), of which it is a part", limits.head);
+        errors.push(ConfigError::at(&path("target"), expected, format!("{} bytes", limits.target)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_overlap_by_port_and_family() {
+        let overlap = |one: &str, other: &str| overlap(one.parse().unwrap(), other.parse().unwrap());
+        assert!(overlap("127.0.0.1:80", "127.0.0.1:80"));
+        assert!(overlap("0.0.0.0:80", "127.0.0.1:80"));
+        assert!(overlap("[::]:80", "[::1]:80"));
+        assert!(!overlap("[::]:80", "0.0.0.0:80"));
+        assert!(!overlap("127.0.0.1:80", "127.0.0.2:80"));
+        assert!(!overlap("127.0.0.1:0", "127.0.0.1:0"));
+    }
+}

@@ -1,0 +1,205 @@
+//! JSON text to a value, with what parsers are silent about: where it is wrong, and keys that come twice.
+//!
+//! `simd_json` parses; of an error it knows a byte at best, so a second parser finds line and column. Of two equal keys
+//! parsers take the last one without a word: reading the parsed members one by one shows both.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::error::{ConfigError, Place, Step};
+use crate::limits::CONFIG_DEPTH_MAX;
+
+/// A parsed text.
+pub(super) struct Parsed {
+    pub(super) value: Value,
+    /// Keys that come twice; the last one counts.
+    pub(super) errors: Vec<ConfigError>,
+}
+
+/// Parses a text.
+///
+/// # Errors
+/// The first byte that is no JSON. Nothing behind it can be told from it, so it is the only error.
+pub(super) fn parse(text: &[u8]) -> Result<Parsed, ConfigError> {
+    if let Err(error) = str::from_utf8(text) {
+        return Err(ConfigError::new(locate(text, error.valid_up_to()), "UTF-8", "a byte that is not"));
+    }
+    // An empty text is an error in every parser, and this is a better one.
+    if text.trim_ascii().is_empty() {
+        return Err(ConfigError::new(locate(text, text.len()), "a JSON object", "nothing"));
+    }
+    let mut errors = Vec::new();
+    match parse_value(text, &mut errors) {
+        Ok(value) => Ok(Parsed { value, errors }),
+        Err(error) => Err(explain(text, &error)),
+    }
+}
+
+fn parse_value(text: &[u8], errors: &mut Vec<ConfigError>) -> Result<Value, simd_json::Error> {
+    // It unescapes strings in place.
+    let mut bytes = text.to_vec();
+    let mut parser = simd_json::Deserializer::from_slice(&mut bytes)?;
+    let mut path = Vec::new();
+    Members { path: &mut path, errors }.deserialize(&mut parser)
+}
+
+fn explain(text: &[u8], error: &simd_json::Error) -> ConfigError {
+    match serde_json::from_slice::<Value>(text) {
+        Err(found) => {
+            let place = Place::Text { line: found.line(), column: found.column().max(1) };
+            // Its message ends in the place, which is told already.
+            let message = found.to_string();
+            let message = message.split(" at line ").next().unwrap_or_default();
+            ConfigError::new(place, "JSON", format!("a mistake: {message}"))
+        }
+        // What only one of the two refuses: nesting, numbers beyond 64 bits.
+        Ok(_) => {
+            let message = error.to_string();
+            ConfigError::new(locate(text, error.index()), "JSON", format!("a mistake: {message}"))
+        }
+    }
+}
+
+/// Line and column of a byte.
+fn locate(text: &[u8], at: usize) -> Place {
+    let before = &text[..at.min(text.len())];
+    let line_start = before.iter().rposition(|&b| b == b'\n').map_or(0, |lf| lf + 1);
+    let line = 1 + before.iter().filter(|&&b| b == b'\n').count();
+    Place::Text { line, column: 1 + before.len() - line_start }
+}
+
+/// Reads any value, noting keys that come twice.
+struct Members<'m> {
+    path: &'m mut Vec<Step>,
+    errors: &'m mut Vec<ConfigError>,
+}
+
+impl Members<'_> {
+    fn step(&mut self, step: Step) -> Members<'_> {
+        self.path.push(step);
+        Members { path: self.path, errors: self.errors }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Members<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        // Bounds the recursion of everything that walks the value.
+        if self.path.len() > CONFIG_DEPTH_MAX {
+            return Err(D::Error::custom(format!("more than {CONFIG_DEPTH_MAX} values inside each other")));
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        serde_json::Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut access: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(value) = access.next_element_seed(self.step(list.len().into()))? {
+            self.path.pop();
+            list.push(value);
+        }
+        self.path.pop();
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        let mut repeated = HashSet::new();
+        while let Some(key) = access.next_key::<String>()? {
+            let value = access.next_value_seed(self.step(key.as_str().into()))?;
+            if members.insert(key.clone(), value).is_some() && repeated.insert(key) {
+                self.errors.push(ConfigError::at(self.path, "each key once", "this one again in the same object"));
+            }
+            self.path.pop();
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fail(text: &str) -> String {
+        parse(text.as_bytes()).err().expect("not JSON").to_string()
+    }
+
+    #[test]
+    fn a_mistake_has_a_line_and_a_column() {
+        assert_eq!(fail("{\n  \"a\": 1,\n}"), "line 3, column 1: expected JSON, found a mistake: trailing comma");
+        assert!(fail("{\"a\" 1}").starts_with("line 1, column 6: "), "{}", fail("{\"a\" 1}"));
+        assert_eq!(fail(" \n"), "line 2, column 1: expected a JSON object, found nothing");
+        assert!(fail("{} x").starts_with("line 1, column 4: "), "{}", fail("{} x"));
+        assert!(fail("// no\n{}").starts_with("line 1, column 1: "));
+        let error = parse(b"{\"a\": \"\xff\"}").err().expect("not UTF-8");
+        assert_eq!(error.to_string(), "line 1, column 8: expected UTF-8, found a byte that is not");
+    }
+
+    #[test]
+    fn a_repeated_key_is_an_error_at_its_path() {
+        let parsed = parse(br#"{"a": [{"b": 1, "c": {}, "b": 2, "b": 3}], "a": 1}"#).ok().expect("JSON");
+        let paths: Vec<_> = parsed.errors.iter().map(|error| error.path.to_string()).collect();
+        assert_eq!(paths, ["a[0].b", "a"]);
+        assert_eq!(parsed.value, serde_json::json!({ "a": 1 }));
+    }
+
+    #[test]
+    fn values_are_those_of_the_text() {
+        let text = r#"{"a": [1, -2, 3.5, true, null, "x\u00e9\n", {}, []], "b": 18446744073709551615}"#;
+        let parsed = parse(text.as_bytes()).ok().expect("JSON");
+        assert_eq!(parsed.value, serde_json::from_str::<Value>(text).unwrap());
+        assert!(parsed.errors.is_empty());
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_without_harm() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(parse(nested(CONFIG_DEPTH_MAX).as_bytes()).is_ok());
+        for depth in [CONFIG_DEPTH_MAX + 2, 100_000] {
+            assert!(parse(nested(depth).as_bytes()).is_err());
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The config file as types. Its JSON Schema is generated from them, and what the loader checks is that schema: a key, a
+//! bound and the sentence that explains it stand here and nowhere else.
+//!
+//! Keywords beside those of JSON Schema: `x-unit` names a text's parser, `x-minimum` and `x-maximum` bound a duration,
+//! `x-power-of-two` speaks for itself, and `x-not-built` lists keys or values that are known and refused by that name.
+
+mod cores;
+mod routes;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use cores::{Auto, Cores, Driver, Executor, MasterCore, Pin, Ring, Steering, Workers};
+pub use routes::{Action, Coding, Files, Match, Method, Redirect, Respond, Route};
+
+use super::units::{self, Address, ByteSize, TimeSpan};
+use crate::http;
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::log;
+
+/// Ringfort's config: one JSON file. Every key may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-not-built" = ["upstreams", "plugins"]))]
+pub struct Config {
+    /// Where this schema is, for editors; not used otherwise.
+    #[serde(rename = "$schema", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub schema: Option<String>,
+    /// Listening, limits and time-outs.
+    pub server: Server,
+    /// Which cores do what, and the executor on them. README.md, "Tuning", says how to choose.
+    pub cores: Cores,
+    /// The admin listener: health, metrics, state. It has no authentication.
+    pub admin: Admin,
+    /// Logs, on stderr.
+    pub log: Log,
+    /// Routes. Their order does not matter: a static path wins over `:param`, and that over `*wildcard`.
+    pub routes: Vec<Route>,
+}
+
+/// Listening, limits and time-outs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Addresses to listen on. `[::]` is IPv6 alone; list `0.0.0.0` too for both.
+    #[schemars(with = "Vec<Address>", extend("minItems" = 1, "uniqueItems" = true))]
+    pub listen: Vec<SocketAddr>,
+    /// Bounds on requests and connections.
+    pub limits: Limits,
+    /// How long a client may take for what.
+    pub timeouts: Timeouts,
+    /// How long connections are kept.
+    pub keepalive: Keepalive,
+    /// The `Server` field of responses; null leaves it out.
+    pub name: Option<String>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            keepalive: Keepalive::default(),
+            name: Some("ringfort".to_owned()),
+        }
+    }
+}
+
+/// Bounds on requests and connections.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a request head. More: 431.
+    #[serde(with = "units::as_byte_size")]
+    #[schemars(with = "ByteSize", extend("minimum" = 256, "maximum" = HEAD_BYTES_MAX))]
+    pub head: usize,
+    /// Header fields of a request. More: 431.
+    #[schemars(range(min = 1, max = HEADERS_MAX))]
+    pub headers: usize,
+    /// Bytes of a request target; not more than `head`. More: 414.
+    #[serde(with = "units::as_byte_size")]
+    #[schemars(with = "ByteSize", extend("minimum" = 64, "maximum" = HEAD_BYTES_MAX))]
+    pub target: usize,
+    /// Bytes of a request body. More: 413.
+    #[serde(with = "units::as_byte_size")]
+    #[schemars(with = "ByteSize", extend("minimum" = 0, "maximum" = 1_u64 << 40))]
+    pub body: u64,
+    /// Connections at once, in the whole process. More wait in the listen queue.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let head = http::HeadLimits::default();
+        Self { head: head.head, headers: head.headers, target: head.target, body: 1 << 20, connections: 100_000 }
+    }
+}
+
+/// How long a client may take for what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// From a request head's first byte to its last. Longer: 408.
+    #[serde(with = "units::as_time_span")]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
+    pub head: Duration,
+    /// For a request body, and between its pieces.
+    #[serde(with = "units::as_time_span")]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
+    pub body: Duration,
+    /// Between requests on one connection.
+    #[serde(with = "units::as_time_span")]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
+    pub idle: Duration,
+    /// Without the client taking a byte of its response.
+    #[serde(with = "units::as_time_span")]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
+    pub write: Duration,
+    /// For requests in flight when the server stops; `"0s"` cuts them.
+    #[serde(with = "units::as_time_span")]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "0s", "x-maximum" = "24h"))]
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            idle: Duration::from_secs(75),
+            write: Duration::from_secs(30),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How long connections are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keepalive {
+    /// Requests that one connection serves before it is closed.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub requests: u64,
+    /// How long one connection is used before it is closed.
+    #[serde(with = "units::as_time_span")]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
+    pub age: Duration,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { requests: 100_000, age: Duration::from_secs(3600) }
+    }
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Its address, or `"off"`.
+    #[serde(with = "units::as_address_or_off")]
+    #[schemars(with = "AddressOrOff")]
+    pub listen: Option<SocketAddr>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9090))) }
+    }
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+#[allow(dead_code, reason = "stands for an optional address in the schema")]
+enum AddressOrOff {
+    Off(Off),
+    Address(Address),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase", inline)]
+#[allow(dead_code, reason = "stands for the word in the schema")]
+enum Off {
+    Off,
+}
+
+/// Logs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `off`, `error`, `warn`, `info`, `debug` or `trace`; or several, for parts of the program, separated by commas:
+    /// `info,ringfort::conn=debug`.
+    pub level: String,
+    /// One JSON object a line, one line of text, or several lines for people.
+    pub format: LogFormat,
+    /// The access log.
+    #[schemars(extend("x-not-built" = ["on", "json", "text", "common", "combined", "errors", "sampled"]))]
+    pub access: AccessLog,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Json, access: AccessLog::Off }
+    }
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// Several lines, for development.
+    Pretty,
+    /// One line of text.
+    Text,
+}
+
+impl From<LogFormat> for log::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Json => Self::Json,
+            LogFormat::Pretty => Self::Pretty,
+            LogFormat::Text => Self::Text,
+        }
+    }
+}
+
+/// `log.access`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum AccessLog {
+    /// None.
+    #[default]
+    Off,
+}

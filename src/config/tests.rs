@@ -1,0 +1,423 @@
+//! Tests of the loader as a whole.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::environment::{Override, read_variables};
+use super::load::{Input, read_draft};
+use super::*;
+use crate::sys::cpu::Confinement;
+
+fn host() -> Host {
+    Host { allowed: (0..4).collect(), confinement: Confinement { quota_cores: None, exclusive: false } }
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+fn errors_of(value: &Value) -> Vec<String> {
+    match load_text(value.to_string().as_bytes()) {
+        Ok(config) => {
+            let compiled = compile(config, &folder(), &[]);
+            compiled.err().into_iter().flatten().map(|error| error.to_string()).collect()
+        }
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn only_error_of(value: &Value) -> String {
+    let errors = errors_of(value);
+    assert_eq!(errors.len(), 1, "{value}: {errors:#?}");
+    errors[0].clone()
+}
+
+#[test]
+fn an_empty_object_is_the_default_everywhere() {
+    assert_eq!(load_text(b"{}"), Ok(Config::default()));
+    let snapshot = compile(Config::default(), Path::new("."), &[]).ok().expect("valid");
+    assert_eq!(snapshot.settings.head, crate::http::HeadLimits::default());
+    assert_eq!(format!("{:?}", snapshot.executor), format!("{:?}", crate::rt::Options::default()));
+}
+
+#[test]
+fn the_configs_in_the_repository_are_valid() {
+    for name in ["default.json", "minimal.json", "example.json"] {
+        let input = Input { file: Some(folder().join(name)), ..Input::default() };
+        let prepared = prepare(&input, &host(), &[]).map_err(|failure| failure.to_string());
+        assert!(prepared.is_ok(), "{}", prepared.err().unwrap_or_default());
+    }
+}
+
+/// The example names every key, with the value that it has when it is left out.
+#[test]
+fn the_example_shows_every_key_with_its_default() {
+    let text = std::fs::read(folder().join("example.json")).unwrap();
+    let example = load_text(&text).unwrap();
+    let defaults = Config { routes: example.routes.clone(), schema: example.schema.clone(), ..Config::default() };
+    assert_eq!(example, defaults);
+    let written: Value = serde_json::from_slice(&text).unwrap();
+    let effective = redact(&example);
+    for key in ["server", "cores", "admin", "log"] {
+        assert_eq!(written[key], effective[key], "{key}");
+    }
+    let text = written["routes"].to_string();
+    for key in [
+        "host",
+        "path",
+        "methods",
+        "status",
+        "headers",
+        "text",
+        "json",
+        "base64",
+        "root",
+        "index",
+        "precompressed",
+        "cache_control",
+        "to",
+        "keep_query",
+    ] {
+        assert!(text.contains(&format!("\"{key}\":")), "no route of the example has {key}");
+    }
+}
+
+#[test]
+fn the_published_schema_is_fresh() {
+    let path = folder().join("schema.json");
+    let published = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(published == schema_text(), "config/schema.json is stale: run `ringfort schema > config/schema.json`");
+}
+
+#[test]
+fn every_object_of_the_schema_is_closed_and_every_key_described() {
+    fn walk(schema: &Value, path: &str) {
+        if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+            assert_eq!(schema["additionalProperties"], false, "{path}");
+            for (key, property) in properties {
+                assert!(property.get("description").is_some() || property.get("$ref").is_some(), "{path}.{key}");
+            }
+        }
+        match schema {
+            Value::Object(members) => members.iter().for_each(|(key, inner)| walk(inner, &format!("{path}/{key}"))),
+            Value::Array(list) => list.iter().for_each(|inner| walk(inner, path)),
+            _ => {}
+        }
+    }
+    walk(schema(), "");
+}
+
+#[test]
+fn five_mistakes_of_five_kinds_are_told_at_once() {
+    let config = json!({
+        "server": { "lisen": ["0.0.0.0:80"], "timeouts": { "idle": "75" } },
+        "upstreams": {},
+        "log": { "level": "inof" },
+        "routes": [
+            { "match": { "path": "/a/:id" }, "respond": { "text": "a" } },
+            { "match": { "path": "/b", "methods": ["get"] }, "respond": {} },
+            { "match": { "path": "/a/:name" }, "respond": { "text": "{id}" } },
+        ],
+    });
+    let file = std::env::temp_dir().join(format!("ringfort-five-{}.json", std::process::id()));
+    std::fs::write(&file, config.to_string()).unwrap();
+    let failure = prepare(&Input { file: Some(file.clone()), ..Input::default() }, &host(), &[]).err().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let told: Vec<_> = failure.errors.iter().map(ToString::to_string).collect();
+    let expected = [
+        "server.lisen: expected one of the keys \"listen\", \"limits\", \"timeouts\", \"keepalive\" or \"name\", \
+         found the unknown key \"lisen\"; did you mean \"listen\"?",
+        "server.timeouts.idle: expected a duration such as \"10s\" (a whole number and one of ms, s, m, h) from 1ms to \
+         24h, found \"75\"; did you mean \"75s\"?",
+        "upstreams: expected no such key yet, found \"upstreams\", which is known, but not built yet",
+        "routes[1].match.methods[0]: expected one of \"GET\", \"HEAD\", \"POST\", \"PUT\", \"DELETE\", \"OPTIONS\", \
+         \"TRACE\" or \"PATCH\", found \"get\"; did you mean \"GET\"?",
+        "log.level: expected off, error, warn, info, debug or trace, or such levels for targets \
+         (info,ringfort::conn=debug), found \"inof\"; did you mean \"info\"?",
+        "routes[2].respond.text: expected a parameter of the path: {name}, found {id}",
+        "routes[2].match.path: expected a route that can be told apart from routes[0] (\"/a/:id\"), found \
+         \"/a/:name\": the same host, the same shape of path and a method in common",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn every_bound_is_checked_on_both_sides() {
+    let at = |path: &str, value: Value| {
+        path.rsplit('.').fold(value, |inner, key| Value::Object([(key.to_owned(), inner)].into_iter().collect()))
+    };
+    let mut cases: Vec<(String, Vec<Value>, Vec<Value>)> = vec![
+        (
+            "server.limits.head".into(),
+            vec![json!("8KiB"), json!("64KiB"), json!(65536)],
+            vec![json!("255B"), json!("65KiB"), json!(65537), json!(-1), json!(1.5), json!(true)],
+        ),
+        (
+            "server.limits.target".into(),
+            vec![json!(64), json!("16KiB")],
+            vec![json!(63), json!("128KiB"), json!("17KiB")],
+        ),
+        ("server.limits.headers".into(), vec![json!(1), json!(256)], vec![json!(0), json!(257), json!("100")]),
+        ("server.limits.body".into(), vec![json!(0), json!("1TiB")], vec![json!("2TiB"), json!(u64::MAX)]),
+        ("server.limits.connections".into(), vec![json!(1), json!(10_000_000)], vec![json!(0), json!(10_000_001)]),
+        ("server.timeouts.drain".into(), vec![json!("0s"), json!("24h")], vec![json!("25h"), json!(30)]),
+        ("server.keepalive.requests".into(), vec![json!(1)], vec![json!(0), json!(null)]),
+        ("server.keepalive.age".into(), vec![json!("1ms")], vec![json!("0s")]),
+        ("server.name".into(), vec![json!(null), json!("x")], vec![json!(""), json!("a\r\nb: c"), json!(1)]),
+        (
+            "server.listen".into(),
+            vec![json!(["0.0.0.0:0", "[::]:80"])],
+            vec![
+                json!([]),
+                json!("0.0.0.0:80"),
+                json!(["localhost:80"]),
+                json!(["0.0.0.0:80", "0.0.0.0:80"]),
+                json!(["0.0.0.0:80", "127.0.0.1:80"]),
+            ],
+        ),
+        (
+            "cores.workers".into(),
+            vec![json!("auto"), json!(1), json!(1024), json!([0, 3])],
+            vec![
+                json!("all"),
+                json!(0),
+                json!(1025),
+                json!([]),
+                json!([0, 0]),
+                json!([9000]),
+                json!(["0"]),
+                json!(null),
+            ],
+        ),
+        ("cores.master".into(), vec![json!("auto"), json!(0)], vec![json!(-1), json!(8192), json!("first")]),
+        ("cores.ring.entries".into(), vec![json!(64), json!(32768)], vec![json!(32), json!(65536), json!(100)]),
+        ("cores.ring.buffers".into(), vec![json!(16), json!(32768)], vec![json!(8), json!(65536), json!(1000)]),
+        (
+            "cores.ring.buffer_size".into(),
+            vec![json!("1KiB"), json!("64KiB"), json!(5000)],
+            vec![json!(1023), json!("65KiB")],
+        ),
+        (
+            "admin.listen".into(),
+            vec![json!("off"), json!("[::1]:9090")],
+            vec![json!("on"), json!(null), json!("127.0.0.1:8080"), json!(9090)],
+        ),
+        ("log.level".into(), vec![json!("off"), json!("info,ringfort::conn=debug")], vec![json!(""), json!("loud")]),
+    ];
+    for key in ["head", "body", "idle", "write"] {
+        let good = vec![json!("1ms"), json!("24h"), json!("1440m")];
+        cases.push((format!("server.timeouts.{key}"), good, vec![json!("0s"), json!("1441m"), json!("")]));
+    }
+    for (key, bad) in [("pin", "yes"), ("executor", "monoio"), ("driver", "kqueue"), ("steering", "random")] {
+        cases.push((format!("cores.{key}"), Vec::new(), vec![json!(bad), json!(null), json!(["auto"])]));
+    }
+    for (path, good, bad) in cases {
+        for value in good {
+            assert_eq!(errors_of(&at(&path, value.clone())), Vec::<String>::new(), "{path} = {value}");
+        }
+        for value in bad {
+            let error = only_error_of(&at(&path, value.clone()));
+            assert!(error.starts_with(&path), "{path} = {value}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_known_and_not_built_is_refused_by_name() {
+    let route = |extra: Value| {
+        let mut route = json!({ "match": { "path": "/" } });
+        route.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({ "routes": [route] })
+    };
+    for (config, path) in [
+        (json!({ "upstreams": {} }), "upstreams"),
+        (json!({ "plugins": [] }), "plugins"),
+        (route(json!({ "proxy": { "upstream": "a" } })), "routes[0].proxy"),
+        (json!({ "routes": [{ "match": { "path": "/", "query": {} }, "respond": {} }] }), "routes[0].match.query"),
+        (json!({ "log": { "access": "json" } }), "log.access"),
+        (json!({ "cores": { "executor": "glommio" } }), "cores.executor"),
+    ] {
+        let error = only_error_of(&config);
+        assert!(error.starts_with(path) && error.ends_with("known, but not built yet"), "{error}");
+    }
+}
+
+fn overridden(text: &str, variables: &[(&str, &str)]) -> Result<Value, Vec<String>> {
+    let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    let (overrides, errors) = read_variables(variables);
+    let draft = read_draft(text.as_bytes(), &Input { file: None, overrides, errors });
+    match draft.config {
+        Some(config) if draft.errors.is_empty() => Ok(redact(&config)),
+        _ => Err(draft.errors.iter().map(ToString::to_string).collect()),
+    }
+}
+
+#[test]
+fn variables_are_read_as_the_schema_wants_them() {
+    for (name, text, pointer, value) in [
+        ("SERVER__LISTEN", "0.0.0.0:80, [::]:80", "/server/listen", json!(["0.0.0.0:80", "[::]:80"])),
+        ("SERVER__LISTEN", "[\"0.0.0.0:80\"]", "/server/listen", json!(["0.0.0.0:80"])),
+        ("SERVER__LIMITS__HEADERS", "7", "/server/limits/headers", json!(7)),
+        ("server__limits__head", "32768", "/server/limits/head", json!("32KiB")),
+        ("SERVER__NAME", "null", "/server/name", json!(null)),
+        ("SERVER__NAME", "true", "/server/name", json!("true")),
+        ("CORES__WORKERS", "3", "/cores/workers", json!(3)),
+        ("CORES__WORKERS", "0,2", "/cores/workers", json!([0, 2])),
+        ("CORES__WORKERS", "auto", "/cores/workers", json!("auto")),
+        ("CORES__RING__BUFFER_SIZE", "8KiB", "/cores/ring/buffer_size", json!("8KiB")),
+        ("ADMIN__LISTEN", "off", "/admin/listen", json!("off")),
+        ("ROUTES__0__RESPOND__TEXT", "7", "/routes/0/respond/text", json!("7")),
+        ("ROUTES__1__RESPOND__JSON", "{\"a\": 1}", "/routes/1/respond/json", json!({ "a": 1 })),
+        ("ROUTES__2__REDIRECT__KEEP_QUERY", "false", "/routes/2/redirect/keep_query", json!(false)),
+        ("ROUTES__0__MATCH__METHODS", "GET,POST", "/routes/0/match/methods", json!(["GET", "POST"])),
+    ] {
+        let file = json!({ "server": { "name": "file" }, "routes": [
+            { "match": { "path": "/a" }, "respond": { "text": "" } },
+            { "match": { "path": "/b" }, "respond": { "json": 1 } },
+            { "match": { "path": "/c" }, "redirect": { "to": "/" } },
+        ] });
+        let name = format!("RINGFORT__{name}");
+        let config = overridden(&file.to_string(), &[(&name, text)]);
+        assert_eq!(config.map(|config| config.pointer(pointer).cloned()), Ok(Some(value)), "{name}={text}");
+    }
+}
+
+#[test]
+fn a_variable_that_sets_nothing_is_an_error() {
+    for (name, text, error) in [
+        ("SERVER__LISEN", "x", "did you mean \"RINGFORT__SERVER__LISTEN\"?"),
+        ("SERVERS", "x", "did you mean \"RINGFORT__SERVER\"?"),
+        ("UPSTREAMS__API", "x", "not built yet"),
+        ("SERVER", "x", "such as RINGFORT__SERVER__LISTEN, found the whole object"),
+        ("ROUTES", "x", "expected routes to be set in the file, found a variable"),
+        ("ROUTES__0__MATCH__PATH", "/", "expected no index: routes is an empty list"),
+        ("SERVER__LISTEN__4", "x", "expected an index of server.listen from 0 to 0, found \"4\""),
+        ("SERVER__NAME__X", "x", "expected a variable for server.name as a whole"),
+        ("", "x", "(config)"),
+    ] {
+        let name = format!("RINGFORT__{name}");
+        let file = r#"{ "server": { "listen": ["127.0.0.1:1"] }, "routes": [] }"#;
+        let errors = overridden(file, &[(&name, text)]).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].starts_with(&name) && errors[0].contains(error), "{errors:?}");
+    }
+    let errors = overridden("{}", &[("RINGFORT__SERVER__TIMEOUTS__IDLE", "soon")]).unwrap_err();
+    assert!(errors[0].starts_with("server.timeouts.idle: "), "{errors:?}");
+    assert!(errors[0].ends_with("found \"soon\" (set by RINGFORT__SERVER__TIMEOUTS__IDLE)"), "{errors:?}");
+}
+
+#[test]
+fn a_flag_wins_over_a_variable() {
+    let (mut overrides, errors) = read_variables([("RINGFORT__SERVER__LISTEN".into(), "127.0.0.1:1".into())]);
+    let list = vec!["127.0.0.1:2".to_owned(), "127.0.0.1:3".to_owned()];
+    overrides.push(Override::flag("--listen", "server.listen", Setting::List(list.clone())));
+    let draft = read_draft(b"{}", &Input { file: None, overrides, errors });
+    assert_eq!(redact(&draft.config.unwrap())["server"]["listen"], json!(list));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_error() {
+    for file in ["/nonexistent/ringfort.json", "/"] {
+        let failure = prepare(&Input { file: Some(file.into()), ..Input::default() }, &host(), &[]).err().unwrap();
+        assert_eq!(failure.errors.len(), 1);
+        assert!(failure.to_string().starts_with(&format!("{file}: (file): expected a file that can be read")));
+    }
+}
+
+/// Values that look like configs: known keys, with values that mostly do not fit.
+fn config_like() -> impl Strategy<Value = Value> {
+    const KEYS: &[&str] = &[
+        "server",
+        "cores",
+        "admin",
+        "log",
+        "routes",
+        "listen",
+        "limits",
+        "timeouts",
+        "keepalive",
+        "name",
+        "head",
+        "headers",
+        "target",
+        "body",
+        "connections",
+        "idle",
+        "workers",
+        "ring",
+        "entries",
+        "match",
+        "path",
+        "host",
+        "methods",
+        "respond",
+        "files",
+        "redirect",
+        "status",
+        "text",
+        "json",
+        "base64",
+        "root",
+        "to",
+        "x",
+        "$schema",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::from),
+        (0_u32..100).prop_map(Value::from),
+        any::<f32>().prop_map(Value::from),
+        "[a-z]{0,4}".prop_map(Value::String),
+        prop::sample::select(vec!["auto", "10s", "64KiB", "127.0.0.1:80", "GET", "/a/:id", "/*", "{id}", "é\u{202e}"])
+            .prop_map(|text| Value::String(text.to_owned())),
+    ];
+    leaf.prop_recursive(6, 64, 8, |inner| {
+        let key = prop::sample::select(KEYS).prop_map(str::to_owned);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            prop::collection::vec((key, inner), 0..6).prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn the_loader_never_panics_on_values(value in config_like()) {
+        oracle::check_config(value.to_string().as_bytes());
+    }
+
+    #[test]
+    fn the_loader_never_panics_on_bytes(data in prop::collection::vec(any::<u8>(), 0..200)) {
+        oracle::check_config(&data);
+    }
+
+    #[test]
+    fn the_loader_never_panics_on_a_damaged_config(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut text = DEFAULT.as_bytes().to_vec();
+        let at = at.index(text.len());
+        text[at] = byte;
+        oracle::check_config(&text);
+    }
+
+    #[test]
+    fn settings_never_panic(name in "[A-Z0-9_]{0,30}", part in "(SERVER|ROUTES|CORES|LOG)?", text in ".{0,20}") {
+        let name = format!("RINGFORT__{part}__{name}");
+        if let Err(errors) = overridden(DEFAULT, &[(&name, &text)]) {
+            prop_assert!(!errors.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_valid_config_is_the_same_after_it_went_out_and_in() {
+    for name in ["default.json", "minimal.json", "example.json"] {
+        let text = std::fs::read(folder().join(name)).unwrap();
+        oracle::check_config(&text);
+        let config = load_text(&text).unwrap();
+        assert_eq!(load_text(redact(&config).to_string().as_bytes()), Ok(config));
+    }
+}
