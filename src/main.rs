@@ -1,3 +1,8 @@
 //! The `ringfort` command: a thin door to `ringfort::cli`.
 
-fn main() {}
+use std::io;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringfort::cli::run(std::env::args_os(), &mut io::stdout(), &mut io::stderr(), &[])
+}

@@ -13,6 +13,7 @@ use super::error::{ConfigError, Place, Step};
 use crate::limits::CONFIG_DEPTH_MAX;
 
 /// A parsed text.
+#[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) value: Value,
     /// Keys that come twice; the last one counts.
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     fn fail(text: &str) -> String {
-        parse(text.as_bytes()).err().expect("not JSON").to_string()
+        parse(text.as_bytes()).expect_err("not JSON").to_string()
     }
 
     #[test]
@@ -174,13 +175,13 @@ mod tests {
         assert_eq!(fail(" \n"), "line 2, column 1: expected a JSON object, found nothing");
         assert!(fail("{} x").starts_with("line 1, column 4: "), "{}", fail("{} x"));
         assert!(fail("// no\n{}").starts_with("line 1, column 1: "));
-        let error = parse(b"{\"a\": \"\xff\"}").err().expect("not UTF-8");
+        let error = parse(b"{\"a\": \"\xff\"}").expect_err("not UTF-8");
         assert_eq!(error.to_string(), "line 1, column 8: expected UTF-8, found a byte that is not");
     }
 
     #[test]
     fn a_repeated_key_is_an_error_at_its_path() {
-        let parsed = parse(br#"{"a": [{"b": 1, "c": {}, "b": 2, "b": 3}], "a": 1}"#).ok().expect("JSON");
+        let parsed = parse(br#"{"a": [{"b": 1, "c": {}, "b": 2, "b": 3}], "a": 1}"#).expect("JSON");
         let paths: Vec<_> = parsed.errors.iter().map(|error| error.path.to_string()).collect();
         assert_eq!(paths, ["a[0].b", "a"]);
         assert_eq!(parsed.value, serde_json::json!({ "a": 1 }));
@@ -189,7 +190,7 @@ mod tests {
     #[test]
     fn values_are_those_of_the_text() {
         let text = r#"{"a": [1, -2, 3.5, true, null, "x\u00e9\n", {}, []], "b": 18446744073709551615}"#;
-        let parsed = parse(text.as_bytes()).ok().expect("JSON");
+        let parsed = parse(text.as_bytes()).expect("JSON");
         assert_eq!(parsed.value, serde_json::from_str::<Value>(text).unwrap());
         assert!(parsed.errors.is_empty());
     }

@@ -37,7 +37,7 @@ fn only_error_of(value: &Value) -> String {
 #[test]
 fn an_empty_object_is_the_default_everywhere() {
     assert_eq!(load_text(b"{}"), Ok(Config::default()));
-    let snapshot = compile(Config::default(), Path::new("."), &[]).ok().expect("valid");
+    let Ok(snapshot) = compile(Config::default(), Path::new("."), &[]) else { panic!("the defaults are valid") };
     assert_eq!(snapshot.settings.head, crate::http::HeadLimits::default());
     assert_eq!(format!("{:?}", snapshot.executor), format!("{:?}", crate::rt::Options::default()));
 }
@@ -143,85 +143,56 @@ fn five_mistakes_of_five_kinds_are_told_at_once() {
     assert_eq!(told, expected);
 }
 
-#[test]
-fn every_bound_is_checked_on_both_sides() {
-    let at = |path: &str, value: Value| {
-        path.rsplit('.').fold(value, |inner, key| Value::Object([(key.to_owned(), inner)].into_iter().collect()))
+/// Sets one value of an otherwise empty config to each good value (no error) and each bad one (one error, there).
+fn check_bounds(path: &str, good: Value, bad: Value) {
+    let at = |value: &Value| {
+        let wrap = |inner, key: &str| Value::Object([(key.to_owned(), inner)].into_iter().collect());
+        path.rsplit('.').fold(value.clone(), wrap)
     };
-    let mut cases: Vec<(String, Vec<Value>, Vec<Value>)> = vec![
-        (
-            "server.limits.head".into(),
-            vec![json!("8KiB"), json!("64KiB"), json!(65536)],
-            vec![json!("255B"), json!("65KiB"), json!(65537), json!(-1), json!(1.5), json!(true)],
-        ),
-        (
-            "server.limits.target".into(),
-            vec![json!(64), json!("16KiB")],
-            vec![json!(63), json!("128KiB"), json!("17KiB")],
-        ),
-        ("server.limits.headers".into(), vec![json!(1), json!(256)], vec![json!(0), json!(257), json!("100")]),
-        ("server.limits.body".into(), vec![json!(0), json!("1TiB")], vec![json!("2TiB"), json!(u64::MAX)]),
-        ("server.limits.connections".into(), vec![json!(1), json!(10_000_000)], vec![json!(0), json!(10_000_001)]),
-        ("server.timeouts.drain".into(), vec![json!("0s"), json!("24h")], vec![json!("25h"), json!(30)]),
-        ("server.keepalive.requests".into(), vec![json!(1)], vec![json!(0), json!(null)]),
-        ("server.keepalive.age".into(), vec![json!("1ms")], vec![json!("0s")]),
-        ("server.name".into(), vec![json!(null), json!("x")], vec![json!(""), json!("a\r\nb: c"), json!(1)]),
-        (
-            "server.listen".into(),
-            vec![json!(["0.0.0.0:0", "[::]:80"])],
-            vec![
-                json!([]),
-                json!("0.0.0.0:80"),
-                json!(["localhost:80"]),
-                json!(["0.0.0.0:80", "0.0.0.0:80"]),
-                json!(["0.0.0.0:80", "127.0.0.1:80"]),
-            ],
-        ),
-        (
-            "cores.workers".into(),
-            vec![json!("auto"), json!(1), json!(1024), json!([0, 3])],
-            vec![
-                json!("all"),
-                json!(0),
-                json!(1025),
-                json!([]),
-                json!([0, 0]),
-                json!([9000]),
-                json!(["0"]),
-                json!(null),
-            ],
-        ),
-        ("cores.master".into(), vec![json!("auto"), json!(0)], vec![json!(-1), json!(8192), json!("first")]),
-        ("cores.ring.entries".into(), vec![json!(64), json!(32768)], vec![json!(32), json!(65536), json!(100)]),
-        ("cores.ring.buffers".into(), vec![json!(16), json!(32768)], vec![json!(8), json!(65536), json!(1000)]),
-        (
-            "cores.ring.buffer_size".into(),
-            vec![json!("1KiB"), json!("64KiB"), json!(5000)],
-            vec![json!(1023), json!("65KiB")],
-        ),
-        (
-            "admin.listen".into(),
-            vec![json!("off"), json!("[::1]:9090")],
-            vec![json!("on"), json!(null), json!("127.0.0.1:8080"), json!(9090)],
-        ),
-        ("log.level".into(), vec![json!("off"), json!("info,ringfort::conn=debug")], vec![json!(""), json!("loud")]),
-    ];
+    for value in good.as_array().unwrap() {
+        assert_eq!(errors_of(&at(value)), Vec::<String>::new(), "{path} = {value}");
+    }
+    for value in bad.as_array().unwrap() {
+        let error = only_error_of(&at(value));
+        assert!(error.starts_with(path), "{path} = {value}: {error}");
+    }
+}
+
+#[test]
+fn every_bound_of_the_server_is_checked_on_both_sides() {
+    check_bounds("server.limits.head", json!(["8KiB", "64KiB", 65536]), json!(["255B", "65KiB", 65537, -1, 1.5, true]));
+    check_bounds("server.limits.target", json!([64, "16KiB"]), json!([63, "128KiB", "17KiB"]));
+    check_bounds("server.limits.headers", json!([1, 256]), json!([0, 257, "100"]));
+    check_bounds("server.limits.body", json!([0, "1TiB"]), json!(["2TiB", u64::MAX]));
+    check_bounds("server.limits.connections", json!([1, 10_000_000]), json!([0, 10_000_001]));
     for key in ["head", "body", "idle", "write"] {
-        let good = vec![json!("1ms"), json!("24h"), json!("1440m")];
-        cases.push((format!("server.timeouts.{key}"), good, vec![json!("0s"), json!("1441m"), json!("")]));
+        let path = format!("server.timeouts.{key}");
+        check_bounds(&path, json!(["1ms", "24h", "1440m"]), json!(["0s", "1441m", ""]));
     }
-    for (key, bad) in [("pin", "yes"), ("executor", "monoio"), ("driver", "kqueue"), ("steering", "random")] {
-        cases.push((format!("cores.{key}"), Vec::new(), vec![json!(bad), json!(null), json!(["auto"])]));
-    }
-    for (path, good, bad) in cases {
-        for value in good {
-            assert_eq!(errors_of(&at(&path, value.clone())), Vec::<String>::new(), "{path} = {value}");
-        }
-        for value in bad {
-            let error = only_error_of(&at(&path, value.clone()));
-            assert!(error.starts_with(&path), "{path} = {value}: {error}");
-        }
-    }
+    check_bounds("server.timeouts.drain", json!(["0s", "24h"]), json!(["25h", 30]));
+    check_bounds("server.keepalive.requests", json!([1, 1_000_000_000]), json!([0, null]));
+    check_bounds("server.keepalive.age", json!(["1ms"]), json!(["0s"]));
+    check_bounds("server.name", json!([null, "x"]), json!(["", "a\r\nb: c", 1]));
+    let bad = json!([[], "0.0.0.0:80", ["localhost:80"], ["0.0.0.0:80", "0.0.0.0:80"], ["0.0.0.0:80", "127.0.0.1:80"]]);
+    check_bounds("server.listen", json!([["0.0.0.0:0", "[::]:80"]]), bad);
+}
+
+#[test]
+fn every_bound_of_cores_admin_and_log_is_checked_on_both_sides() {
+    let bad = json!(["all", 0, 1025, [], [0, 0], [9000], ["0"], null]);
+    check_bounds("cores.workers", json!(["auto", 1, 1024, [0, 3]]), bad);
+    check_bounds("cores.master", json!(["auto", 0]), json!([-1, 8192, "first"]));
+    check_bounds("cores.ring.entries", json!([64, 32768]), json!([32, 65536, 100]));
+    check_bounds("cores.ring.buffers", json!([16, 32768]), json!([8, 65536, 1000]));
+    check_bounds("cores.ring.buffer_size", json!(["1KiB", "64KiB", 5000]), json!([1023, "65KiB"]));
+    check_bounds("cores.pin", json!(["auto", "on", "off"]), json!(["yes", true, null, ["auto"]]));
+    check_bounds("cores.executor", json!(["auto", "compio"]), json!(["monoio", null]));
+    check_bounds("cores.driver", json!(["auto", "io_uring", "epoll"]), json!(["kqueue", 1]));
+    check_bounds("cores.steering", json!(["hash", "cpu"]), json!(["random", null]));
+    check_bounds("admin.listen", json!(["off", "[::1]:9090"]), json!(["on", null, "127.0.0.1:8080", 9090]));
+    check_bounds("log.level", json!(["off", "info,ringfort::conn=debug"]), json!(["", "loud", 3]));
+    check_bounds("log.format", json!(["json", "pretty", "text"]), json!(["JSON", "xml"]));
+    check_bounds("log.access", json!(["off"]), json!(["on", true]));
 }
 
 #[test]

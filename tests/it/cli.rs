@@ -1,0 +1,248 @@
+//! The commands, through the function that `main` calls: what they print, and their exit codes.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringfort::cli::{Application, Exit, run_application};
+use ringfort::handler::{Action, Exchange, Reply};
+use serde_json::Value;
+
+fn hello(exchange: &mut Exchange<'_>) -> Reply {
+    exchange.response.send(b"hello")
+}
+
+ringfort::routes! {
+    static ROUTES: Action = {
+        GET "/app/:name" => Action::Immediate(hello),
+        GET "/json" => Action::Immediate(hello),
+    }
+}
+
+struct Ran {
+    exit: Exit,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.out, self.err))
+    }
+}
+
+fn run_with(args: &[&str], variables: &[(&str, &str)], application: &Application<'_>) -> Ran {
+    let args = std::iter::once("ringfort").chain(args.iter().copied()).map(OsString::from);
+    let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let exit = run_application(args, variables, &mut out, &mut err, application);
+    let text = |bytes| String::from_utf8(bytes).expect("commands print UTF-8");
+    Ran { exit, out: text(out), err: text(err) }
+}
+
+fn run(args: &[&str]) -> Ran {
+    run_with(args, &[], &Application { tables: &[], context: Arc::new(|| Rc::new(())) })
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn bad(name: &str) -> String {
+    repository("tests/data/config/bad").join(name).display().to_string()
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_64() {
+    for args in [
+        &["bogus"][..],
+        &["check", "--bogus"],
+        &["serve", "--driver", "kqueue"],
+        &["explain", "GET"],
+        &["explain", "G T", "/"],
+        &["explain", "GET", "/a b"],
+        &["explain", "GET", "/", "-H", "no colon"],
+        &["explain", "GET", "/", "-H", "X: a\r\nHost: b"],
+    ] {
+        let ran = run(args);
+        assert_eq!(ran.exit, Exit::Usage, "{args:?}");
+        assert!(!ran.err.is_empty() && ran.out.is_empty(), "{args:?}");
+    }
+    assert_eq!([Exit::Done, Exit::Failed, Exit::Usage, Exit::Config].map(Exit::code), [0, 1, 64, 78]);
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    for args in [&["--help"][..], &["--version"], &["serve", "--help"], &["help", "explain"]] {
+        let ran = run(args);
+        assert_eq!(ran.exit, Exit::Done, "{args:?}");
+        assert!(ran.err.is_empty() && !ran.out.is_empty() && !ran.out.contains('\u{1b}'), "{args:?}");
+    }
+    let help = run(&["--help"]).out;
+    for word in ["64", "78", "RINGFORT__", "serve", "check", "routes", "explain", "schema", "doctor"] {
+        assert!(help.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn check_tells_every_error_and_ends_with_78() {
+    let file = bad("durations.json");
+    let ran = run(&["check", "--config", &file]);
+    assert_eq!(ran.exit, Exit::Config);
+    assert_eq!(ran.err.lines().count(), 6, "{}", ran.err);
+    assert!(ran.err.lines().take(5).all(|line| line.starts_with(&format!("{file}: server.timeouts."))), "{}", ran.err);
+    assert!(ran.err.ends_with("ringfort: 5 errors in the config\n"), "{}", ran.err);
+
+    let ran = run(&["check", "--config", &file, "--json"]);
+    assert_eq!((ran.exit, &ran.json()["valid"]), (Exit::Config, &Value::Bool(false)));
+    assert_eq!(ran.json()["errors"][1]["path"], "server.timeouts.body");
+    assert_eq!(ran.json()["errors"][1]["suggestion"], "30s");
+}
+
+#[test]
+fn serve_opens_nothing_before_the_config_is_valid() {
+    for args in [
+        &["serve", "--config", &bad("conflicts.json")][..],
+        &["--workers", "none"],
+        &["serve", "--listen", "nowhere"],
+        &["serve", "--admin", "127.0.0.1:8080"],
+        &["serve", "--log-level", "loud"],
+        &["serve", "--config", "/nonexistent.json"],
+    ] {
+        let ran = run(args);
+        assert_eq!(ran.exit, Exit::Config, "{args:?}: {}", ran.err);
+        assert!(ran.out.is_empty(), "{args:?}");
+    }
+    let ran = run(&["serve", "--listen", "nowhere"]);
+    assert!(ran.err.contains("server.listen[0]: ") && ran.err.contains("(set by --listen)"), "{}", ran.err);
+}
+
+#[test]
+fn the_environment_counts_for_every_command() {
+    let application = Application { tables: &[], context: Arc::new(|| Rc::new(())) };
+    let good = [("RINGFORT__SERVER__LISTEN", "127.0.0.1:1234")];
+    let ran = run_with(&["check"], &good, &application);
+    assert!(ran.exit == Exit::Done && ran.out.contains("127.0.0.1:1234"), "{}{}", ran.out, ran.err);
+    for command in ["check", "routes", "serve"] {
+        let ran = run_with(&[command], &[("RINGFORT__SERVER__LISEN", "127.0.0.1:1234")], &application);
+        assert_eq!(ran.exit, Exit::Config);
+        assert!(ran.err.contains("did you mean \"RINGFORT__SERVER__LISTEN\"?"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn routes_are_listed_in_the_order_in_which_they_are_asked() {
+    let application = Application { tables: &[&ROUTES], context: Arc::new(|| Rc::new(())) };
+    let ran = run_with(&["routes"], &[], &application);
+    let lines: Vec<_> = ran.out.lines().collect();
+    assert_eq!(lines[0], "#  host  methods  path        handler");
+    assert_eq!(lines[1], "0  any   GET      /app/:name  application");
+    assert_eq!(lines[4], "3  any   GET      /plaintext  respond");
+    let ran = run(&["routes", "--json"]);
+    assert_eq!(ran.json()["routes"][4]["path"], "/api/*rest");
+    assert_eq!(ran.json()["routes"][4]["methods"], Value::Null);
+}
+
+#[test]
+fn explain_names_the_winner_the_losers_and_what_runs() {
+    let ran = run(&["explain", "GET", "http://example.com/users/./%37?x=1"]);
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    for line in [
+        "  host    example.com",
+        "  path    /users/7   (sent as /users/./%37)",
+        "  query   x=1",
+        "  route   routes[3]: GET /users/:id",
+        "  param   id = \"7\"",
+        "why the others lost, nearest first:",
+    ] {
+        assert!(ran.out.lines().any(|found| found == line), "{line}\n{}", ran.out);
+    }
+    let ran = run(&["explain", "HEAD", "/users/7", "--json"]);
+    assert_eq!((&ran.json()["outcome"], &ran.json()["params"]["id"]), (&"route".into(), &"7".into()));
+    assert_eq!(ran.json()["route"]["handler"], "respond");
+    assert_eq!(ran.json()["losers"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn explain_answers_as_the_server_would_without_a_route() {
+    for (method, url, outcome, status) in [
+        ("POST", "/json", "method not allowed", 405),
+        ("OPTIONS", "/json", "options", 204),
+        ("OPTIONS", "*", "server", 204),
+        ("CONNECT", "example.com:443", "server", 501),
+        ("GET", "/nowhere", "not found", 404),
+        ("GET", "/a%2Fb", "refused", 400),
+        ("GET", "/../x", "refused", 400),
+        ("GET", "ftp://example.com/", "refused", 400),
+        ("GET", "http://user@example.com/", "refused", 400),
+    ] {
+        let json = run(&["explain", method, url, "--json"]).json();
+        assert_eq!((&json["outcome"], &json["status"]), (&outcome.into(), &status.into()), "{method} {url}");
+    }
+    let json = run(&["explain", "POST", "/json", "--json"]).json();
+    assert_eq!(json["allow"], "GET, HEAD, OPTIONS");
+    let json = run(&["explain", "GET", "/json#part", "--json", "-H", "Host: a", "-H", "Host: b"]).json();
+    assert_eq!(json["outcome"], "refused");
+}
+
+#[test]
+fn explain_asks_the_application_first() {
+    let application = Application { tables: &[&ROUTES], context: Arc::new(|| Rc::new(())) };
+    let json = run_with(&["explain", "GET", "/json", "--json"], &[], &application).json();
+    assert_eq!((&json["route"]["source"], &json["route"]["handler"]), (&"application".into(), &"application".into()));
+    let ran = run_with(&["explain", "GET", "/app/x"], &[], &application);
+    assert!(ran.out.contains("application[0]: GET /app/:name"), "{}", ran.out);
+    assert!(ran.out.contains("not asked, for an earlier table knows the path: routes"), "{}", ran.out);
+    let json = run_with(&["explain", "GET", "/plaintext", "--json"], &[], &application).json();
+    assert_eq!((&json["route"]["source"], &json["route"]["index"]), (&"routes".into(), &1.into()));
+}
+
+#[test]
+fn schema_prints_the_published_schema() {
+    let ran = run(&["schema"]);
+    let published = std::fs::read_to_string(repository("config/schema.json")).expect("the schema is there");
+    assert!(ran.exit == Exit::Done && ran.out == published);
+}
+
+#[test]
+fn doctor_grades_each_finding_and_says_how_to_mend_it() {
+    let application = Application { tables: &[], context: Arc::new(|| Rc::new(())) };
+    // Ports that the kernel chooses, so that nothing else on this host decides the outcome.
+    let free = [("RINGFORT__SERVER__LISTEN", "127.0.0.1:0"), ("RINGFORT__ADMIN__LISTEN", "127.0.0.1:0")];
+    let json = run_with(&["doctor", "--json"], &free, &application).json();
+    let findings = json["findings"].as_array().expect("a list");
+    for name in [
+        "config",
+        "kernel",
+        "io_uring",
+        "seccomp",
+        "nofile",
+        "memlock",
+        "cores",
+        "layout",
+        "reuseport",
+        "listen",
+        "admin",
+        "openat2",
+    ] {
+        assert!(findings.iter().any(|finding| finding["name"] == name), "{name}");
+    }
+    for finding in findings {
+        let grade = finding["grade"].as_str().unwrap_or_default();
+        assert!(["ok", "warn", "fail"].contains(&grade), "{finding}");
+        assert_eq!(finding["fix"].is_null(), grade == "ok", "{finding}");
+    }
+    let ran = run(&["doctor", "--config", &bad("conflicts.json")]);
+    assert_eq!(ran.exit, Exit::Config);
+    assert!(ran.out.starts_with("fail  config") && ran.out.contains("routes[2].match.path: "), "{}", ran.out);
+}
+
+#[test]
+fn doctor_fails_where_an_address_cannot_be_listened_on() {
+    let application = Application { tables: &[], context: Arc::new(|| Rc::new(())) };
+    // A documentation address (RFC 5737): no host has it.
+    let ran = run_with(&["doctor"], &[("RINGFORT__SERVER__LISTEN", "192.0.2.1:80")], &application);
+    assert_eq!(ran.exit, Exit::Failed);
+    assert!(ran.out.contains("fail  listen      192.0.2.1:80: "), "{}", ran.out);
+}
