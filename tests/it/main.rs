@@ -3,4 +3,5 @@
 mod cli;
 mod compile_fail;
 mod config;
+mod corpus;
 mod tidy;
