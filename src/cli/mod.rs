@@ -64,15 +64,12 @@ pub struct Application<'a> {
     pub context: MakeContext,
 }
 
-/// Runs the command line `args` (with the program's name first) in this process's environment.
-pub fn run(
-    args: impl IntoIterator<Item = OsString>,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-    tables: &[&'static RouteTable<Action>],
-) -> ExitCode {
+/// The whole `main` of a program: this process's command line and streams, and `tables` asked before the config's
+/// routes. Without a config file, a program with tables of its own serves them alone.
+pub fn main(tables: &[&'static RouteTable<Action>]) -> ExitCode {
     let application = Application { tables, context: Arc::new(|| Rc::new(())) };
-    run_application(args, std::env::vars_os(), out, err, &application).into()
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    run_application(std::env::args_os(), std::env::vars_os(), &mut out, &mut err, &application).into()
 }
 
 /// Runs the command line `args` for an application, with these environment variables.

@@ -32,7 +32,7 @@ pub const DEFAULT: &str = include_str!("../../config/default.json");
 /// Where a config comes from.
 #[derive(Clone, Debug, Default)]
 pub struct Input {
-    /// The file; `None`: [`DEFAULT`].
+    /// The file; `None`: [`DEFAULT`], or no routes at all for a program that has tables of its own.
     pub file: Option<PathBuf>,
     /// What is set otherwise, in order: later ones win.
     pub overrides: Vec<Override>,
@@ -84,7 +84,9 @@ pub(super) struct Draft {
 pub fn prepare(input: &Input, host: &Host, tables: &[&'static RouteTable<Action>]) -> Result<Prepared, Failure> {
     let origin = input.origin();
     let fail = |errors| Failure { origin: origin.clone(), errors };
-    let text = input.read().map_err(|error| fail(vec![error]))?;
+    // A program with routes of its own serves those alone, not the welcome routes beside them.
+    let built_in = if tables.is_empty() { DEFAULT } else { "{}" };
+    let text = input.read(built_in).map_err(|error| fail(vec![error]))?;
     let Draft { config, omissions, mut errors } = read_draft(&text, input);
     let Some(config) = config else { return Err(fail(errors)) };
     let plan = resolve(&config.cores, host);
@@ -122,8 +124,8 @@ impl Input {
         parent.filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf()
     }
 
-    fn read(&self) -> Result<Vec<u8>, ConfigError> {
-        let Some(file) = &self.file else { return Ok(DEFAULT.as_bytes().to_vec()) };
+    fn read(&self, built_in: &str) -> Result<Vec<u8>, ConfigError> {
+        let Some(file) = &self.file else { return Ok(built_in.as_bytes().to_vec()) };
         let fail = |found: String| ConfigError::new(Place::File("(file)".to_owned()), "a file that can be read", found);
         let mut text = Vec::new();
         let read = File::open(file).and_then(|file| file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text));

@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MASTER_RING_ENTRIES: u32 = 256;
 /// Receive buffers of the master's executor.
 const MASTER_RING_BUFFERS: u16 = 64;
+/// Descriptors besides those of client connections: listeners, rings, logs, files that are being sent.
+const DESCRIPTORS_TO_SPARE: u64 = 1024;
 /// Connections that the admin listener holds at once.
 const ADMIN_CONNECTIONS: usize = 256;
 
@@ -118,8 +120,17 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
         let _ = signal_post.post(Event::Signal(name));
     })
     .map_err(ServeError::Signals)?;
-    sys::limits::raise_open_files();
     let config = &service.snapshot.config;
+    let open_files = sys::limits::raise_open_files();
+    if let Some(limit) = open_files.soft
+        && limit < config.server.limits.connections as u64 + DESCRIPTORS_TO_SPARE
+    {
+        tracing::warn!(
+            limit,
+            connections = config.server.limits.connections,
+            "the limit on open files is below server.limits.connections: when it is reached, accepting rests"
+        );
+    }
     let groups = sockets::open(config, service.plan.workers.len())?;
     let admin_socket = config.admin.listen.map(sockets::open_one).transpose()?;
     // The admin listener needs few buffers; the memory of a worker's ring would be wasted on it.

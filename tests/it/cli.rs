@@ -134,7 +134,8 @@ fn the_environment_counts_for_every_command() {
 #[test]
 fn routes_are_listed_in_the_order_in_which_they_are_asked() {
     let application = Application { tables: &[&ROUTES], context: Arc::new(|| Rc::new(())) };
-    let ran = run_with(&["routes"], &[], &application);
+    let welcome = repository("config/default.json").display().to_string();
+    let ran = run_with(&["routes", "--config", &welcome], &[], &application);
     let lines: Vec<_> = ran.out.lines().collect();
     assert_eq!(lines[0], "#  host  methods  path        handler");
     assert_eq!(lines[1], "0  any   GET      /app/:name  application");
@@ -189,13 +190,22 @@ fn explain_answers_as_the_server_would_without_a_route() {
 #[test]
 fn explain_asks_the_application_first() {
     let application = Application { tables: &[&ROUTES], context: Arc::new(|| Rc::new(())) };
-    let json = run_with(&["explain", "GET", "/json", "--json"], &[], &application).json();
+    let welcome = repository("config/default.json").display().to_string();
+    let json = run_with(&["explain", "GET", "/json", "--json", "--config", &welcome], &[], &application).json();
     assert_eq!((&json["route"]["source"], &json["route"]["handler"]), (&"application".into(), &"application".into()));
-    let ran = run_with(&["explain", "GET", "/app/x"], &[], &application);
+    let ran = run_with(&["explain", "GET", "/app/x", "--config", &welcome], &[], &application);
     assert!(ran.out.contains("application[0]: GET /app/:name"), "{}", ran.out);
     assert!(ran.out.contains("not asked, for an earlier table knows the path: routes"), "{}", ran.out);
-    let json = run_with(&["explain", "GET", "/plaintext", "--json"], &[], &application).json();
+    let json = run_with(&["explain", "GET", "/plaintext", "--json", "--config", &welcome], &[], &application).json();
     assert_eq!((&json["route"]["source"], &json["route"]["index"]), (&"routes".into(), &1.into()));
+}
+
+#[test]
+fn an_application_without_a_config_file_serves_its_own_routes_alone() {
+    let application = Application { tables: &[&ROUTES], context: Arc::new(|| Rc::new(())) };
+    let json = run_with(&["routes", "--json"], &[], &application).json();
+    let handlers = json["routes"].as_array().expect("a list").iter().map(|route| &route["handler"]);
+    assert!(handlers.clone().count() > 0 && handlers.clone().all(|handler| handler == "application"), "{json}");
 }
 
 #[test]
