@@ -127,6 +127,9 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
         };
         end_response(&mut exchange, reply, 0, &core)
     };
+    if let Some(incoming) = &mut incoming {
+        incoming.end_piece();
+    }
     // The response is not held up by what the client still sends.
     let body_done = match &mut incoming {
         None => true,

@@ -299,6 +299,8 @@ impl<'x> Response<'x> {
                 Ok(taken) => {
                     *sent += taken;
                     self.sent = true;
+                    // Not before: a handler may start its response and then ask for the body.
+                    self.terms.awaited.set(false);
                 }
                 Err(_) => return Poll::Ready(Err(Failure::Gone)),
             }
@@ -375,7 +377,7 @@ impl<'x> Response<'x> {
 
     /// The fields that are the server's, and the empty line.
     fn write_server_fields(&mut self, dated: bool, named: bool) {
-        if self.terms.awaited.replace(false) {
+        if self.terms.awaited.get() {
             self.terms.persistent = false;
         }
         if let Some(name) = self.terms.server.filter(|_| !named) {
