@@ -64,8 +64,8 @@ pub(super) struct Incoming<'c> {
     /// Bytes of body so far, for the limit.
     received: u64,
     patience: Patience,
-    /// The client waits for `100 Continue`: nothing of the body will come before it. Cleared by whoever answers first,
-    /// this or the response.
+    /// The client waits for `100 Continue`: nothing of the body will come before it. Cleared by whoever sends first, this
+    /// or the response.
     awaited: &'c Cell<bool>,
     /// A way to send `100 Continue` while the response holds the connection's own.
     interim: Option<SendHalf>,
@@ -93,6 +93,13 @@ impl<'c> Incoming<'c> {
     /// Whether the whole body has been read.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.rest, Rest::Done)
+    }
+
+    /// Gives up the present piece. Also after the handler: one that asked for no further piece has left the bytes of this
+    /// one where the next request is looked for.
+    pub(super) fn end_piece(&mut self) {
+        let used = std::mem::take(&mut self.piece);
+        self.input.consume(used);
     }
 
     /// Reads the rest and throws it away, to keep the connection; false when that is not worth it or fails.
@@ -179,10 +186,13 @@ impl<'c> Incoming<'c> {
 
 impl BodySource for Incoming<'_> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        let used = std::mem::take(&mut self.piece);
-        self.input.consume(used);
+        self.end_piece();
         loop {
             if let Some(result) = self.take_piece() {
+                if result.is_ok() {
+                    // The body comes unasked, so there is nothing to wait for any more (RFC 9110 section 10.1.1).
+                    self.awaited.set(false);
+                }
                 return Poll::Ready(result);
             }
             ready!(self.poll_interim(cx))?;

@@ -172,6 +172,7 @@ impl Connection {
             server: self.core.settings.server_name.as_deref(),
             id: self.core.next_id(),
             awaited: &awaited,
+            draining: &self.core.draining,
         };
         let start = turn.out.len();
         let (mut no_body, mut no_sink) = (NoBody, NoSink);
@@ -249,6 +250,7 @@ impl Connection {
             server: self.core.settings.server_name.as_deref(),
             id: self.core.next_id(),
             awaited: &awaited,
+            draining: &self.core.draining,
         };
         let mut no_sink = NoSink;
         let mut response = Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms);
@@ -294,7 +296,7 @@ impl Connection {
             Poll::Pending => {}
         }
         let timeouts = &self.core.settings.timeouts;
-        let (due, silence) = match (self.head_due, self.core.grace_until()) {
+        let (due, silence) = match (self.head_due, self.core.grace_until(self.idle_since)) {
             (Some(due), _) => (due, Silence::Head),
             (None, Some(grace)) => (grace, Silence::End),
             (None, None) if self.served == 0 => (self.opened + timeouts.head, Silence::Head),

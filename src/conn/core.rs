@@ -59,7 +59,7 @@ pub struct Core {
     /// What handlers find under `Exchange::context`.
     pub(super) context: Rc<dyn Any>,
     /// When the drain began.
-    draining: Cell<Option<Moment>>,
+    pub(super) draining: Cell<Option<Moment>>,
     open: Cell<usize>,
     /// Accept loops that still run.
     accepting: Cell<usize>,
@@ -118,10 +118,11 @@ impl Core {
         self.draining.get().is_some()
     }
 
-    /// Until when a connection without a request under way is kept during a drain; `None` outside one. A request that
-    /// was sent before the client could know of the drain is still answered, with `Connection: close`.
-    pub(super) fn grace_until(&self) -> Option<Moment> {
-        self.draining.get().map(|since| since + Duration::from_millis(DRAIN_GRACE_MS))
+    /// Until when a connection that has been without a request since `idle_since` is kept during a drain; `None` outside
+    /// one. A request that was sent before the client could know of the drain is still answered, with
+    /// `Connection: close`.
+    pub(super) fn grace_until(&self, idle_since: Moment) -> Option<Moment> {
+        self.draining.get().map(|since| since.max(idle_since) + Duration::from_millis(DRAIN_GRACE_MS))
     }
 
     /// Whether new connections are taken no more.

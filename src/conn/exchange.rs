@@ -97,6 +97,7 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
         server: core.settings.server_name.as_deref(),
         id: core.next_id(),
         awaited: &awaited,
+        draining: &core.draining,
     };
     let in_hand = connection.input.bytes().len() as u64;
     if framing == BodyFraming::Chunked || matches!(framing, BodyFraming::Length(length) if length > in_hand) {
@@ -127,6 +128,9 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
         };
         end_response(&mut exchange, reply, 0, &core)
     };
+    if let Some(incoming) = &mut incoming {
+        incoming.end_piece();
+    }
     // The response is not held up by what the client still sends.
     let body_done = match &mut incoming {
         None => true,

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use super::{Failure, Reply, RequestId};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::http::encode::{self, FieldError, Fields};
 use crate::http::{Status, StatusClass, Version, write_problem};
 use crate::limits::COPY_BYTES_MAX;
@@ -35,6 +35,9 @@ pub struct Terms<'x> {
     pub id: RequestId,
     /// The client waits for `100 Continue`. Answering without it closes the connection: the body may come or not.
     pub awaited: &'x Cell<bool>,
+    /// When the core began to drain. A response whose head is written after that announces the close, although the
+    /// request came before it.
+    pub draining: &'x Cell<Option<Moment>>,
 }
 
 /// How a streamed response's length is known.
@@ -299,6 +302,8 @@ impl<'x> Response<'x> {
                 Ok(taken) => {
                     *sent += taken;
                     self.sent = true;
+                    // Not before: a handler may start its response and then ask for the body.
+                    self.terms.awaited.set(false);
                 }
                 Err(_) => return Poll::Ready(Err(Failure::Gone)),
             }
@@ -375,7 +380,7 @@ impl<'x> Response<'x> {
 
     /// The fields that are the server's, and the empty line.
     fn write_server_fields(&mut self, dated: bool, named: bool) {
-        if self.terms.awaited.replace(false) {
+        if self.terms.awaited.get() || self.terms.draining.get().is_some() {
             self.terms.persistent = false;
         }
         if let Some(name) = self.terms.server.filter(|_| !named) {

@@ -150,6 +150,7 @@ async fn exchange(handler: &dyn Handler, pattern: &str, raw: &str, most: usize) 
         server: None,
         id: RequestId(7),
         awaited: &awaited,
+        draining: &Cell::new(None),
     };
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let (outcome, failure) = {

@@ -1,7 +1,16 @@
 //! The one integration binary: each module is one area, named for what it shows.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it did not run")]
 
+mod support;
+
+mod admin;
+mod allocations;
 mod cli;
 mod compile_fail;
 mod config;
+mod conn;
 mod corpus;
+mod drain;
+mod fallback;
+mod strict;
 mod tidy;

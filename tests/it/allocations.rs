@@ -1,0 +1,188 @@
+//! What a request costs the allocator: nothing, once a core is warm.
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ringfort::config;
+use ringfort::handler::{Action, Exchange, Reply};
+use ringfort::metrics::ShardWriter;
+use ringfort::worker::{Order, Worker};
+use ringfort::{rt, sys};
+
+use crate::support::{Client, on_each_driver};
+
+/// The system's allocator, counting for each thread what it is asked for.
+struct Counting;
+
+thread_local! {
+    /// Allocations and growths of this thread; const, so that counting does not allocate.
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+    /// Whether the next allocation shows where it comes from.
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn count() {
+    // A thread that ends has no counter any more.
+    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+    if WATCHED.try_with(|watched| watched.replace(false)) == Ok(true) {
+        eprintln!("allocation while none is expected:\n{}", std::backtrace::Backtrace::force_capture());
+        WATCHED.set(true);
+    }
+}
+
+// SAFETY: every method passes its arguments on to the system's allocator, which upholds the contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: `pointer` came from the system's allocator with `layout`, as the caller promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from the system's allocator with `layout`, as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Where the worker's thread leaves its count for the test's thread.
+type Mark = Arc<AtomicU64>;
+
+ringfort::routes! {
+    static ROUTES: Action = {
+        GET "/mark" => Action::Immediate(mark),
+        GET "/watch" => Action::Immediate(watch),
+        GET "/unwatch" => Action::Immediate(unwatch),
+    }
+}
+
+/// Tells how often this thread has allocated so far.
+fn mark(exchange: &mut Exchange<'_>) -> Reply {
+    let mark = exchange.context::<Mark>().unwrap();
+    mark.store(COUNT.get(), Ordering::SeqCst);
+    exchange.response.send(b"")
+}
+
+fn watch(exchange: &mut Exchange<'_>) -> Reply {
+    WATCHED.set(true);
+    exchange.response.send(b"")
+}
+
+fn unwatch(exchange: &mut Exchange<'_>) -> Reply {
+    WATCHED.set(false);
+    exchange.response.send(b"")
+}
+
+const CONFIG: &str = r#"{
+    "routes": [
+        {"match": {"path": "/text"}, "respond": {"text": "Hello, World!"}},
+        {"match": {"path": "/users/:id"}, "respond": {"text": "user {id}"}}
+    ]
+}"#;
+
+/// Runs one worker on a thread of this process, calls `test` with a connection to it, and ends it.
+fn with_worker(driver: &'static str, test: impl FnOnce(&mut Client, &Mark)) {
+    let config = config::load_text(CONFIG.as_bytes()).unwrap();
+    let snapshot = config::compile(config, ".".as_ref(), &[&ROUTES]).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let socket = sys::socket::listen(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = sys::socket::local_address(&socket).unwrap();
+    let mark = Mark::default();
+    let (orders_post, orders) = rt::mailbox(16);
+    let (news_post, _news) = rt::mailbox(16);
+    let context = mark.clone();
+    let worker = Worker {
+        index: 0,
+        pin: None,
+        executor: rt::Options { driver: driver.parse().unwrap(), ..snapshot.executor },
+        listeners: vec![socket],
+        settings: snapshot.settings,
+        metrics: ShardWriter::create(0, 1, snapshot.routes.names().len()),
+        routes: snapshot.routes,
+        context: Arc::new(move || Rc::new(context.clone())),
+        orders,
+        news: news_post,
+    };
+    let thread = std::thread::spawn(move || worker.run());
+    let mut client = Client::connect(address);
+    test(&mut client, &mark);
+    orders_post.post(Order::Stop).unwrap();
+    thread.join().unwrap();
+}
+
+/// How often the worker's thread allocates between two marks around `work`.
+fn allocations(client: &mut Client, mark: &Mark, work: impl FnOnce(&mut Client)) -> u64 {
+    client.get("/mark");
+    let before = mark.load(Ordering::SeqCst);
+    work(client);
+    client.get("/mark");
+    mark.load(Ordering::SeqCst) - before
+}
+
+fn ask(client: &mut Client, path: &str, times: usize) {
+    for _ in 0..times {
+        assert_eq!(client.get(path).status, 200);
+    }
+}
+
+/// Requests that are pipelined in one segment.
+const BATCH: usize = 16;
+
+fn ask_in_batches(client: &mut Client, path: &str, batches: usize) {
+    let batch = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").repeat(BATCH);
+    for _ in 0..batches {
+        client.send(&batch);
+        for _ in 0..BATCH {
+            assert_eq!(client.response().status, 200);
+        }
+    }
+}
+
+/// What a core may allocate however many requests it answers: once a second it publishes its numbers, and the lists that
+/// this needs grow at its first time.
+const GROWTH: u64 = 8;
+
+/// What each wait for a readable socket costs on epoll, where a wait is an operation: ours keeps it in a box, compio
+/// keeps its operation in another and the descriptor's interest in a queue, and `polling` makes its list of events anew.
+/// On io_uring the multishot receive stays armed and nothing is allocated.
+const PER_WAIT_ON_EPOLL: u64 = 4;
+
+#[test]
+fn a_warm_core_answers_fixed_responses_without_allocating() {
+    const REQUESTS: usize = 2000;
+    on_each_driver(|driver| {
+        with_worker(driver, |client, mark| {
+            for path in ["/text", "/users/12345"] {
+                ask(client, path, 200);
+                ask_in_batches(client, path, 20);
+                // To find who allocates where nobody should: RINGFORT_TEST_WATCH=1 shows where each one comes from.
+                let watched = std::env::var_os("RINGFORT_TEST_WATCH").is_some();
+                client.get(if watched { "/watch" } else { "/unwatch" });
+                let single = allocations(client, mark, |client| ask(client, path, REQUESTS));
+                let pipelined = allocations(client, mark, |client| ask_in_batches(client, path, REQUESTS / BATCH));
+                client.get("/unwatch");
+                let per_wait = if driver == "epoll" { PER_WAIT_ON_EPOLL } else { 0 };
+                let bound = |waits: usize| per_wait * (waits as u64 + 1) + GROWTH;
+                assert!(single <= bound(REQUESTS), "{driver} {path}: {single} for {REQUESTS} requests");
+                assert!(pipelined <= bound(REQUESTS / BATCH), "{driver} {path}: {pipelined} for {REQUESTS} pipelined");
+            }
+        });
+    });
+}

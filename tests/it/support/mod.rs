@@ -1,0 +1,49 @@
+//! What the tests of the running server share: the server as a process, a strict client, waiting with a deadline.
+
+pub(crate) mod app;
+mod client;
+mod message;
+mod server;
+
+pub(crate) use client::Client;
+pub(crate) use message::Response;
+pub(crate) use server::{Server, Start};
+
+use std::time::Duration;
+
+use ringfort::clock;
+
+/// How long anything may take that should come to be: far above what it takes, for hosts that are busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Polls until `reached` holds; panics with `what` when it does not within [`PATIENCE`].
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = clock::now() + PATIENCE;
+    while !reached() {
+        assert!(clock::now() < deadline, "waited in vain: {what}");
+        pause();
+    }
+}
+
+/// Between two looks at a condition: the one place in the tests that sleeps.
+#[allow(clippy::disallowed_methods, reason = "a pause between two polls of a condition")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(5));
+}
+
+/// Runs a test on each driver that this host has, both at once.
+pub(crate) fn on_each_driver(test: impl Fn(&'static str) + Sync) {
+    let io_uring = ringfort::sys::probe::io_uring();
+    if let Err(refusal) = &io_uring {
+        eprintln!("io_uring is not tested on this host: {refusal}");
+    }
+    let test = &test;
+    std::thread::scope(|scope| {
+        let first = io_uring.is_ok().then(|| scope.spawn(|| test("io_uring")));
+        test("epoll");
+        if let Some(Err(panic)) = first.map(std::thread::ScopedJoinHandle::join) {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}

@@ -1,0 +1,297 @@
+//! The server as a process of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ringfort::clock;
+use serde_json::{Value, json};
+
+use super::message::Response;
+use super::{Client, PATIENCE, app, wait_until};
+
+/// How to start a server.
+pub(crate) struct Start {
+    program: Program,
+    driver: &'static str,
+    config: Value,
+    /// Changes the command before it is run.
+    prepare: Option<fn(&mut Command)>,
+}
+
+/// What is run.
+enum Program {
+    /// The tests' own application (see [`app`]).
+    Application,
+    /// The command `ringfort`.
+    Command,
+}
+
+/// A running server; it is killed when this is dropped, and its log printed when the test failed.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    process: Process,
+}
+
+/// The server's process, whether it came to serve or not.
+pub(crate) struct Process {
+    child: Child,
+    driver: &'static str,
+    log: Arc<Log>,
+    reader: Option<JoinHandle<()>>,
+    directory: PathBuf,
+}
+
+/// What the server wrote to stderr so far.
+#[derive(Default)]
+struct Log {
+    state: Mutex<(Vec<String>, bool)>,
+    changed: Condvar,
+}
+
+impl Start {
+    /// The server with the tests' own application (see [`app`]).
+    pub(crate) fn app(driver: &'static str) -> Self {
+        let config = json!({
+            "server": {"listen": ["127.0.0.1:0"], "timeouts": {}, "limits": {}},
+            "admin": {"listen": "127.0.0.1:0"},
+            "cores": {"workers": 2, "driver": driver, "pin": "off", "ring": {}},
+        });
+        Self { program: Program::Application, driver, config, prepare: None }
+    }
+
+    /// The command `ringfort serve` with these routes.
+    pub(crate) fn command(driver: &'static str, routes: Value) -> Self {
+        let mut start = Self::app(driver);
+        start.program = Program::Command;
+        start.config["routes"] = routes;
+        start
+    }
+
+    pub(crate) fn workers(mut self, workers: usize) -> Self {
+        self.config["cores"]["workers"] = json!(workers);
+        self
+    }
+
+    /// Sets `server.timeouts.<name>`.
+    pub(crate) fn timeout(mut self, name: &str, value: &str) -> Self {
+        self.config["server"]["timeouts"][name] = json!(value);
+        self
+    }
+
+    /// Sets `server.limits.<name>`.
+    pub(crate) fn limit(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.config["server"]["limits"][name] = value.into();
+        self
+    }
+
+    /// Sets `server.keepalive.requests`.
+    pub(crate) fn keepalive_requests(mut self, count: u64) -> Self {
+        self.config["server"]["keepalive"] = json!({ "requests": count });
+        self
+    }
+
+    /// Sets how many receive buffers each core has.
+    pub(crate) fn buffers(mut self, count: u16) -> Self {
+        self.config["cores"]["ring"]["buffers"] = json!(count);
+        self
+    }
+
+    /// Changes the command before it is run.
+    pub(crate) fn prepare(mut self, prepare: fn(&mut Command)) -> Self {
+        self.prepare = Some(prepare);
+        self
+    }
+
+    /// Starts it and waits until it serves.
+    #[track_caller]
+    pub(crate) fn serve(self) -> Server {
+        let mut process = self.spawn();
+        let mut address = |message: &str| {
+            let line = process.log_line(message).unwrap_or_else(|| panic!("{message:?} was never logged"));
+            line["address"].as_str().unwrap().parse().unwrap()
+        };
+        Server { address: address("listening"), admin: address("admin listening"), process }
+    }
+
+    /// Starts it, whatever comes of it.
+    pub(crate) fn spawn(self) -> Process {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("ringfort-it-{}-{number}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let config = directory.join("ringfort.json");
+        fs::write(&config, self.config.to_string()).unwrap();
+        let mut command = match self.program {
+            Program::Application => app::command(&config),
+            Program::Command => self.serve_command(&config),
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        if let Some(prepare) = self.prepare {
+            prepare(&mut command);
+        }
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Log::default());
+        let (stderr, log_of_reader) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
+        let reader = std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                log_of_reader.add(line);
+            }
+            log_of_reader.end();
+        });
+        Process { child, driver: self.driver, log, reader: Some(reader), directory }
+    }
+
+    /// What an operator would type; the flags say again what the file says.
+    fn serve_command(&self, config: &Path) -> Command {
+        // Where the binary is at run time; it may have moved since the test was built.
+        let program = std::env::var_os("CARGO_BIN_EXE_ringfort").unwrap_or(env!("CARGO_BIN_EXE_ringfort").into());
+        let mut command = Command::new(program);
+        command.arg("serve").arg("--config").arg(config);
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
+        command.args(["--driver", self.driver, "--workers", &self.config["cores"]["workers"].to_string()]);
+        command
+    }
+}
+
+impl Server {
+    /// Sends one `GET` on a connection of its own.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Response {
+        Client::connect(self.address).get(path)
+    }
+
+    #[track_caller]
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Sends one `GET` to the admin listener.
+    #[track_caller]
+    pub(crate) fn admin_get(&self, path: &str) -> Response {
+        Client::connect(self.admin).get(path)
+    }
+
+    /// The sum of a metric's samples over all series whose labels contain `labels`.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.admin_get("/metrics");
+        let of_metric = |line: &&str| {
+            let rest = line.strip_prefix(name).unwrap_or_default();
+            rest.starts_with([' ', '{']) && rest.contains(labels)
+        };
+        text.text().lines().filter(of_metric).map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+    }
+
+    /// Waits until a metric is what it should be; the master reads the workers' numbers each second.
+    #[track_caller]
+    pub(crate) fn wait_metric(&self, name: &str, labels: &str, expected: f64) {
+        let mut last = f64::NAN;
+        wait_until(&format!("{name}{{{labels}}} is {expected}"), || {
+            last = self.metric(name, labels);
+            last == expected
+        });
+    }
+
+    pub(crate) fn signal(&self, signal: libc::c_int) {
+        self.process.signal(signal);
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_exit(&mut self, within: Duration) -> ExitStatus {
+        self.process.wait_exit(within)
+    }
+
+    /// The first line of the log whose message starts with this; waits for it.
+    pub(crate) fn log_line(&mut self, message: &str) -> Option<Value> {
+        self.process.log_line(message)
+    }
+
+    /// All of the log so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.process.log()
+    }
+}
+
+impl Process {
+    pub(crate) fn signal(&self, signal: libc::c_int) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let signal = rustix::process::Signal::from_named_raw(signal).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits until the process has ended.
+    #[track_caller]
+    pub(crate) fn wait_exit(&mut self, within: Duration) -> ExitStatus {
+        let deadline = clock::now() + within;
+        let mut status = None;
+        wait_until("the server exits", || {
+            status = self.child.try_wait().unwrap();
+            assert!(status.is_some() || clock::now() < deadline, "the server did not exit within {within:?}");
+            status.is_some()
+        });
+        // All of its log is there then.
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status.unwrap()
+    }
+
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.state.lock().unwrap().0.clone()
+    }
+
+    /// The first line whose message starts with this; waits for it, until the log ends.
+    pub(crate) fn log_line(&mut self, message: &str) -> Option<Value> {
+        let of_message = |line: &String| {
+            let value: Value = serde_json::from_str(line).ok()?;
+            value["message"].as_str()?.starts_with(message).then_some(value)
+        };
+        let deadline = clock::now() + PATIENCE;
+        let mut state = self.log.state.lock().unwrap();
+        loop {
+            if let Some(found) = state.0.iter().find_map(of_message) {
+                return Some(found);
+            }
+            let left = deadline.since(clock::now());
+            if state.1 || left == Duration::ZERO {
+                return None;
+            }
+            state = self.log.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to kill.
+        let _ = self.child.kill();
+        let status = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of the server on {} ({status:?})\n{}\n---", self.driver, self.log().join("\n"));
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Log {
+    fn add(&self, line: String) {
+        self.state.lock().unwrap().0.push(line);
+        self.changed.notify_all();
+    }
+
+    fn end(&self) {
+        self.state.lock().unwrap().1 = true;
+        self.changed.notify_all();
+    }
+}
