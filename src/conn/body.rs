@@ -90,8 +90,10 @@ impl<'c> Incoming<'c> {
         Self { input, recv, deadline, core, rest, piece: 0, received: 0, patience, awaited, interim }
     }
 
-    /// Whether the whole body has been read.
-    pub(super) fn is_done(&self) -> bool {
+    /// Gives up the present piece, which would be taken for the next request otherwise, and says whether the whole body
+    /// has been read.
+    pub(super) fn finish(&mut self) -> bool {
+        self.give_up_piece();
         matches!(self.rest, Rest::Done)
     }
 
@@ -108,6 +110,11 @@ impl<'c> Incoming<'c> {
                 Err(_) => return false,
             }
         }
+    }
+
+    fn give_up_piece(&mut self) {
+        let used = std::mem::take(&mut self.piece);
+        self.input.consume(used);
     }
 
     /// Takes the next piece out of the unread bytes; `None` when more have to be received.
@@ -179,8 +186,7 @@ impl<'c> Incoming<'c> {
 
 impl BodySource for Incoming<'_> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        let used = std::mem::take(&mut self.piece);
-        self.input.consume(used);
+        self.give_up_piece();
         loop {
             if let Some(result) = self.take_piece() {
                 return Poll::Ready(result);

@@ -130,13 +130,14 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     // The response is not held up by what the client still sends.
     let body_done = match &mut incoming {
         None => true,
-        Some(incoming) if incoming.is_done() => true,
-        Some(_) if !ended.is_persistent() => false,
         Some(incoming) => {
-            let mut sent = 0;
-            let flushed = poll_fn(|cx| output.poll_all(cx, &turn.out, &mut sent)).await;
-            turn.out.clear();
-            flushed.is_ok() && incoming.discard().await
+            incoming.finish()
+                || ended.is_persistent() && {
+                    let mut sent = 0;
+                    let flushed = poll_fn(|cx| output.poll_all(cx, &turn.out, &mut sent)).await;
+                    turn.out.clear();
+                    flushed.is_ok() && incoming.discard().await
+                }
         }
     };
     if !body_done {

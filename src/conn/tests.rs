@@ -1,0 +1,113 @@
+//! Connections end to end, on both drivers: a small server on this thread's executor, a blocking client on another.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Core, Settings, Timeouts, accept};
+use crate::handler::{Action, Exchange, Reply, Routes};
+use crate::http::HeadLimits;
+use crate::metrics::ShardWriter;
+use crate::router::RouterBuf;
+use crate::rt::{self, DriverChoice, Listener, Options};
+use crate::{clock, sys};
+
+crate::routes! {
+    static ROUTES: Action = {
+        GET "/" => Action::Immediate(hello),
+        POST "/piece" => crate::suspending!(one_piece),
+    }
+}
+
+fn hello(exchange: &mut Exchange<'_>) -> Reply {
+    exchange.response.text("hello")
+}
+
+/// Reads one piece of the body and does not look whether there is more.
+async fn one_piece(exchange: &mut Exchange<'_>) -> Reply {
+    exchange.body.next().await?;
+    exchange.response.text("piece")
+}
+
+fn settings() -> Settings {
+    let timeouts = Timeouts {
+        head: Duration::from_secs(10),
+        body: Duration::from_secs(10),
+        idle: Duration::from_secs(10),
+        write: Duration::from_secs(10),
+    };
+    Settings {
+        head: HeadLimits::default(),
+        body: 1 << 20,
+        connections: 100,
+        timeouts,
+        keepalive_requests: 1000,
+        keepalive_age: Duration::from_secs(3600),
+        server_name: None,
+    }
+}
+
+/// Serves `ROUTES` with eight receive buffers until `client` has ended, on either driver; `check` then sees the core.
+fn serve(settings: &Settings, client: impl Fn(SocketAddr) + Clone + Send + 'static, check: impl Fn(&Core)) {
+    for driver in [DriverChoice::IoUring, DriverChoice::Epoll] {
+        let options = Options { driver, ring_entries: 64, ring_buffers: 8, ..Options::default() };
+        if driver == DriverChoice::IoUring && sys::probe::io_uring().is_err() {
+            eprintln!("io_uring is refused here: only epoll is tested");
+            continue;
+        }
+        let socket = sys::socket::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = sys::socket::local_address(&socket).unwrap();
+        let (running, ended) = rt::mailbox::<()>(1);
+        let client = client.clone();
+        let client = std::thread::spawn(move || {
+            let _running = running;
+            client(address);
+        });
+        rt::run(&options, |_| async {
+            let empty = RouterBuf::build(&[]).unwrap();
+            let routes = Arc::new(Routes::new(&[&ROUTES], empty, Vec::new(), Vec::new()));
+            let metrics = ShardWriter::create(0, 1, routes.names().len());
+            let core = Core::new(settings.clone(), routes, metrics, 1, Rc::new(()));
+            rt::spawn(accept(Listener::new(socket), core.clone()));
+            let late = clock::now() + Duration::from_secs(30);
+            rt::timeout(late, ended.next()).await.expect("the client ends");
+            check(&core);
+        })
+        .unwrap();
+        client.join().unwrap();
+    }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream
+}
+
+/// Everything up to the end of the connection, which a reset is too.
+fn read_all(stream: &mut TcpStream) -> String {
+    let mut all = Vec::new();
+    match stream.read_to_end(&mut all) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error} after {} bytes", all.len()),
+        _ => String::from_utf8_lossy(&all).into_owned(),
+    }
+}
+
+const LAST: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn a_piece_that_the_handler_took_last_is_not_read_as_a_request() {
+    let client = |address| {
+        let mut stream = connect(address);
+        let body = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+        let head = format!("POST /piece HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(format!("{head}{body}{LAST}").as_bytes()).unwrap();
+        let got = read_all(&mut stream);
+        assert_eq!(got.matches("HTTP/1.1 ").count(), 2, "{got}");
+        assert!(got.contains("piece") && got.ends_with("hello"), "{got}");
+    };
+    serve(&settings(), client, |_| {});
+}
