@@ -259,12 +259,13 @@ impl Connection {
 
     /// Sends what was gathered, and records the requests that it answers.
     async fn flush(&mut self, turn: &mut Turn) {
-        if !turn.out.is_empty() {
+        // After a failure nobody knows how much of it went out; sending it again could send a part of it twice.
+        if !turn.out.is_empty() && !self.output.has_failed() {
             let mut sent = 0;
             // A failure is kept by the output and ends the connection.
             let _ = poll_fn(|cx| self.output.poll_all(cx, &turn.out, &mut sent)).await;
-            turn.out.clear();
         }
+        turn.out.clear();
         self.record(turn);
     }
 
@@ -424,7 +425,7 @@ pub(super) fn end_response(
         return match response.finish() {
             Outcome::Complete(status) => Ended::Whole { status, persistent: response.is_persistent() },
             Outcome::Cut(status) => {
-                tracing::error!(request = %id, "the handler wrote less than its response announced");
+                tracing::error!(request = %id, "the handler wrote less than its response announced, or gave up a write");
                 Ended::Cut { status }
             }
             Outcome::Unanswered => Ended::Cut { status: Status::INTERNAL_SERVER_ERROR },

@@ -70,7 +70,11 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
     let Left { ended, body_done } = exchange(connection, turn, head_persistent).await;
     drop(in_flight);
     match ended {
-        Ended::Cut { .. } => Next::Close(Closing::AtOnce),
+        Ended::Cut { .. } => {
+            // What is left of it may have been sent in part.
+            turn.out.clear();
+            Next::Close(Closing::AtOnce)
+        }
         Ended::Whole { persistent, .. } if body_done => {
             connection.recv.set_mode(RecvMode::Stream);
             match (persistent, connection.input.is_empty()) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Core, Settings, Timeouts, accept};
-use crate::handler::{Action, Exchange, Reply, Routes};
+use crate::handler::{Action, BodyLength, Exchange, Reply, Routes};
 use crate::http::HeadLimits;
 use crate::metrics::ShardWriter;
 use crate::router::RouterBuf;
@@ -17,7 +17,13 @@ use crate::{clock, sys};
 crate::routes! {
     static ROUTES: Action = {
         GET "/" => Action::Immediate(hello),
+        GET "/abandoned" => crate::suspending!(abandoned),
+        GET "/big" => Action::Immediate(big),
+        GET "/endless" => crate::suspending!(endless),
+        GET "/slow" => crate::suspending!(slow),
+        POST "/slow" => crate::suspending!(slow),
         POST "/piece" => crate::suspending!(one_piece),
+        POST "/read" => crate::suspending!(read),
     }
 }
 
@@ -30,6 +36,41 @@ async fn one_piece(exchange: &mut Exchange<'_>) -> Reply {
     exchange.body.next().await?;
     exchange.response.text("piece")
 }
+
+/// Gives up on a write in the middle and takes the response for ended.
+async fn abandoned(exchange: &mut Exchange<'_>) -> Reply {
+    let piece = vec![b'x'; 32 << 20];
+    exchange.response.start(BodyLength::Known(piece.len() as u64))?;
+    let _ = rt::timeout(clock::now() + Duration::from_millis(100), exchange.response.write(&piece)).await;
+    Ok(())
+}
+
+fn big(exchange: &mut Exchange<'_>) -> Reply {
+    exchange.response.send(&[b'x'; 60_000])
+}
+
+async fn endless(exchange: &mut Exchange<'_>) -> Reply {
+    exchange.response.start(BodyLength::Unknown)?;
+    loop {
+        exchange.response.write(b"tick").await?;
+    }
+}
+
+async fn slow(exchange: &mut Exchange<'_>) -> Reply {
+    rt::sleep_until(clock::now() + SLOW).await;
+    exchange.response.text("slow")
+}
+
+async fn read(exchange: &mut Exchange<'_>) -> Reply {
+    let mut length = 0;
+    while let Some(piece) = exchange.body.next().await? {
+        length += piece.len();
+    }
+    exchange.response.text(&length.to_string())
+}
+
+/// What `/slow` takes.
+const SLOW: Duration = Duration::from_millis(1500);
 
 fn settings() -> Settings {
     let timeouts = Timeouts {
@@ -96,6 +137,11 @@ fn read_all(stream: &mut TcpStream) -> String {
     }
 }
 
+/// A wait that is not for an event.
+fn pause(length: Duration) {
+    std::thread::park_timeout(length);
+}
+
 const LAST: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 #[test]
@@ -108,6 +154,20 @@ fn a_piece_that_the_handler_took_last_is_not_read_as_a_request() {
         let got = read_all(&mut stream);
         assert_eq!(got.matches("HTTP/1.1 ").count(), 2, "{got}");
         assert!(got.contains("piece") && got.ends_with("hello"), "{got}");
+    };
+    serve(&settings(), client, |_| {});
+}
+
+#[test]
+fn a_response_whose_write_was_abandoned_is_cut_and_nothing_follows_it() {
+    let client = |address| {
+        let mut stream = connect(address);
+        let first = "GET /abandoned HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(format!("{first}{LAST}").as_bytes()).unwrap();
+        pause(Duration::from_millis(500));
+        let got = read_all(&mut stream);
+        assert_eq!(got.matches("HTTP/1.1 ").count(), 1, "an answer stands in the body of another");
+        assert!(got.len() < 32 << 20);
     };
     serve(&settings(), client, |_| {});
 }
