@@ -55,7 +55,8 @@ impl Patience {
 /// The body of the request that is being answered.
 pub(super) struct Incoming<'c> {
     input: &'c mut Input,
-    recv: &'c mut RecvHalf,
+    /// `None` when all of it is in `input`.
+    recv: Option<&'c mut RecvHalf>,
     deadline: &'c Deadline,
     core: &'c Core,
     rest: Rest,
@@ -75,7 +76,7 @@ impl<'c> Incoming<'c> {
     pub(super) fn new(
         framing: BodyFraming,
         input: &'c mut Input,
-        recv: &'c mut RecvHalf,
+        recv: Option<&'c mut RecvHalf>,
         deadline: &'c Deadline,
         core: &'c Core,
         awaited: &'c Cell<bool>,
@@ -95,6 +96,11 @@ impl<'c> Incoming<'c> {
     pub(super) fn finish(&mut self) -> bool {
         self.give_up_piece();
         matches!(self.rest, Rest::Done)
+    }
+
+    /// Whether nothing of it has to be received any more.
+    pub(super) fn is_in_hand(&self) -> bool {
+        self.recv.is_none()
     }
 
     /// Reads the rest and throws it away, to keep the connection; false when that is not worth it or fails.
@@ -192,7 +198,8 @@ impl BodySource for Incoming<'_> {
                 return Poll::Ready(result);
             }
             ready!(self.poll_interim(cx))?;
-            match self.recv.poll_recv(cx) {
+            let Some(recv) = &mut self.recv else { return Poll::Ready(Err(self.fail(BodyError::Gone))) };
+            match recv.poll_recv(cx) {
                 Poll::Ready(Ok(lease)) if !lease.is_empty() => {
                     self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
                     self.patience.received(clock::turn(), lease.len());

@@ -1,6 +1,7 @@
 //! A connection's way through its states: waiting for a request, answering all that have come, closing.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -258,19 +259,30 @@ impl Connection {
     }
 
     /// Sends what was gathered, and records the requests that it answers.
-    async fn flush(&mut self, turn: &mut Turn) {
+    pub(super) async fn flush(&mut self, turn: &mut Turn) {
         // After a failure nobody knows how much of it went out; sending it again could send a part of it twice.
         if !turn.out.is_empty() && !self.output.has_failed() {
             let mut sent = 0;
             // A failure is kept by the output and ends the connection.
-            let _ = poll_fn(|cx| self.output.poll_all(cx, &turn.out, &mut sent)).await;
+            let _ = poll_fn(|cx| self.poll_out(cx, &turn.out, &mut sent)).await;
         }
         turn.out.clear();
         self.record(turn);
     }
 
+    /// Sends all of `bytes`. While the client takes none it is not listened to either: what it sends meanwhile stays in
+    /// its own socket and in ours, for it could fill all of the core's receive buffers.
+    fn poll_out(&mut self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
+        let result = self.output.poll_all(cx, bytes, sent);
+        if result.is_pending() && self.output.is_stalled() {
+            self.recv.hold();
+            self.input.settle(&self.core.metrics);
+        }
+        result
+    }
+
     /// Records the requests answered since the last time: one look at the clock serves the batch.
-    pub(super) fn record(&self, turn: &mut Turn) {
+    fn record(&self, turn: &mut Turn) {
         if turn.answered.is_empty() {
             return;
         }

@@ -29,6 +29,11 @@ impl Output {
         self.failed
     }
 
+    /// Whether the client does not take what is sent to it.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.send.is_waiting()
+    }
+
     /// A way to send an interim response while the final one holds this.
     pub(super) fn another(&self) -> SendHalf {
         self.send.another()

@@ -142,6 +142,22 @@ fn pause(length: Duration) {
     std::thread::park_timeout(length);
 }
 
+/// Whether a new client is answered within a second.
+#[track_caller]
+fn assert_served(address: SocketAddr) {
+    let mut stream = connect(address);
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    stream.write_all(LAST.as_bytes()).unwrap();
+    let got = read_all(&mut stream);
+    assert!(got.ends_with("hello"), "{got}");
+}
+
+/// Sends as much as the server takes, and twice as much as its receive buffers hold at least.
+fn flood(stream: &mut TcpStream, request: &str) {
+    let request = request.repeat(64 * 1024 / request.len());
+    while stream.write_all(request.as_bytes()).is_ok() {}
+}
+
 const LAST: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 #[test]
@@ -170,4 +186,45 @@ fn a_response_whose_write_was_abandoned_is_cut_and_nothing_follows_it() {
         assert!(got.len() < 32 << 20);
     };
     serve(&settings(), client, |_| {});
+}
+
+#[test]
+fn a_client_that_does_not_read_leaves_the_receive_buffers_to_others() {
+    let client = |address| {
+        let mut greedy = connect(address);
+        flood(&mut greedy, "GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_served(address);
+    };
+    serve(&settings(), client, |_| {});
+}
+
+#[test]
+fn slow_answers_hold_no_receive_buffer() {
+    let flooded = |address| {
+        let mut greedy = connect(address);
+        let request = "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
+        greedy.write_all(request.repeat(2).as_bytes()).unwrap();
+        pause(Duration::from_millis(50));
+        flood(&mut greedy, request);
+        assert_served(address);
+    };
+    serve(&settings(), flooded, |_| {});
+    for request in [
+        "GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET /slow HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody",
+    ] {
+        let many = |address| {
+            let streams: Vec<TcpStream> = (0..16)
+                .map(|_| {
+                    let mut stream = connect(address);
+                    stream.write_all(request.as_bytes()).unwrap();
+                    stream
+                })
+                .collect();
+            pause(Duration::from_millis(50));
+            assert_served(address);
+            drop(streams);
+        };
+        serve(&settings(), many, |_| {});
+    }
 }

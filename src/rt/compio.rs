@@ -233,18 +233,22 @@ impl Recv {
         self.mode = mode;
         // Back to `Stream`: whatever is under way ends by itself, then a multishot is armed.
         if mode == RecvMode::Pieces {
-            self.state = match std::mem::replace(&mut self.state, State::Idle) {
-                State::Multishot(multishot) => {
-                    let cancel = CancelAll(self.fd.clone());
-                    spawn(async move {
-                        // ENOENT: it had ended by itself.
-                        let _ = compio::runtime::submit(cancel).await;
-                    });
-                    State::Ending(multishot)
-                }
-                other => other,
-            };
+            self.hold();
         }
+    }
+
+    pub(super) fn hold(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Multishot(multishot) => {
+                let cancel = CancelAll(self.fd.clone());
+                spawn(async move {
+                    // ENOENT: it had ended by itself.
+                    let _ = compio::runtime::submit(cancel).await;
+                });
+                State::Ending(multishot)
+            }
+            other => other,
+        };
     }
 
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {

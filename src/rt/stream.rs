@@ -94,6 +94,12 @@ impl RecvHalf {
     pub fn set_mode(&mut self, mode: RecvMode) {
         self.0.set_mode(mode);
     }
+
+    /// Stops taking in what comes until [`RecvHalf::poll_recv`] is called again: for a wait of unknown length during which
+    /// nobody calls it. A multishot receive would fill the core's buffers with this one peer's bytes meanwhile.
+    pub fn hold(&mut self) {
+        self.0.hold();
+    }
 }
 
 impl SendHalf {
@@ -147,6 +153,11 @@ impl SendHalf {
     /// one of them may be sending at any time.
     pub fn another(&self) -> SendHalf {
         SendHalf { socket: self.socket.clone(), writable: compio::Ready::writable() }
+    }
+
+    /// Whether a send waits until the socket takes more.
+    pub fn is_waiting(&self) -> bool {
+        self.writable.is_armed()
     }
 
     /// Ends the sending side: the peer reads what was sent and then sees the end.
