@@ -77,6 +77,9 @@ fn build_driver(options: &Options, driver: DriverType) -> io::Result<Runtime> {
         .single_issuer(true)
         .defer_taskrun(true)
         .coop_taskrun(true)
+        // The driver does not ask for completions in a turn in which a task was woken, unless this flag in the ring tells
+        // it that there are some: without it one task that keeps waking itself starves all others of theirs.
+        .taskrun_flag(true)
         .thread_pool_limit(limits::BLOCKING_THREADS_MAX)
         .buffer_pool_size(NonZero::new(options.ring_buffers).unwrap_or(NonZero::<u16>::MIN))
         .buffer_pool_buffer_len(options.ring_buffer_bytes);

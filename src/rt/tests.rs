@@ -214,3 +214,28 @@ fn files_beneath_a_root_are_read_at_any_offset() {
         std::fs::remove_dir_all(&directory).unwrap();
     });
 }
+
+#[test]
+fn a_task_that_never_waits_does_not_keep_the_kernels_news_from_others() {
+    on_both_drivers(|options| {
+        let (mut listener, address) = pair();
+        let client = std::thread::spawn(move || {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            client.write_all(b"hello").unwrap();
+            let _ = client.read(&mut [0]);
+        });
+        let got = run(&options, |_| async {
+            spawn(async {
+                loop {
+                    yield_now().await;
+                }
+            });
+            let (mut recv_half, _send_half) = accept(&mut listener).await;
+            let until = clock::now() + Duration::from_secs(2);
+            timeout(until, recv(&mut recv_half)).await.map(|lease| lease.unwrap().len())
+        });
+        assert_eq!(got.unwrap(), Some(5));
+        client.join().unwrap();
+    });
+}
