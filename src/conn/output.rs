@@ -63,6 +63,8 @@ impl Output {
                 self.failed = true;
                 Poll::Ready(Err(error))
             }
+            // It only lets others run.
+            Poll::Pending if !self.send.is_waiting() => Poll::Pending,
             Poll::Pending => {
                 let timeout = self.core.settings.timeouts.write;
                 let stalled = self.stalled.get_or_insert_with(|| {

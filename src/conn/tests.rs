@@ -228,3 +228,37 @@ fn slow_answers_hold_no_receive_buffer() {
         serve(&settings(), many, |_| {});
     }
 }
+
+#[test]
+fn a_stream_to_a_client_that_keeps_up_lets_others_be_served() {
+    let client = |address| {
+        let mut reader = connect(address);
+        reader.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut buffer = [0; 4096];
+        reader.read_exact(&mut buffer).unwrap();
+        let other = std::thread::spawn(move || assert_served(address));
+        while !other.is_finished() {
+            let _ = reader.read(&mut buffer).unwrap();
+        }
+        drop(reader);
+        other.join().unwrap();
+    };
+    serve(&settings(), client, |_| {});
+}
+
+#[test]
+fn an_upload_by_a_client_that_keeps_up_lets_others_be_served() {
+    let client = |address| {
+        let mut writer = connect(address);
+        let head = format!("POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 1_u64 << 40);
+        writer.write_all(head.as_bytes()).unwrap();
+        let other = std::thread::spawn(move || assert_served(address));
+        let piece = vec![b'x'; 1 << 20];
+        while !other.is_finished() {
+            let _ = writer.write(&piece);
+        }
+        drop(writer);
+        other.join().unwrap();
+    };
+    serve(&Settings { body: u64::MAX, ..settings() }, client, |_| {});
+}

@@ -118,11 +118,12 @@ fn drive<T>(runtime: &Runtime, main: impl Future<Output = T>) -> T {
         {
             return result;
         }
-        let busy = runtime.run() || main_waker.woken.load(Ordering::Acquire);
+        let busy = runtime.run() || main_waker.woken.load(Ordering::Acquire) || core::has_yielded();
         runtime.poll_with(if busy { Some(Duration::ZERO) } else { wait() });
         clock::refresh();
         core::fire_timers();
         core::retry_parked();
+        core::wake_yielded();
     }
 }
 
@@ -216,6 +217,7 @@ pub(super) struct Recv {
     mode: RecvMode,
     state: State,
     armed_before: bool,
+    turns: core::Turns,
 }
 
 impl std::fmt::Debug for Recv {
@@ -226,7 +228,7 @@ impl std::fmt::Debug for Recv {
 
 impl Recv {
     pub(super) fn new(fd: Rc<OwnedFd>) -> Self {
-        Self { fd, mode: RecvMode::Stream, state: State::Idle, armed_before: false }
+        Self { fd, mode: RecvMode::Stream, state: State::Idle, armed_before: false, turns: core::Turns::default() }
     }
 
     pub(super) fn set_mode(&mut self, mode: RecvMode) {
@@ -277,8 +279,10 @@ impl Recv {
                 }
                 State::Readable(readable) => {
                     ready!(readable.poll(cx, &self.fd))?;
+                    ready!(self.turns.poll_next(cx));
                     match ready!(receive_now(cx, &self.fd)) {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            self.turns.begin();
                             readable.arm(&self.fd);
                             continue;
                         }

@@ -71,13 +71,14 @@ pub struct RecvHalf(compio::Recv);
 pub struct SendHalf {
     socket: Rc<OwnedFd>,
     writable: compio::Ready,
+    turns: core::Turns,
 }
 
 /// The two halves of an accepted or connected, non-blocking socket. The descriptor is closed when both are gone and
 /// nothing is in flight on it.
 pub fn from_socket(socket: OwnedFd) -> (RecvHalf, SendHalf) {
     let socket = Rc::new(socket);
-    let send = SendHalf { socket: socket.clone(), writable: compio::Ready::writable() };
+    let send = SendHalf::new(socket.clone());
     (RecvHalf(compio::Recv::new(socket)), send)
 }
 
@@ -103,6 +104,10 @@ impl RecvHalf {
 }
 
 impl SendHalf {
+    fn new(socket: Rc<OwnedFd>) -> Self {
+        Self { socket, writable: compio::Ready::writable(), turns: core::Turns::default() }
+    }
+
     /// Sends as much of `bytes` as the socket takes, at least one byte; waits while it takes none.
     ///
     /// # Errors
@@ -133,8 +138,10 @@ impl SendHalf {
             if self.writable.is_armed() {
                 std::task::ready!(self.writable.poll(cx, &self.socket))?;
             }
+            std::task::ready!(self.turns.poll_next(cx));
             match send(&self.socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.turns.begin();
                     core::count(|stats| stats.send_waits += 1);
                     self.writable.arm(&self.socket);
                 }
@@ -152,7 +159,7 @@ impl SendHalf {
     /// A second way to send on the same socket, for an interim response while the first is held by the final one. Only
     /// one of them may be sending at any time.
     pub fn another(&self) -> SendHalf {
-        SendHalf { socket: self.socket.clone(), writable: compio::Ready::writable() }
+        SendHalf::new(self.socket.clone())
     }
 
     /// Whether a send waits until the socket takes more.
