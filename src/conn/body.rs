@@ -173,16 +173,24 @@ impl<'c> Incoming<'c> {
         error
     }
 
+    /// Ready when the client has kept us waiting for too long.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        self.deadline.set(self.patience.wait(clock::turn()));
+        ready!(self.deadline.poll_due(cx));
+        Poll::Ready(self.fail(BodyError::Timeout))
+    }
+
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         if !self.awaited.get() {
             return Poll::Ready(Ok(()));
         }
         if let Some(interim) = &mut self.interim {
-            // Everything before it was sent, so these few bytes fit; where they do not, a client that takes nothing
-            // cannot be told to go on.
-            match ready!(interim.poll_send(cx, CONTINUE_100)) {
-                Ok(sent) if sent == CONTINUE_100.len() => {}
-                Ok(_) | Err(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
+            // Everything before it was sent, but may fill the socket still: a client that takes none of it must not be
+            // waited for without end. A part of these few bytes cannot be followed by anything.
+            match interim.poll_send(cx, CONTINUE_100) {
+                Poll::Ready(Ok(sent)) if sent == CONTINUE_100.len() => {}
+                Poll::Ready(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
+                Poll::Pending => return self.poll_late(cx).map(Err),
             }
         }
         self.awaited.set(false);
@@ -206,11 +214,7 @@ impl BodySource for Incoming<'_> {
                     self.input.push(lease, &self.core.metrics);
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
-                Poll::Pending => {
-                    self.deadline.set(self.patience.wait(clock::turn()));
-                    ready!(self.deadline.poll_due(cx));
-                    return Poll::Ready(Err(self.fail(BodyError::Timeout)));
-                }
+                Poll::Pending => return self.poll_late(cx).map(Err),
             }
         }
     }

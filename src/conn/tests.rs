@@ -1,14 +1,19 @@
 //! Connections end to end, on both drivers: a small server on this thread's executor, a blocking client on another.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use super::body::Incoming;
+use super::input::Input;
 use super::{Core, Settings, Timeouts, accept};
-use crate::handler::{Action, BodyLength, Exchange, Reply, Routes};
-use crate::http::HeadLimits;
+use crate::handler::{Action, BodyError, BodyLength, BodySource, Exchange, Reply, Routes};
+use crate::http::{BodyFraming, HeadLimits};
 use crate::metrics::ShardWriter;
 use crate::router::RouterBuf;
 use crate::rt::{self, DriverChoice, Listener, Options};
@@ -90,14 +95,25 @@ fn settings() -> Settings {
     }
 }
 
+fn core(settings: &Settings) -> Rc<Core> {
+    let empty = RouterBuf::build(&[]).unwrap();
+    let routes = Arc::new(Routes::new(&[&ROUTES], empty, Vec::new(), Vec::new()));
+    let metrics = ShardWriter::create(0, 1, routes.names().len());
+    Core::new(settings.clone(), routes, metrics, 1, Rc::new(()))
+}
+
+fn drivers() -> Vec<DriverChoice> {
+    let all = [DriverChoice::IoUring, DriverChoice::Epoll];
+    all.into_iter().filter(|driver| *driver == DriverChoice::Epoll || sys::probe::io_uring().is_ok()).collect()
+}
+
+fn options(driver: DriverChoice) -> Options {
+    Options { driver, ring_entries: 64, ring_buffers: 8, ..Options::default() }
+}
+
 /// Serves `ROUTES` with eight receive buffers until `client` has ended, on either driver; `check` then sees the core.
 fn serve(settings: &Settings, client: impl Fn(SocketAddr) + Clone + Send + 'static, check: impl Fn(&Core)) {
-    for driver in [DriverChoice::IoUring, DriverChoice::Epoll] {
-        let options = Options { driver, ring_entries: 64, ring_buffers: 8, ..Options::default() };
-        if driver == DriverChoice::IoUring && sys::probe::io_uring().is_err() {
-            eprintln!("io_uring is refused here: only epoll is tested");
-            continue;
-        }
+    for driver in drivers() {
         let socket = sys::socket::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = sys::socket::local_address(&socket).unwrap();
         let (running, ended) = rt::mailbox::<()>(1);
@@ -106,11 +122,8 @@ fn serve(settings: &Settings, client: impl Fn(SocketAddr) + Clone + Send + 'stat
             let _running = running;
             client(address);
         });
-        rt::run(&options, |_| async {
-            let empty = RouterBuf::build(&[]).unwrap();
-            let routes = Arc::new(Routes::new(&[&ROUTES], empty, Vec::new(), Vec::new()));
-            let metrics = ShardWriter::create(0, 1, routes.names().len());
-            let core = Core::new(settings.clone(), routes, metrics, 1, Rc::new(()));
+        rt::run(&options(driver), |_| async {
+            let core = core(settings);
             rt::spawn(accept(Listener::new(socket), core.clone()));
             let late = clock::now() + Duration::from_secs(30);
             rt::timeout(late, ended.next()).await.expect("the client ends");
@@ -261,4 +274,33 @@ fn an_upload_by_a_client_that_keeps_up_lets_others_be_served() {
         other.join().unwrap();
     };
     serve(&Settings { body: u64::MAX, ..settings() }, client, |_| {});
+}
+
+#[test]
+fn a_client_that_takes_no_interim_response_runs_out_of_time() {
+    let timeouts = Timeouts { body: Duration::from_millis(100), ..settings().timeouts };
+    let settings = Settings { timeouts, ..settings() };
+    for driver in drivers() {
+        let socket = sys::socket::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let _client = connect(sys::socket::local_address(&socket).unwrap());
+        let mut listener = Listener::new(socket);
+        let result = rt::run(&options(driver), |_| async {
+            let (mut recv, send) = rt::from_socket(poll_fn(|cx| listener.poll_accept(cx)).await.unwrap().0);
+            // The socket counts as writable only when a third of it is free, so it is asked anew each time.
+            let mut refused = 0;
+            while refused < 5 {
+                let mut send = send.another();
+                let taken = poll_fn(|cx| Poll::Ready(send.poll_send(cx, &[0; 65536]).is_ready())).await;
+                refused = if taken { 0 } else { refused + 1 };
+                rt::sleep_until(clock::now() + Duration::from_millis(if taken { 0 } else { 50 })).await;
+            }
+            let (core, mut input, deadline, awaited) =
+                (core(&settings), Input::default(), rt::Deadline::new(), Cell::new(true));
+            let (framing, interim) = (BodyFraming::Length(5), Some(send.another()));
+            let mut incoming = Incoming::new(framing, &mut input, Some(&mut recv), &deadline, &core, &awaited, interim);
+            let late = clock::now() + Duration::from_secs(3);
+            rt::timeout(late, poll_fn(|cx| incoming.poll_piece(cx))).await
+        });
+        assert_eq!(result.unwrap(), Some(Err(BodyError::Timeout)));
+    }
 }
