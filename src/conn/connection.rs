@@ -125,7 +125,11 @@ impl Connection {
             }
             match next {
                 Next::Wait => return None,
-                Next::Again => rt::yield_now().await,
+                Next::Again => {
+                    // An exchange may have received more, all of which stands behind it.
+                    turn.began = self.input.received();
+                    rt::yield_now().await;
+                }
                 Next::Exchange => {}
                 Next::Close(closing) => return Some(closing),
             }

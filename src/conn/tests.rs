@@ -277,6 +277,23 @@ fn an_upload_by_a_client_that_keeps_up_lets_others_be_served() {
 }
 
 #[test]
+fn a_request_that_came_while_another_was_answered_is_timed_from_its_own_arrival() {
+    let client = |address| {
+        let mut stream = connect(address);
+        stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        pause(SLOW - Duration::from_millis(300));
+        stream.write_all(LAST.as_bytes()).unwrap();
+        assert!(read_all(&mut stream).ends_with("hello"));
+    };
+    let check = |core: &Core| {
+        let routes = core.metrics().shard().read().routes;
+        let (_, hello) = routes.cells.iter().find(|(index, _)| *index == 0).expect("it was counted");
+        assert!(Duration::from_nanos(hello.max) < SLOW / 2, "{} ns", hello.max);
+    };
+    serve(&settings(), client, check);
+}
+
+#[test]
 fn a_client_that_takes_no_interim_response_runs_out_of_time() {
     let timeouts = Timeouts { body: Duration::from_millis(100), ..settings().timeouts };
     let settings = Settings { timeouts, ..settings() };
