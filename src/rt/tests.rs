@@ -148,16 +148,18 @@ fn a_peer_that_reads_late_gets_every_byte() {
             let mut client = TcpStream::connect(address).unwrap();
             let mut all = Vec::new();
             client.write_all(b"go").unwrap();
+            // Long enough for the sockets' buffers to fill.
+            std::thread::park_timeout(Duration::from_millis(200));
             client.read_to_end(&mut all).unwrap();
             all.len()
         });
         let stats = run(&options, |_| async {
             let (mut recv_half, mut send_half) = accept(&mut listener).await;
             recv(&mut recv_half).await.unwrap();
-            send_all(&mut send_half, &vec![1; 8 << 20]).await;
+            send_all(&mut send_half, &vec![1; 32 << 20]).await;
             stats()
         });
-        assert_eq!(client.join().unwrap(), 8 << 20);
+        assert_eq!(client.join().unwrap(), 32 << 20);
         assert!(stats.unwrap().send_waits > 0);
     });
 }
