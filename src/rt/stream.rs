@@ -205,6 +205,19 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// A connection that waits in the socket's queue now, whether the driver has told of it or not: for the last look
+    /// before the socket closes.
+    pub fn accept_waiting(&mut self) -> Option<(OwnedFd, SocketAddr)> {
+        loop {
+            match sys::socket::accept(&self.socket) {
+                Err(error) if is_passing(&error) => {}
+                result => return result.ok(),
+            }
+        }
+    }
+}
+
 /// Errors of accept(2) that concern one connection, not the listener.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable};

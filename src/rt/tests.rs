@@ -241,3 +241,16 @@ fn a_task_that_never_waits_does_not_keep_the_kernels_news_from_others() {
         client.join().unwrap();
     });
 }
+
+#[test]
+fn a_connection_that_waits_is_accepted_before_the_driver_tells_of_it() {
+    on_both_drivers(|options| {
+        let (mut listener, address) = pair();
+        let accepted = run(&options, |_| async {
+            poll_fn(|cx| Poll::Ready(listener.poll_accept(cx).is_pending())).await;
+            let _client = TcpStream::connect(address).unwrap();
+            listener.accept_waiting().is_some() && listener.accept_waiting().is_none()
+        });
+        assert!(accepted.unwrap());
+    });
+}
