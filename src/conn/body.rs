@@ -1,6 +1,5 @@
 //! The request body as it comes off the connection: framing undone, bounded, in time.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use super::core::Core;
 use super::input::Input;
 use crate::clock::{self, Moment};
-use crate::handler::{BodyError, BodySource};
+use crate::handler::{BodyError, BodySource, BodyState};
 use crate::http::chunked::{ChunkStep, ChunkedDecoder};
 use crate::http::encode::CONTINUE_100;
 use crate::http::{BodyFraming, RequestError};
@@ -55,7 +54,8 @@ impl Patience {
 /// The body of the request that is being answered.
 pub(super) struct Incoming<'c> {
     input: &'c mut Input,
-    recv: &'c mut RecvHalf,
+    /// `None` when all of it is in `input`.
+    recv: Option<&'c mut RecvHalf>,
     deadline: &'c Deadline,
     core: &'c Core,
     rest: Rest,
@@ -66,7 +66,7 @@ pub(super) struct Incoming<'c> {
     patience: Patience,
     /// The client waits for `100 Continue`: nothing of the body will come before it. Cleared by whoever sends first, this
     /// or the response.
-    awaited: &'c Cell<bool>,
+    state: &'c BodyState,
     /// A way to send `100 Continue` while the response holds the connection's own.
     interim: Option<SendHalf>,
 }
@@ -75,31 +75,34 @@ impl<'c> Incoming<'c> {
     pub(super) fn new(
         framing: BodyFraming,
         input: &'c mut Input,
-        recv: &'c mut RecvHalf,
+        recv: Option<&'c mut RecvHalf>,
         deadline: &'c Deadline,
         core: &'c Core,
-        awaited: &'c Cell<bool>,
+        state: &'c BodyState,
         interim: Option<SendHalf>,
     ) -> Self {
         let rest = match framing {
             BodyFraming::None | BodyFraming::Length(0) => Rest::Done,
-            BodyFraming::Length(length) => Rest::Length(length),
+            BodyFraming::Length(length) => {
+                state.unread.set(length);
+                Rest::Length(length)
+            }
             BodyFraming::Chunked => Rest::Chunked(ChunkedDecoder::new()),
         };
         let patience = Patience::new(core.settings.timeouts.body);
-        Self { input, recv, deadline, core, rest, piece: 0, received: 0, patience, awaited, interim }
+        Self { input, recv, deadline, core, rest, piece: 0, received: 0, patience, state, interim }
     }
 
-    /// Whether the whole body has been read.
-    pub(super) fn is_done(&self) -> bool {
+    /// Gives up the present piece, which would be taken for the next request otherwise, and says whether the whole body
+    /// has been read.
+    pub(super) fn finish(&mut self) -> bool {
+        self.give_up_piece();
         matches!(self.rest, Rest::Done)
     }
 
-    /// Gives up the present piece. Also after the handler: one that asked for no further piece has left the bytes of this
-    /// one where the next request is looked for.
-    pub(super) fn end_piece(&mut self) {
-        let used = std::mem::take(&mut self.piece);
-        self.input.consume(used);
+    /// Whether nothing of it has to be received any more.
+    pub(super) fn is_in_hand(&self) -> bool {
+        self.recv.is_none()
     }
 
     /// Reads the rest and throws it away, to keep the connection; false when that is not worth it or fails.
@@ -117,6 +120,11 @@ impl<'c> Incoming<'c> {
         }
     }
 
+    fn give_up_piece(&mut self) {
+        let used = std::mem::take(&mut self.piece);
+        self.input.consume(used);
+    }
+
     /// Takes the next piece out of the unread bytes; `None` when more have to be received.
     fn take_piece(&mut self) -> Option<Result<bool, BodyError>> {
         let bytes = self.input.bytes();
@@ -127,6 +135,7 @@ impl<'c> Incoming<'c> {
             Rest::Length(left) => {
                 let piece = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 *left -= piece as u64;
+                self.state.unread.set(*left);
                 (0, piece)
             }
             Rest::Chunked(decoder) => match decoder.decode(bytes) {
@@ -167,47 +176,52 @@ impl<'c> Incoming<'c> {
         error
     }
 
+    /// Ready when the client has kept us waiting for too long.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        self.deadline.set(self.patience.wait(clock::turn()));
+        ready!(self.deadline.poll_due(cx));
+        Poll::Ready(self.fail(BodyError::Timeout))
+    }
+
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        if !self.awaited.get() {
+        if !self.state.awaited.get() {
             return Poll::Ready(Ok(()));
         }
         if let Some(interim) = &mut self.interim {
-            // Everything before it was sent, so these few bytes fit; where they do not, a client that takes nothing
-            // cannot be told to go on.
-            match ready!(interim.poll_send(cx, CONTINUE_100)) {
-                Ok(sent) if sent == CONTINUE_100.len() => {}
-                Ok(_) | Err(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
+            // Everything before it was sent, but may fill the socket still: a client that takes none of it must not be
+            // waited for without end. A part of these few bytes cannot be followed by anything.
+            match interim.poll_send(cx, CONTINUE_100) {
+                Poll::Ready(Ok(sent)) if sent == CONTINUE_100.len() => {}
+                Poll::Ready(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
+                Poll::Pending => return self.poll_late(cx).map(Err),
             }
         }
-        self.awaited.set(false);
+        self.state.awaited.set(false);
         Poll::Ready(Ok(()))
     }
 }
 
 impl BodySource for Incoming<'_> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        self.end_piece();
+        self.give_up_piece();
         loop {
             if let Some(result) = self.take_piece() {
                 if result.is_ok() {
                     // The body comes unasked, so there is nothing to wait for any more (RFC 9110 section 10.1.1).
-                    self.awaited.set(false);
+                    self.state.awaited.set(false);
                 }
                 return Poll::Ready(result);
             }
             ready!(self.poll_interim(cx))?;
-            match self.recv.poll_recv(cx) {
+            let Some(recv) = &mut self.recv else { return Poll::Ready(Err(self.fail(BodyError::Gone))) };
+            match recv.poll_recv(cx) {
                 Poll::Ready(Ok(lease)) if !lease.is_empty() => {
                     self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
                     self.patience.received(clock::turn(), lease.len());
                     self.input.push(lease, &self.core.metrics);
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
-                Poll::Pending => {
-                    self.deadline.set(self.patience.wait(clock::turn()));
-                    ready!(self.deadline.poll_due(cx));
-                    return Poll::Ready(Err(self.fail(BodyError::Timeout)));
-                }
+                Poll::Pending => return self.poll_late(cx).map(Err),
             }
         }
     }

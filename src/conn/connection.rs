@@ -1,6 +1,7 @@
 //! A connection's way through its states: waiting for a request, answering all that have come, closing.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use super::output::Output;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
 use crate::handler::{
-    Answer, Body, Exchange, Failure, Outcome, Pace, Reply, Request, Response, RouteIndex, Routes, Terms,
+    Answer, Body, BodyState, Exchange, Failure, Outcome, Pace, Reply, Request, Response, RouteIndex, Routes, Terms,
 };
 use crate::http::{BodyFraming, HeadError, Parse, RequestHead, Status, Version, parse_head};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, DRAIN_GRACE_MS, LINGER_BYTES_MAX, LINGER_MS};
@@ -124,7 +125,11 @@ impl Connection {
             }
             match next {
                 Next::Wait => return None,
-                Next::Again => rt::yield_now().await,
+                Next::Again => {
+                    // An exchange may have received more, all of which stands behind it.
+                    turn.began = self.input.received();
+                    rt::yield_now().await;
+                }
                 Next::Exchange => {}
                 Next::Close(closing) => return Some(closing),
             }
@@ -164,14 +169,14 @@ impl Connection {
             return Some(Next::Exchange);
         }
         let persistent = self.may_persist(&turn.head);
-        let awaited = std::cell::Cell::new(false);
+        let body = BodyState::default();
         let terms = Terms {
             version: head.version(),
             head_only: head.method() == crate::http::Method::Head,
             persistent,
             server: self.core.settings.server_name.as_deref(),
             id: self.core.next_id(),
-            awaited: &awaited,
+            body: &body,
             draining: &self.core.draining,
         };
         let start = turn.out.len();
@@ -242,14 +247,14 @@ impl Connection {
 
     /// Answers a problem where there is no request to answer.
     fn problem(&mut self, turn: &mut Turn, status: Status, detail: &'static str) {
-        let awaited = std::cell::Cell::new(false);
+        let body = BodyState::default();
         let terms = Terms {
             version: Version::Http11,
             head_only: false,
             persistent: false,
             server: self.core.settings.server_name.as_deref(),
             id: self.core.next_id(),
-            awaited: &awaited,
+            body: &body,
             draining: &self.core.draining,
         };
         let mut no_sink = NoSink;
@@ -260,18 +265,30 @@ impl Connection {
     }
 
     /// Sends what was gathered, and records the requests that it answers.
-    async fn flush(&mut self, turn: &mut Turn) {
-        if !turn.out.is_empty() {
+    pub(super) async fn flush(&mut self, turn: &mut Turn) {
+        // After a failure nobody knows how much of it went out; sending it again could send a part of it twice.
+        if !turn.out.is_empty() && !self.output.has_failed() {
             let mut sent = 0;
             // A failure is kept by the output and ends the connection.
-            let _ = poll_fn(|cx| self.output.poll_all(cx, &turn.out, &mut sent)).await;
-            turn.out.clear();
+            let _ = poll_fn(|cx| self.poll_out(cx, &turn.out, &mut sent)).await;
         }
+        turn.out.clear();
         self.record(turn);
     }
 
+    /// Sends all of `bytes`. While the client takes none it is not listened to either: what it sends meanwhile stays in
+    /// its own socket and in ours, for it could fill all of the core's receive buffers.
+    fn poll_out(&mut self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
+        let result = self.output.poll_all(cx, bytes, sent);
+        if result.is_pending() && self.output.is_stalled() {
+            self.recv.hold();
+            self.input.settle(&self.core.metrics);
+        }
+        result
+    }
+
     /// Records the requests answered since the last time: one look at the clock serves the batch.
-    pub(super) fn record(&self, turn: &mut Turn) {
+    fn record(&self, turn: &mut Turn) {
         if turn.answered.is_empty() {
             return;
         }
@@ -426,7 +443,7 @@ pub(super) fn end_response(
         return match response.finish() {
             Outcome::Complete(status) => Ended::Whole { status, persistent: response.is_persistent() },
             Outcome::Cut(status) => {
-                tracing::error!(request = %id, "the handler wrote less than its response announced");
+                tracing::error!(request = %id, "the handler wrote less than its response announced, or gave up a write");
                 Ended::Cut { status }
             }
             Outcome::Unanswered => Ended::Cut { status: Status::INTERNAL_SERVER_ERROR },

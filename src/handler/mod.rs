@@ -26,7 +26,7 @@ pub use failure::{Failure, Reply};
 pub use files::{Coding, Files, FilesError, FilesSpec};
 pub use redirect::{Redirect, RedirectError};
 pub use respond::{Respond, RespondBody, RespondError, RespondSpec};
-pub use response::{BodyLength, Outcome, Prepared, Response, Sink, Terms};
+pub use response::{BodyLength, BodyState, Outcome, Prepared, Response, Sink, Terms};
 pub use routes::{Found, RouteIndex, RouteName, Routes};
 pub use template::UnknownParam;
 

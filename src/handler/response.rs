@@ -9,7 +9,7 @@ use super::{Failure, Reply, RequestId};
 use crate::clock::{self, Moment};
 use crate::http::encode::{self, FieldError, Fields};
 use crate::http::{Status, StatusClass, Version, write_problem};
-use crate::limits::COPY_BYTES_MAX;
+use crate::limits::{COPY_BYTES_MAX, DISCARD_BYTES_MAX};
 
 /// Where a response's bytes go: the connection, or a test.
 pub trait Sink {
@@ -18,6 +18,22 @@ pub trait Sink {
     /// # Errors
     /// When the client is gone or took nothing for too long; it stays so.
     fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+}
+
+/// What the client may still send of the request that is being answered: it decides whether the connection can go on
+/// after an answer that does not wait for it.
+#[derive(Debug, Default)]
+pub struct BodyState {
+    /// The client waits for `100 Continue`: answered without it, it may send the body or not.
+    pub awaited: Cell<bool>,
+    /// Bytes of body that were not read yet, as far as its length is known ahead.
+    pub unread: Cell<u64>,
+}
+
+impl BodyState {
+    fn forbids_reuse(&self) -> bool {
+        self.awaited.get() || self.unread.get() > DISCARD_BYTES_MAX
+    }
 }
 
 /// What the connection lays down for a response.
@@ -33,8 +49,8 @@ pub struct Terms<'x> {
     pub server: Option<&'x str>,
     /// The request's number, for error bodies.
     pub id: RequestId,
-    /// The client waits for `100 Continue`. Answering without it closes the connection: the body may come or not.
-    pub awaited: &'x Cell<bool>,
+    /// What the client may still send of the request.
+    pub body: &'x BodyState,
     /// When the core began to drain. A response whose head is written after that announces the close, although the
     /// request came before it.
     pub draining: &'x Cell<Option<Moment>>,
@@ -89,6 +105,9 @@ pub struct Response<'x> {
     state: State,
     /// Some of it was sent.
     sent: bool,
+    /// A write was begun and has not ended: it is under way, or it failed, or its future was dropped in the middle, and
+    /// then nobody knows how much of it went out. Nothing may follow it.
+    torn: bool,
 }
 
 /// A response made ahead: head and body as they are sent, but for what changes with each one.
@@ -128,7 +147,7 @@ fn allows_body(status: Status) -> bool {
 impl<'x> Response<'x> {
     pub(crate) fn new(out: &'x mut Vec<u8>, fields: &'x mut Fields, sink: &'x mut dyn Sink, terms: Terms<'x>) -> Self {
         fields.clear();
-        Self { out, fields, sink, terms, status: Status::OK, state: State::Open, sent: false }
+        Self { out, fields, sink, terms, status: Status::OK, state: State::Open, sent: false, torn: false }
     }
 
     /// Sets the status; 200 when it is never set. An interim (1xx) status is taken for 500: interim responses are the
@@ -244,14 +263,18 @@ impl<'x> Response<'x> {
         Ok(())
     }
 
-    /// Sends a piece of a streamed response, with whatever waits to be sent before it.
+    /// Sends a piece of a streamed response, with whatever waits to be sent before it. Who drops the future before it ends
+    /// gives up the response: it is cut, and the connection closes.
     ///
     /// # Errors
-    /// [`Failure::Gone`]; an internal failure when the response was not started or the piece is more than was announced.
+    /// [`Failure::Gone`], also after a write that failed or was given up; an internal failure when the response was not started or the piece is more than was announced.
     pub async fn write(&mut self, piece: &[u8]) -> Reply {
         let State::Streaming(framing) = self.state else {
             return Err(Failure::internal("a piece was written to a response that was not started"));
         };
+        if self.torn {
+            return Err(Failure::Gone);
+        }
         if piece.is_empty() {
             return self.flush().await;
         }
@@ -282,8 +305,11 @@ impl<'x> Response<'x> {
     /// Sends what waits to be sent.
     ///
     /// # Errors
-    /// [`Failure::Gone`].
+    /// [`Failure::Gone`], as [`Response::write`].
     pub async fn flush(&mut self) -> Reply {
+        if self.torn {
+            return Err(Failure::Gone);
+        }
         let mut sent = 0;
         poll_fn(|cx| self.poll_parts(cx, b"", b"", &mut sent)).await
     }
@@ -293,6 +319,7 @@ impl<'x> Response<'x> {
         let (first, second) = (self.out.len(), self.out.len() + piece.len());
         let total = second + end.len();
         while *sent < total {
+            self.torn = true;
             let slices = [
                 IoSlice::new(&self.out[(*sent).min(first)..]),
                 IoSlice::new(&piece[sent.saturating_sub(first).min(piece.len())..]),
@@ -303,12 +330,13 @@ impl<'x> Response<'x> {
                     *sent += taken;
                     self.sent = true;
                     // Not before: a handler may start its response and then ask for the body.
-                    self.terms.awaited.set(false);
+                    self.terms.body.awaited.set(false);
                 }
                 Err(_) => return Poll::Ready(Err(Failure::Gone)),
             }
         }
         self.out.clear();
+        self.torn = false;
         Poll::Ready(Ok(()))
     }
 
@@ -316,6 +344,7 @@ impl<'x> Response<'x> {
     pub(crate) fn finish(&mut self) -> Outcome {
         match self.state {
             State::Open => Outcome::Unanswered,
+            State::Whole | State::Streaming(_) if self.torn => Outcome::Cut(self.status),
             State::Whole | State::Streaming(Framing::Discard | Framing::UntilClose | Framing::Length(0)) => {
                 Outcome::Complete(self.status)
             }
@@ -333,6 +362,7 @@ impl<'x> Response<'x> {
             return false;
         }
         self.out.truncate(start);
+        self.torn = false;
         self.fields.clear();
         self.status = Status::OK;
         self.state = State::Open;
@@ -380,7 +410,7 @@ impl<'x> Response<'x> {
 
     /// The fields that are the server's, and the empty line.
     fn write_server_fields(&mut self, dated: bool, named: bool) {
-        if self.terms.awaited.get() || self.terms.draining.get().is_some() {
+        if self.terms.body.forbids_reuse() || self.terms.draining.get().is_some() {
             self.terms.persistent = false;
         }
         if let Some(name) = self.terms.server.filter(|_| !named) {

@@ -141,7 +141,7 @@ async fn exchange(handler: &dyn Handler, pattern: &str, raw: &str, most: usize) 
     let Lookup::Found(found) = router.lookup(None, view.path(), view.method()) else {
         panic!("{pattern} does not take {}", view.path())
     };
-    let (mut out, mut fields, mut no_body, awaited) = (Vec::new(), Fields::new(), NoBody, Cell::new(false));
+    let (mut out, mut fields, mut no_body, body) = (Vec::new(), Fields::new(), NoBody, super::BodyState::default());
     let mut sink = Collector { bytes: Vec::new(), most };
     let terms = Terms {
         version: view.version(),
@@ -149,7 +149,7 @@ async fn exchange(handler: &dyn Handler, pattern: &str, raw: &str, most: usize) 
         persistent: true,
         server: None,
         id: RequestId(7),
-        awaited: &awaited,
+        body: &body,
         draining: &Cell::new(None),
     };
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));

@@ -71,13 +71,14 @@ pub struct RecvHalf(compio::Recv);
 pub struct SendHalf {
     socket: Rc<OwnedFd>,
     writable: compio::Ready,
+    turns: core::Turns,
 }
 
 /// The two halves of an accepted or connected, non-blocking socket. The descriptor is closed when both are gone and
 /// nothing is in flight on it.
 pub fn from_socket(socket: OwnedFd) -> (RecvHalf, SendHalf) {
     let socket = Rc::new(socket);
-    let send = SendHalf { socket: socket.clone(), writable: compio::Ready::writable() };
+    let send = SendHalf::new(socket.clone());
     (RecvHalf(compio::Recv::new(socket)), send)
 }
 
@@ -94,9 +95,19 @@ impl RecvHalf {
     pub fn set_mode(&mut self, mode: RecvMode) {
         self.0.set_mode(mode);
     }
+
+    /// Stops taking in what comes until [`RecvHalf::poll_recv`] is called again: for a wait of unknown length during which
+    /// nobody calls it. A multishot receive would fill the core's buffers with this one peer's bytes meanwhile.
+    pub fn hold(&mut self) {
+        self.0.hold();
+    }
 }
 
 impl SendHalf {
+    fn new(socket: Rc<OwnedFd>) -> Self {
+        Self { socket, writable: compio::Ready::writable(), turns: core::Turns::default() }
+    }
+
     /// Sends as much of `bytes` as the socket takes, at least one byte; waits while it takes none.
     ///
     /// # Errors
@@ -127,8 +138,10 @@ impl SendHalf {
             if self.writable.is_armed() {
                 std::task::ready!(self.writable.poll(cx, &self.socket))?;
             }
+            std::task::ready!(self.turns.poll_next(cx));
             match send(&self.socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.turns.begin();
                     core::count(|stats| stats.send_waits += 1);
                     self.writable.arm(&self.socket);
                 }
@@ -146,7 +159,12 @@ impl SendHalf {
     /// A second way to send on the same socket, for an interim response while the first is held by the final one. Only
     /// one of them may be sending at any time.
     pub fn another(&self) -> SendHalf {
-        SendHalf { socket: self.socket.clone(), writable: compio::Ready::writable() }
+        SendHalf::new(self.socket.clone())
+    }
+
+    /// Whether a send waits until the socket takes more.
+    pub fn is_waiting(&self) -> bool {
+        self.writable.is_armed()
     }
 
     /// Ends the sending side: the peer reads what was sent and then sees the end.
@@ -182,6 +200,19 @@ impl Listener {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable.arm(&self.socket),
                 Err(error) if is_passing(&error) => {}
                 result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+impl Listener {
+    /// A connection that waits in the socket's queue now, whether the driver has told of it or not: for the last look
+    /// before the socket closes.
+    pub fn accept_waiting(&mut self) -> Option<(OwnedFd, SocketAddr)> {
+        loop {
+            match sys::socket::accept(&self.socket) {
+                Err(error) if is_passing(&error) => {}
+                result => return result.ok(),
             }
         }
     }
