@@ -13,7 +13,7 @@ use crate::metrics::exposition::{self, Facts};
 use crate::metrics::process;
 use crate::metrics::report::{self, RouteNames};
 
-pub use state::{Phase, State, WorkerState};
+pub use state::{Ended, Phase, State, WorkerState};
 
 crate::routes! {
     /// The admin listener's routes.

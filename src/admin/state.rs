@@ -43,14 +43,24 @@ pub struct WorkerState {
     pub pinned: Option<usize>,
     /// Its executor, once it accepts.
     pub started: Option<Started>,
-    /// Why it ended.
-    pub ended: Option<String>,
+    /// How it ended.
+    pub ended: Option<Ended>,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// As it was told.
+    Stopped,
+    /// By itself, for this reason.
+    Died(String),
 }
 
 impl WorkerState {
-    /// Whether its thread runs.
+    /// Whether it runs, or has left as it was told: a worker that drained before the others is no reason to restart the
+    /// process.
     pub fn is_alive(&self) -> bool {
-        self.ended.is_none()
+        !matches!(self.ended, Some(Ended::Died(_)))
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -59,7 +69,10 @@ impl WorkerState {
             "pinned": self.pinned,
             "driver": self.started.as_ref().map(|started| started.driver.name()),
             "driver_fallback": self.started.as_ref().and_then(|started| started.fallback.as_ref().map(ToString::to_string)),
-            "ended": self.ended,
+            "ended": self.ended.as_ref().map(|ended| match ended {
+                Ended::Stopped => "stopped",
+                Ended::Died(reason) => reason,
+            }),
         })
     }
 }

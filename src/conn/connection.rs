@@ -146,7 +146,8 @@ impl Connection {
             match parse_head(self.input.bytes(), &self.core.settings.head, &mut turn.head) {
                 Ok(Parse::Partial) => {
                     if !self.input.is_empty() && self.head_due.is_none() {
-                        self.head_due = Some(clock::turn() + self.core.settings.timeouts.head);
+                        let since = if self.served == 0 { self.opened } else { clock::turn() };
+                        self.head_due = Some(since + self.core.settings.timeouts.head);
                     }
                     return Next::Wait;
                 }
@@ -379,6 +380,13 @@ impl Drop for InFlight {
     }
 }
 
+/// What a request is counted as whose client left before its answer began. Not a registered status, and never sent; it
+/// is nginx's, and so what dashboards know.
+const CLIENT_CLOSED_REQUEST: Status = match Status::new(499) {
+    Some(status) => status,
+    None => Status::BAD_REQUEST,
+};
+
 /// A handler panicked.
 pub(super) struct Panicked;
 
@@ -453,7 +461,9 @@ pub(super) fn end_response(
         tracing::error!(request = %id, %cause, "a handler failed");
     }
     let Some((status, detail)) = failure.answer() else {
-        return Ended::Cut { status: response.current_status() };
+        // Nobody is left to be answered: counted as the client's doing, not as the success that it never got.
+        let status = if response.is_open() { CLIENT_CLOSED_REQUEST } else { response.current_status() };
+        return Ended::Cut { status };
     };
     // Only what is still in the output can be taken back; `restart` refuses when some of it was sent.
     if !response.restart(start) {

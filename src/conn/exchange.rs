@@ -73,6 +73,8 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
         Ended::Cut { .. } => {
             // What is left of it may have been sent in part.
             turn.out.clear();
+            // A body that only the end of the connection delimits would look complete.
+            connection.output.reset();
             Next::Close(Closing::AtOnce)
         }
         Ended::Whole { persistent, .. } if body_done => {

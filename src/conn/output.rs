@@ -39,6 +39,10 @@ impl Output {
         self.send.another()
     }
 
+    pub(super) fn reset(&self) {
+        self.send.reset();
+    }
+
     pub(super) fn shutdown(&self) {
         self.send.shutdown();
     }

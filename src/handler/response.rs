@@ -31,8 +31,10 @@ pub struct BodyState {
 }
 
 impl BodyState {
-    fn forbids_reuse(&self) -> bool {
-        self.awaited.get() || self.unread.get() > DISCARD_BYTES_MAX
+    /// Whether so much is unread that the connection is not kept for it. For an answer after which nothing is read; one
+    /// that is streamed may be an answer to what is read meanwhile.
+    fn is_too_long_to_discard(&self) -> bool {
+        self.unread.get() > DISCARD_BYTES_MAX
     }
 }
 
@@ -182,6 +184,7 @@ impl<'x> Response<'x> {
     /// When the response was begun already.
     pub fn send(&mut self, body: &[u8]) -> Reply {
         self.begin()?;
+        self.terms.persistent &= !self.terms.body.is_too_long_to_discard();
         let length = allows_body(self.status).then_some(body.len() as u64);
         self.write_head(length, false);
         if length.is_some() && !self.terms.head_only {
@@ -215,6 +218,7 @@ impl<'x> Response<'x> {
     /// As [`Response::send`].
     pub fn send_prepared(&mut self, prepared: &Prepared) -> Reply {
         self.begin()?;
+        self.terms.persistent &= !self.terms.body.is_too_long_to_discard();
         self.status = prepared.status;
         self.out.extend_from_slice(&prepared.head);
         self.write_server_fields(prepared.dated, prepared.named);
@@ -410,7 +414,7 @@ impl<'x> Response<'x> {
 
     /// The fields that are the server's, and the empty line.
     fn write_server_fields(&mut self, dated: bool, named: bool) {
-        if self.terms.body.forbids_reuse() || self.terms.draining.get().is_some() {
+        if self.terms.body.awaited.get() || self.terms.draining.get().is_some() {
             self.terms.persistent = false;
         }
         if let Some(name) = self.terms.server.filter(|_| !named) {

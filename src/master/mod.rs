@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::admin::{self, Phase, State, WorkerState};
+use crate::admin::{self, Ended, Phase, State, WorkerState};
 use crate::clock::{self, Moment};
 use crate::config::{Plan, Snapshot};
 use crate::conn::{self, Core, Settings};
@@ -132,6 +132,9 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
         );
     }
     let groups = sockets::open(config, service.plan.workers.len())?;
+    if let Some(address) = config.admin.listen {
+        sockets::probe_free(address)?;
+    }
     let admin_socket = config.admin.listen.map(sockets::open_one).transpose()?;
     // The admin listener needs few buffers; the memory of a worker's ring would be wasted on it.
     let executor = rt::Options {
@@ -264,7 +267,7 @@ impl Master {
             End::Failed(error) => Some(error.to_string()),
             End::Panicked => Some("it panicked".to_owned()),
         };
-        self.state.workers_mut()[index].ended = Some(reason.clone().unwrap_or_else(|| "stopped".to_owned()));
+        self.state.workers_mut()[index].ended = Some(reason.clone().map_or(Ended::Stopped, Ended::Died));
         reason.map_or(Ok(()), |reason| Err(ServeError::Worker { index, reason }))
     }
 
@@ -340,11 +343,24 @@ fn start_workers(
             orders,
             news: news.clone(),
         };
-        // Workers that started already leave when their orders' sender is dropped with `running`.
-        let thread = thread::Builder::new().name(format!("ringfort-{index}")).spawn(|| worker.run());
-        running.push(Running { orders: orders_post, thread: thread.map_err(ServeError::Thread)?, shard });
+        match thread::Builder::new().name(format!("ringfort-{index}")).spawn(|| worker.run()) {
+            Ok(thread) => running.push(Running { orders: orders_post, thread, shard }),
+            Err(error) => {
+                stop_started(running);
+                return Err(ServeError::Thread(error));
+            }
+        }
     }
     Ok(running)
+}
+
+/// Takes back a start that failed: the workers so far leave, and are waited for.
+fn stop_started(running: Vec<Running>) {
+    for worker in running {
+        drop(worker.orders);
+        // Its panic, if any, was reported by its farewell.
+        let _ = worker.thread.join();
+    }
 }
 
 /// Serves the admin routes on the master's executor.

@@ -20,6 +20,7 @@ pub(super) struct Groups {
 pub(super) fn open(config: &Config, workers: usize) -> Result<Groups, ServeError> {
     let mut groups = Groups { per_worker: (0..workers).map(|_| Vec::new()).collect(), addresses: Vec::new() };
     for wanted in &config.server.listen {
+        probe_free(*wanted)?;
         // Port 0 is picked by the first socket; the others share what it got.
         let mut address = *wanted;
         for (index, sockets) in groups.per_worker.iter_mut().enumerate() {
@@ -34,6 +35,11 @@ pub(super) fn open(config: &Config, workers: usize) -> Result<Groups, ServeError
         groups.addresses.push(address);
     }
     Ok(groups)
+}
+
+/// An address that another process serves already is an error, not a share of its traffic.
+pub(super) fn probe_free(address: SocketAddr) -> Result<(), ServeError> {
+    sys::socket::probe_free(address).map_err(|error| ServeError::Listen { address, error })
 }
 
 /// Opens one socket; the address comes back with its real port.

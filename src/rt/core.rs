@@ -25,23 +25,31 @@ struct Core {
 
 /// Has a task that never has to wait let others run.
 #[derive(Debug, Default)]
-pub(super) struct Turns(u32);
+pub(super) struct Turns {
+    /// Things done in the turn that began at `turn`: a task that is woken anew for each has waited.
+    done: u32,
+    turn: Moment,
+}
 
 impl Turns {
     /// Ready to do one more thing; pending until the next turn after [`STREAM_BATCH`] in a row.
     pub(super) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<()> {
-        if self.0 >= STREAM_BATCH {
-            self.0 = 0;
+        let turn = clock::turn();
+        if self.turn != turn {
+            *self = Self { done: 0, turn };
+        }
+        if self.done >= STREAM_BATCH {
+            self.done = 0;
             wake_next_turn(cx.waker());
             return Poll::Pending;
         }
-        self.0 += 1;
+        self.done += 1;
         Poll::Ready(())
     }
 
     /// The task waits: others run anyway.
     pub(super) fn begin(&mut self) {
-        self.0 = 0;
+        self.done = 0;
     }
 }
 

@@ -167,6 +167,11 @@ impl SendHalf {
         self.writable.is_armed()
     }
 
+    /// Ends the connection with a reset.
+    pub fn reset(&self) {
+        sys::socket::reset(&self.socket);
+    }
+
     /// Ends the sending side: the peer reads what was sent and then sees the end.
     pub fn shutdown(&self) {
         sys::socket::shutdown_write(&self.socket);

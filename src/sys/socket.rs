@@ -20,23 +20,34 @@ pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Binds without listening: reserves a port (0 picks one) that each worker's [`listen`] then shares. Connections are
-/// spread over listening sockets only, so this one never receives any.
+/// Whether somebody listens on `address`. [`listen`] cannot tell: sockets of one user share an address by
+/// `SO_REUSEPORT`, those of another process too.
 ///
 /// # Errors
-/// As [`listen`].
-pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+/// EADDRINUSE when somebody does, and whatever else `bind` reports.
+pub fn probe_free(address: SocketAddr) -> io::Result<()> {
+    let socket = open(address)?;
+    net::bind(&socket, &address)?;
+    Ok(())
+}
+
+fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = open(address)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+fn open(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
-    sockopt::set_socket_reuseport(&socket, true)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     if address.is_ipv6() {
         // `[::]` means IPv6 alone; who wants both families lists both, as nginx does since 1.3.4.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    net::bind(&socket, &address)?;
     Ok(socket)
 }
 
@@ -96,6 +107,12 @@ pub fn shutdown_both(socket: impl AsFd) {
     let _ = net::shutdown(socket, Shutdown::Both);
 }
 
+/// Ends the connection with a reset: the peer cannot take what it got for the whole of it.
+pub fn reset(socket: impl AsFd) {
+    // Dissolving the association sends RST (tcp(7), connect to AF_UNSPEC). Already gone is as good.
+    let _ = net::connect_unspec(socket);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +124,15 @@ mod tests {
         assert_ne!(address.port(), 0);
         let second = listen(address).unwrap();
         assert_eq!(local_address(&second).unwrap(), address);
+    }
+
+    #[test]
+    fn an_address_that_somebody_listens_on_is_not_free() {
+        let first = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = local_address(&first).unwrap();
+        assert_eq!(probe_free(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        probe_free(address).unwrap();
     }
 
     #[test]

@@ -127,7 +127,6 @@ fn a_process_that_leaves_is_alive_and_not_ready() {
 }
 
 #[test]
-#[ignore = "livez takes a worker that has finished its drain for one that died"]
 fn a_worker_that_has_drained_before_the_others_is_no_reason_to_kill_the_process() {
     on_each_driver(|driver| {
         let server = Start::app(driver).timeout("drain", "10m").serve();
