@@ -10,13 +10,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::core::{Core, Opened};
-use super::exchange::{self, NoBody, NoSink};
+use super::exchange::{self, NoSink};
 use super::input::Input;
 use super::output::Output;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
 use crate::handler::{
-    Answer, Body, BodyState, Exchange, Failure, Outcome, Pace, Reply, Request, Response, RouteIndex, Routes, Terms,
+    Answer, Body, BodyState, Exchange, Failure, NoBody, Outcome, Pace, Reply, Request, Response, RouteIndex, Routes,
+    Terms,
 };
 use crate::http::{BodyFraming, HeadError, Parse, RequestHead, Status, Version, parse_head};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, DRAIN_GRACE_MS, LINGER_BYTES_MAX, LINGER_MS};

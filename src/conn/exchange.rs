@@ -13,29 +13,12 @@ use super::input::Input;
 use super::output::Output;
 use super::turn::Turn;
 use crate::handler::{
-    Answer, Body, BodyError, BodySource, BodyState, Exchange, Failure, Found, Pace, Reply, Request, Response, Sink,
-    Terms,
+    Answer, Body, BodyError, BodySource, BodyState, Exchange, Failure, Found, NoBody, Pace, Reply, Request, Response,
+    Sink, Terms,
 };
 use crate::http::{BodyFraming, Method, RequestHead};
 use crate::metrics::Counter;
 use crate::rt::{RecvHalf, RecvMode};
-
-/// The body of a request without one.
-pub(super) struct NoBody;
-
-impl BodySource for NoBody {
-    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        Poll::Ready(Ok(false))
-    }
-
-    fn piece(&self) -> &[u8] {
-        &[]
-    }
-
-    fn remaining(&self) -> Option<u64> {
-        Some(0)
-    }
-}
 
 /// The way out of a handler that answers at once: it has none of its own, its answer goes out with the batch.
 pub(super) struct NoSink;

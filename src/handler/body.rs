@@ -54,6 +54,23 @@ pub trait BodySource {
     fn remaining(&self) -> Option<u64>;
 }
 
+/// The body of a request without one.
+pub struct NoBody;
+
+impl BodySource for NoBody {
+    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        Poll::Ready(Ok(false))
+    }
+
+    fn piece(&self) -> &[u8] {
+        &[]
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        Some(0)
+    }
+}
+
 /// The request body. Nothing of it is read before it is asked for, and no faster than it is asked for.
 pub struct Body<'x> {
     source: &'x mut dyn BodySource,

@@ -20,7 +20,7 @@ mod testing;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use body::{Body, BodyError, BodySource};
+pub use body::{Body, BodyError, BodySource, NoBody};
 pub use exchange::{Exchange, Request, RequestId};
 pub use failure::{Failure, Reply};
 pub use files::{Coding, Files, FilesError, FilesSpec};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use super::{Answer, Body, BodyError, BodySource, Exchange, Failure, Handler, Outcome, Pace};
+use super::{Answer, Body, Exchange, Failure, Handler, Outcome, Pace};
 use super::{Request, RequestId, Response, Sink, Terms};
 use crate::http::{EncodedSlash, Fields, Head, HeadLimits, Method, MethodSet, Parse, parse_head_with};
 use crate::router::{Lookup, Predicates, RouteSpec, RouterBuf};
@@ -64,22 +64,6 @@ impl Sink for Collector {
             taken += part.len();
         }
         Poll::Ready(Ok(taken))
-    }
-}
-
-struct NoBody;
-
-impl BodySource for NoBody {
-    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        Poll::Ready(Ok(false))
-    }
-
-    fn piece(&self) -> &[u8] {
-        &[]
-    }
-
-    fn remaining(&self) -> Option<u64> {
-        Some(0)
     }
 }
 
@@ -141,7 +125,8 @@ async fn exchange(handler: &dyn Handler, pattern: &str, raw: &str, most: usize) 
     let Lookup::Found(found) = router.lookup(None, view.path(), view.method()) else {
         panic!("{pattern} does not take {}", view.path())
     };
-    let (mut out, mut fields, mut no_body, body) = (Vec::new(), Fields::new(), NoBody, super::BodyState::default());
+    let (mut out, mut fields, mut no_body, body) =
+        (Vec::new(), Fields::new(), super::NoBody, super::BodyState::default());
     let mut sink = Collector { bytes: Vec::new(), most };
     let terms = Terms {
         version: view.version(),
