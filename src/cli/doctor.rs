@@ -234,7 +234,7 @@ fn look_at_steering(config: &Config) -> Finding {
     let attempt = || -> io::Result<()> {
         let first = socket::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let _second = socket::listen(socket::local_address(&first)?)?;
-        sys::steering::steer_by_cpu(&first, 2)
+        sys::steering::steer_by_cpu(&first, &[0, 1])
     };
     match attempt() {
         Ok(()) => Finding::ok("reuseport", "sockets share a port and can be steered by CPU"),

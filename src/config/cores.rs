@@ -1,7 +1,7 @@
 //! Which cores do what: the config's wishes and what the host allows, made into a plan. Pure.
 
 use super::error::{ConfigError, Step};
-use super::model::{Cores, MasterCore, Pin, Workers};
+use super::model::{Cores, MasterCore, Pin, Steering, Workers};
 use crate::sys::cpu::{self, Confinement};
 
 /// What the host allows this process.
@@ -61,6 +61,12 @@ pub fn resolve(cores: &Cores, host: &Host) -> Result<Plan, Vec<ConfigError>> {
             (ids.clone(), master)
         }
     };
+    let shared = workers.iter().enumerate().any(|(index, core)| workers[..index].contains(core));
+    if cores.steering == Steering::Cpu && shared {
+        let steps: Vec<Step> = vec!["cores".into(), "steering".into()];
+        let found = format!("\"cpu\" with {} workers on fewer cores", workers.len());
+        return Err(vec![ConfigError::at(&steps, "\"hash\", or at most one worker a core", found)]);
+    }
     if let Some(master) = master.filter(|master| workers.contains(master)) {
         notes.push(format!("the master shares core {master} with a worker"));
     }
@@ -178,6 +184,14 @@ mod tests {
             let plan = plan(AUTO, MasterCore::default(), &host(cores, quota));
             assert_eq!((plan.workers, plan.master, plan.pin), (workers, master, pin), "{cores} cores, {quota:?}");
         }
+    }
+
+    #[test]
+    fn steering_by_cpu_is_refused_where_workers_share_cores() {
+        let cores = |count| Cores { workers: Workers::Count(count), steering: Steering::Cpu, ..Cores::default() };
+        assert!(resolve(&cores(2), &host(2, None)).is_ok());
+        let errors = resolve(&cores(3), &host(2, None)).unwrap_err();
+        assert!(errors[0].to_string().starts_with("cores.steering: expected"), "{}", errors[0]);
     }
 
     #[test]

@@ -131,7 +131,7 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
             "the limit on open files is below server.limits.connections: when it is reached, accepting rests"
         );
     }
-    let groups = sockets::open(config, service.plan.workers.len())?;
+    let groups = sockets::open(config, &service.plan.workers)?;
     if let Some(address) = config.admin.listen {
         sockets::probe_free(address)?;
     }

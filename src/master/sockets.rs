@@ -16,9 +16,9 @@ pub(super) struct Groups {
     pub(super) addresses: Vec<SocketAddr>,
 }
 
-/// Opens one socket per worker and address; they share the address by `SO_REUSEPORT`.
-pub(super) fn open(config: &Config, workers: usize) -> Result<Groups, ServeError> {
-    let mut groups = Groups { per_worker: (0..workers).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+/// Opens one socket per worker and address, `cores` being the workers' cores; they share the address by `SO_REUSEPORT`.
+pub(super) fn open(config: &Config, cores: &[usize]) -> Result<Groups, ServeError> {
+    let mut groups = Groups { per_worker: cores.iter().map(|_| Vec::new()).collect(), addresses: Vec::new() };
     for wanted in &config.server.listen {
         probe_free(*wanted)?;
         // Port 0 is picked by the first socket; the others share what it got.
@@ -28,7 +28,7 @@ pub(super) fn open(config: &Config, workers: usize) -> Result<Groups, ServeError
             address = real;
             if index == 0 && config.cores.steering == Steering::Cpu {
                 // The program is the group's: it counts for the sockets that join later too.
-                sys::steering::steer_by_cpu(&socket, workers as u32).map_err(ServeError::Steer)?;
+                sys::steering::steer_by_cpu(&socket, cores).map_err(ServeError::Steer)?;
             }
             sockets.push(socket);
         }

@@ -4,20 +4,15 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Attaches a classic BPF program to the reuseport group of `listener`: a connection goes to the socket with the index
-/// `cpu mod sockets`, where `cpu` is the one that handles the packet (`SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5). A socket's
-/// index is the order in which the group's sockets began to listen.
+/// Attaches a classic BPF program to the reuseport group of `listener` (`SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5): a
+/// connection whose packets core `cores[i]` handles goes to the socket with index `i`; one of another core to the index
+/// `core mod cores.len()`. A socket's index is the order in which the group's sockets began to listen.
 ///
 /// # Errors
-/// ENOPROTOOPT on a kernel without it, EINVAL when the socket is not in a reuseport group.
-pub fn steer_by_cpu(listener: impl AsFd, sockets: u32) -> io::Result<()> {
-    // SKF_AD_OFF + SKF_AD_CPU: the ancillary load that gives the current CPU (net/core/filter.c).
-    const LOAD_CPU: u32 = (-0x1000_i32 + 36) as u32;
-    let mut program = [
-        libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: LOAD_CPU }, // ld A, [cpu]
-        libc::sock_filter { code: 0x94, jt: 0, jf: 0, k: sockets.max(1) }, // mod A, sockets
-        libc::sock_filter { code: 0x16, jt: 0, jf: 0, k: 0 },        // ret A
-    ];
+/// ENOPROTOOPT on a kernel without it, EINVAL when the socket is not in a reuseport group or there are more than some
+/// two thousand cores.
+pub fn steer_by_cpu(listener: impl AsFd, cores: &[usize]) -> io::Result<()> {
+    let mut program = program(cores);
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: `filter` points to `program`, which lives past the call; the kernel copies both before it returns. The
     // length passed is that of `sock_fprog`.
@@ -33,16 +28,42 @@ pub fn steer_by_cpu(listener: impl AsFd, sockets: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+fn program(cores: &[usize]) -> Vec<libc::sock_filter> {
+    // SKF_AD_OFF + SKF_AD_CPU: the ancillary load that gives the current CPU (net/core/filter.c).
+    const LOAD_CPU: u32 = (-0x1000_i32 + 36) as u32;
+    let step = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let mut program = vec![step(0x20, 0, LOAD_CPU)]; // ld A, [cpu]
+    for (index, core) in cores.iter().enumerate() {
+        program.push(step(0x15, 1, *core as u32)); // jeq A, core, next, over
+        program.push(step(0x06, 0, index as u32)); // ret index
+    }
+    program.push(step(0x94, 0, cores.len().max(1) as u32)); // mod A, sockets
+    program.push(step(0x16, 0, 0)); // ret A
+    program
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::socket;
 
     #[test]
-    fn a_group_takes_the_program() {
+    fn a_connection_goes_to_the_socket_of_the_core_that_makes_it() {
         let first = socket::listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let second = socket::listen(socket::local_address(&first).unwrap()).unwrap();
-        steer_by_cpu(&first, 2).unwrap();
-        drop(second);
+        let address = socket::local_address(&first).unwrap();
+        // No host has this core: only the second socket's counts here.
+        let core = crate::sys::cpu::allowed()[0];
+        steer_by_cpu(&first, &[100_000, core]).unwrap();
+        let second = socket::listen(address).unwrap();
+        // On loopback the handshake runs on the client's core.
+        let clients = std::thread::spawn(move || {
+            assert!(crate::sys::cpu::pin(core));
+            (0..20).map(|_| std::net::TcpStream::connect(address).unwrap()).collect::<Vec<_>>()
+        });
+        let clients = clients.join().unwrap();
+        assert_eq!(socket::accept(&first).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        for _ in &clients {
+            socket::accept(&second).unwrap();
+        }
     }
 }
