@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -69,7 +68,7 @@ enum Silence {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(socket: OwnedFd, peer: SocketAddr, opened: Opened) {
+pub(super) async fn serve(socket: rt::Socket, peer: SocketAddr, opened: Opened) {
     let core = opened.0.clone();
     let (recv, send) = rt::from_socket(socket);
     let mut connection = Connection {
@@ -84,7 +83,10 @@ pub(super) async fn serve(socket: OwnedFd, peer: SocketAddr, opened: Opened) {
         idle_since: clock::turn(),
         head_due: None,
     };
-    if connection.run().await == Closing::Linger {
+    let closing = connection.run().await;
+    #[cfg(feature = "sim")]
+    let closing = if rt::sim::planted(rt::sim::Bug::NoLinger) { Closing::AtOnce } else { closing };
+    if closing == Closing::Linger {
         connection.linger().await;
     }
     drop(opened);
@@ -140,6 +142,10 @@ impl Connection {
             }
             match parse_head(self.input.bytes(), &self.core.settings.head, &mut turn.head) {
                 Ok(Parse::Partial) => {
+                    #[cfg(feature = "sim")]
+                    if rt::sim::planted(rt::sim::Bug::PatientHead) {
+                        self.head_due = None;
+                    }
                     if !self.input.is_empty() && self.head_due.is_none() {
                         self.head_due = Some(clock::turn() + self.core.settings.timeouts.head);
                     }

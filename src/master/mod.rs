@@ -123,8 +123,11 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
     let groups = sockets::open(config, service.plan.workers.len())?;
     let admin_socket = config.admin.listen.map(sockets::open_one).transpose()?;
     // The admin listener needs few buffers; the memory of a worker's ring would be wasted on it.
-    let executor =
-        rt::Options { ring_entries: MASTER_RING_ENTRIES, ring_buffers: MASTER_RING_BUFFERS, ..service.snapshot.executor };
+    let executor = rt::Options {
+        ring_entries: MASTER_RING_ENTRIES,
+        ring_buffers: MASTER_RING_BUFFERS,
+        ..service.snapshot.executor
+    };
     let result = rt::run(&executor, |_| Master::run(service, groups, admin_socket, signals));
     drop(armed);
     result.map_err(ServeError::Executor)?
@@ -318,7 +321,7 @@ fn start_workers(
             index,
             pin: plan.pin.then(|| plan.workers[index]),
             executor: snapshot.executor,
-            listeners,
+            listeners: listeners.into_iter().map(rt::Socket::from).collect(),
             settings: Settings { connections, ..snapshot.settings.clone() },
             routes: snapshot.routes.clone(),
             metrics,

@@ -12,7 +12,7 @@ use crate::clock::{self, Moment};
 const PARKED_RETRY: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
-struct Core {
+pub(super) struct Core {
     timers: Timers,
     stats: Stats,
     /// Tasks that wait for a receive buffer to come back.
@@ -82,6 +82,10 @@ pub(super) fn returned() {
 pub(super) fn park(waker: &Waker) {
     CORE.with_borrow_mut(|core| {
         core.stats.buffers_exhausted += 1;
+        #[cfg(feature = "sim")]
+        if super::sim::planted(super::sim::Bug::ForgottenWaiter) {
+            return;
+        }
         if !core.parked.iter().any(|parked| parked.will_wake(waker)) {
             core.parked.push(waker.clone());
         }
@@ -109,4 +113,20 @@ pub(super) fn retry_parked() {
         std::mem::take(&mut core.parked)
     });
     parked.into_iter().for_each(Waker::wake);
+}
+
+/// Puts another core's state in this thread's place: the simulator runs several cores on one thread.
+#[cfg(feature = "sim")]
+pub(super) fn swap(other: &mut Core) {
+    CORE.with_borrow_mut(|core| std::mem::swap(core, other));
+}
+
+#[cfg(feature = "sim")]
+impl Core {
+    /// When [`fire_timers`] or [`retry_parked`] next have something to do.
+    pub(super) fn next_due(&self, now: Moment) -> Option<Moment> {
+        let timer = self.timers.until_next(now).map(|wait| now + wait);
+        let retry = (!self.parked.is_empty()).then(|| (self.retried + PARKED_RETRY).max(now));
+        timer.into_iter().chain(retry).min()
+    }
 }
