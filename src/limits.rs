@@ -56,6 +56,9 @@ pub const LINGER_MS: u64 = 2_000;
 /// Milliseconds that a connection between requests stays open when its core begins to drain: requests that crossed the
 /// news on their way are answered, and the process still leaves within a blink.
 pub const DRAIN_GRACE_MS: u64 = 50;
+/// Operations that one half of a connection completes without waiting before the core turns to other work: a peer that
+/// keeps up with a stream would have the core to itself otherwise.
+pub const STREAM_BATCH: u32 = 64;
 /// Connections accepted in a row before the core turns to other work.
 pub const ACCEPT_BATCH: usize = 64;
 /// Request scratches (parsed head, header list) that a core keeps for reuse, some 3 KiB each.

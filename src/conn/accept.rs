@@ -43,7 +43,7 @@ async fn accept_all(mut listener: Listener, core: Rc<Core>) {
             listener.poll_accept(cx).map(Some)
         });
         match accepted.await {
-            None => return accept_last(listener, &core).await,
+            None => return accept_last(listener, &core),
             Some(Ok((socket, peer))) => {
                 let opened = Opened::new(core.clone());
                 rt::spawn(connection::serve(socket, peer, opened));
@@ -63,13 +63,9 @@ async fn accept_all(mut listener: Listener, core: Rc<Core>) {
 
 /// At the start of a drain: whoever stands in the queue is served, then the listening socket closes. Closing it over a
 /// queue would reset connections that the kernel has completed, and requests in them.
-async fn accept_last(mut listener: Listener, core: &Rc<Core>) {
+fn accept_last(mut listener: Listener, core: &Rc<Core>) {
     while core.open() < core.settings.connections {
-        let next = poll_fn(|cx| match listener.poll_accept(cx) {
-            Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
-            Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
-        });
-        let Some((socket, peer)) = next.await else { return };
+        let Some((socket, peer)) = listener.accept_waiting() else { return };
         rt::spawn(connection::serve(socket, peer, Opened::new(core.clone())));
     }
 }

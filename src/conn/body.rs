@@ -55,7 +55,8 @@ impl Patience {
 /// The body of the request that is being answered.
 pub(super) struct Incoming<'c> {
     input: &'c mut Input,
-    recv: &'c mut RecvHalf,
+    /// `None` when all of it is in `input`.
+    recv: Option<&'c mut RecvHalf>,
     deadline: &'c Deadline,
     core: &'c Core,
     rest: Rest,
@@ -75,7 +76,7 @@ impl<'c> Incoming<'c> {
     pub(super) fn new(
         framing: BodyFraming,
         input: &'c mut Input,
-        recv: &'c mut RecvHalf,
+        recv: Option<&'c mut RecvHalf>,
         deadline: &'c Deadline,
         core: &'c Core,
         awaited: &'c Cell<bool>,
@@ -90,9 +91,16 @@ impl<'c> Incoming<'c> {
         Self { input, recv, deadline, core, rest, piece: 0, received: 0, patience, awaited, interim }
     }
 
-    /// Whether the whole body has been read.
-    pub(super) fn is_done(&self) -> bool {
+    /// Gives up the present piece, which would be taken for the next request otherwise, and says whether the whole body
+    /// has been read.
+    pub(super) fn finish(&mut self) -> bool {
+        self.give_up_piece();
         matches!(self.rest, Rest::Done)
+    }
+
+    /// Whether nothing of it has to be received any more.
+    pub(super) fn is_in_hand(&self) -> bool {
+        self.recv.is_none()
     }
 
     /// Reads the rest and throws it away, to keep the connection; false when that is not worth it or fails.
@@ -108,6 +116,11 @@ impl<'c> Incoming<'c> {
                 Err(_) => return false,
             }
         }
+    }
+
+    fn give_up_piece(&mut self) {
+        let used = std::mem::take(&mut self.piece);
+        self.input.consume(used);
     }
 
     /// Takes the next piece out of the unread bytes; `None` when more have to be received.
@@ -160,16 +173,24 @@ impl<'c> Incoming<'c> {
         error
     }
 
+    /// Ready when the client has kept us waiting for too long.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        self.deadline.set(self.patience.wait(clock::turn()));
+        ready!(self.deadline.poll_due(cx));
+        Poll::Ready(self.fail(BodyError::Timeout))
+    }
+
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         if !self.awaited.get() {
             return Poll::Ready(Ok(()));
         }
         if let Some(interim) = &mut self.interim {
-            // Everything before it was sent, so these few bytes fit; where they do not, a client that takes nothing
-            // cannot be told to go on.
-            match ready!(interim.poll_send(cx, CONTINUE_100)) {
-                Ok(sent) if sent == CONTINUE_100.len() => {}
-                Ok(_) | Err(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
+            // Everything before it was sent, but may fill the socket still: a client that takes none of it must not be
+            // waited for without end. A part of these few bytes cannot be followed by anything.
+            match interim.poll_send(cx, CONTINUE_100) {
+                Poll::Ready(Ok(sent)) if sent == CONTINUE_100.len() => {}
+                Poll::Ready(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
+                Poll::Pending => return self.poll_late(cx).map(Err),
             }
         }
         self.awaited.set(false);
@@ -179,25 +200,21 @@ impl<'c> Incoming<'c> {
 
 impl BodySource for Incoming<'_> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        let used = std::mem::take(&mut self.piece);
-        self.input.consume(used);
+        self.give_up_piece();
         loop {
             if let Some(result) = self.take_piece() {
                 return Poll::Ready(result);
             }
             ready!(self.poll_interim(cx))?;
-            match self.recv.poll_recv(cx) {
+            let Some(recv) = &mut self.recv else { return Poll::Ready(Err(self.fail(BodyError::Gone))) };
+            match recv.poll_recv(cx) {
                 Poll::Ready(Ok(lease)) if !lease.is_empty() => {
                     self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
                     self.patience.received(clock::turn(), lease.len());
                     self.input.push(lease, &self.core.metrics);
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
-                Poll::Pending => {
-                    self.deadline.set(self.patience.wait(clock::turn()));
-                    ready!(self.deadline.poll_due(cx));
-                    return Poll::Ready(Err(self.fail(BodyError::Timeout)));
-                }
+                Poll::Pending => return self.poll_late(cx).map(Err),
             }
         }
     }

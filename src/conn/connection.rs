@@ -1,6 +1,7 @@
 //! A connection's way through its states: waiting for a request, answering all that have come, closing.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -126,7 +127,11 @@ impl Connection {
             }
             match next {
                 Next::Wait => return None,
-                Next::Again => rt::yield_now().await,
+                Next::Again => {
+                    // An exchange may have received more, all of which stands behind it.
+                    turn.began = self.input.received();
+                    rt::yield_now().await;
+                }
                 Next::Exchange => {}
                 Next::Close(closing) => return Some(closing),
             }
@@ -264,18 +269,30 @@ impl Connection {
     }
 
     /// Sends what was gathered, and records the requests that it answers.
-    async fn flush(&mut self, turn: &mut Turn) {
-        if !turn.out.is_empty() {
+    pub(super) async fn flush(&mut self, turn: &mut Turn) {
+        // After a failure nobody knows how much of it went out; sending it again could send a part of it twice.
+        if !turn.out.is_empty() && !self.output.has_failed() {
             let mut sent = 0;
             // A failure is kept by the output and ends the connection.
-            let _ = poll_fn(|cx| self.output.poll_all(cx, &turn.out, &mut sent)).await;
-            turn.out.clear();
+            let _ = poll_fn(|cx| self.poll_out(cx, &turn.out, &mut sent)).await;
         }
+        turn.out.clear();
         self.record(turn);
     }
 
+    /// Sends all of `bytes`. While the client takes none it is not listened to either: what it sends meanwhile stays in
+    /// its own socket and in ours, for it could fill all of the core's receive buffers.
+    fn poll_out(&mut self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
+        let result = self.output.poll_all(cx, bytes, sent);
+        if result.is_pending() && self.output.is_stalled() {
+            self.recv.hold();
+            self.input.settle(&self.core.metrics);
+        }
+        result
+    }
+
     /// Records the requests answered since the last time: one look at the clock serves the batch.
-    pub(super) fn record(&self, turn: &mut Turn) {
+    fn record(&self, turn: &mut Turn) {
         if turn.answered.is_empty() {
             return;
         }
@@ -430,7 +447,7 @@ pub(super) fn end_response(
         return match response.finish() {
             Outcome::Complete(status) => Ended::Whole { status, persistent: response.is_persistent() },
             Outcome::Cut(status) => {
-                tracing::error!(request = %id, "the handler wrote less than its response announced");
+                tracing::error!(request = %id, "the handler wrote less than its response announced, or gave up a write");
                 Ended::Cut { status }
             }
             Outcome::Unanswered => Ended::Cut { status: Status::INTERNAL_SERVER_ERROR },

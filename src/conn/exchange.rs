@@ -10,9 +10,10 @@ use super::body::Incoming;
 use super::connection::{Closing, Connection, Ended, InFlight, Next, Panicked, end_response};
 use super::core::Core;
 use super::input::Input;
+use super::output::Output;
 use super::turn::Turn;
 use crate::handler::{
-    Answer, Body, BodyError, BodySource, Exchange, Failure, Found, Reply, Request, Response, Sink, Terms,
+    Answer, Body, BodyError, BodySource, Exchange, Failure, Found, Pace, Reply, Request, Response, Sink, Terms,
 };
 use crate::http::{BodyFraming, Method, RequestHead};
 use crate::metrics::Counter;
@@ -54,12 +55,10 @@ struct Left {
 /// Answers the request whose head is in `turn` and at the start of the unread bytes.
 pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next {
     // Earlier answers must not wait for this one, and an interim response must not overtake them.
-    let mut sent = 0;
-    if poll_fn(|cx| connection.output.poll_all(cx, &turn.out, &mut sent)).await.is_err() {
+    connection.flush(turn).await;
+    if connection.output.has_failed() {
         return Next::Close(Closing::AtOnce);
     }
-    turn.out.clear();
-    connection.record(turn);
     // The connection reads on, so the head moves out of its way.
     let length = turn.head.len;
     turn.head_bytes.clear();
@@ -70,7 +69,11 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
     let Left { ended, body_done } = exchange(connection, turn, head_persistent).await;
     drop(in_flight);
     match ended {
-        Ended::Cut { .. } => Next::Close(Closing::AtOnce),
+        Ended::Cut { .. } => {
+            // What is left of it may have been sent in part.
+            turn.out.clear();
+            Next::Close(Closing::AtOnce)
+        }
         Ended::Whole { persistent, .. } if body_done => {
             connection.recv.set_mode(RecvMode::Stream);
             match (persistent, connection.input.is_empty()) {
@@ -102,14 +105,25 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     if framing == BodyFraming::Chunked || matches!(framing, BodyFraming::Length(length) if length > in_hand) {
         connection.recv.set_mode(RecvMode::Pieces);
     }
+    if found.pace() == Pace::Suspending && !connection.input.is_empty() {
+        // A slow answer holds no receive buffer: neither for a body nor for the request behind this one.
+        connection.input.settle(&core.metrics);
+    }
     let too_large = matches!(framing, BodyFraming::Length(length) if length > core.settings.body);
     let interim = awaited.get().then(|| connection.output.another());
     let request = Request { head, params: found.params(), peer: connection.peer, id: terms.id };
     let Connection { input, recv, deadline, output, .. } = connection;
-    let (mut incoming, mut ahead) = if framing.has_body() {
-        (Some(Incoming::new(framing, input, recv, deadline, &core, &awaited, interim)), None)
-    } else {
-        (None, Some(Ahead { input, recv, core: &core, ended: false }))
+    let (mut incoming, mut ahead) = match framing {
+        BodyFraming::None | BodyFraming::Length(0) => {
+            (None, Some(Ahead { input: Some(input), recv, core: &core, ended: false }))
+        }
+        BodyFraming::Length(length) if length <= in_hand => (
+            Some(Incoming::new(framing, input, None, deadline, &core, &awaited, interim)),
+            Some(Ahead { input: None, recv, core: &core, ended: false }),
+        ),
+        BodyFraming::Length(_) | BodyFraming::Chunked => {
+            (Some(Incoming::new(framing, input, Some(recv), deadline, &core, &awaited, interim)), None)
+        }
     };
     let mut no_body = NoBody;
     let source: &mut dyn BodySource = match &mut incoming {
@@ -127,17 +141,9 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
         };
         end_response(&mut exchange, reply, 0, &core)
     };
-    // The response is not held up by what the client still sends.
     let body_done = match &mut incoming {
         None => true,
-        Some(incoming) if incoming.is_done() => true,
-        Some(_) if !ended.is_persistent() => false,
-        Some(incoming) => {
-            let mut sent = 0;
-            let flushed = poll_fn(|cx| output.poll_all(cx, &turn.out, &mut sent)).await;
-            turn.out.clear();
-            flushed.is_ok() && incoming.discard().await
-        }
+        Some(incoming) => end_body(incoming, output, &mut turn.out, ended.is_persistent()).await,
     };
     if !body_done {
         ended = ended.closing();
@@ -145,6 +151,22 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     drop(incoming);
     connection.note(turn, found.index(), ended);
     Left { ended, body_done }
+}
+
+/// Reads what is left of the body, when the connection is to go on: whether its end was reached.
+async fn end_body(incoming: &mut Incoming<'_>, output: &mut Output, out: &mut Vec<u8>, persistent: bool) -> bool {
+    let done = incoming.finish();
+    if done || !persistent {
+        return done;
+    }
+    if incoming.is_in_hand() {
+        return incoming.discard().await;
+    }
+    // The response is not held up by what the client still sends.
+    let mut sent = 0;
+    let flushed = poll_fn(|cx| output.poll_all(cx, out, &mut sent)).await;
+    out.clear();
+    flushed.is_ok() && incoming.discard().await
 }
 
 /// Calls the handler, whose panic is its own affair.
@@ -177,9 +199,10 @@ async fn run_handler(
     .await
 }
 
-/// What the client sends ahead while a handler takes its time over a request without a body.
+/// What the client sends ahead while a handler takes its time over a request whose body, if any, has come whole.
 struct Ahead<'c> {
-    input: &'c mut Input,
+    /// `None` while the request's own body is read from it.
+    input: Option<&'c mut Input>,
     recv: &'c mut RecvHalf,
     core: &'c Core,
     /// The client sends no more.
@@ -189,9 +212,10 @@ struct Ahead<'c> {
 impl Ahead<'_> {
     /// Ready when the client is gone for good. Of what it sends ahead one piece is taken, no more.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.ended || !self.input.is_empty() {
+        let Some(input) = self.input.as_mut().filter(|input| input.is_empty() && !self.ended) else {
+            self.recv.hold();
             return Poll::Pending;
-        }
+        };
         match ready!(self.recv.poll_recv(cx)) {
             Err(_) => Poll::Ready(()),
             // Half-closed: it may still read, as `nc` does. The end is seen again when the connection reads on.
@@ -201,8 +225,8 @@ impl Ahead<'_> {
             }
             Ok(lease) => {
                 self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
-                self.input.push(lease, &self.core.metrics);
-                self.input.settle(&self.core.metrics);
+                input.push(lease, &self.core.metrics);
+                input.settle(&self.core.metrics);
                 self.recv.set_mode(RecvMode::Pieces);
                 Poll::Pending
             }

@@ -1,5 +1,6 @@
 //! Received bytes that are not used up: in the buffer they came in, or, where a head spans several, put together.
 
+use crate::clock::{self, Moment};
 use crate::metrics::{Counter, ShardWriter};
 #[cfg(feature = "sim")]
 use crate::rt;
@@ -12,6 +13,8 @@ pub(super) struct Input {
     lease: Option<Lease>,
     /// Bytes put aside. When there are any, they are all there is: the lease is empty then.
     spill: Vec<u8>,
+    /// When the last of them came.
+    received: Moment,
     /// Bytes used up, of whichever of the two is read.
     at: usize,
 }
@@ -29,8 +32,14 @@ impl Input {
         self.bytes().is_empty()
     }
 
+    /// When the last bytes were added.
+    pub(super) fn received(&self) -> Moment {
+        self.received
+    }
+
     /// Adds what was received behind what is unread.
     pub(super) fn push(&mut self, lease: Lease, metrics: &ShardWriter) {
+        self.received = clock::turn();
         if self.is_empty() {
             self.clear();
             self.lease = Some(lease);

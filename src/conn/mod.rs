@@ -11,6 +11,8 @@ mod exchange;
 mod input;
 mod output;
 mod turn;
+#[cfg(test)]
+mod tests;
 
 pub use accept::accept;
 pub use core::{Core, Settings, Timeouts};

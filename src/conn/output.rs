@@ -29,6 +29,11 @@ impl Output {
         self.failed
     }
 
+    /// Whether the client does not take what is sent to it.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.send.is_waiting()
+    }
+
     /// A way to send an interim response while the final one holds this.
     pub(super) fn another(&self) -> SendHalf {
         self.send.another()
@@ -62,6 +67,8 @@ impl Output {
                 self.failed = true;
                 Poll::Ready(Err(error))
             }
+            // It only lets others run.
+            Poll::Pending if !self.send.is_waiting() => Poll::Pending,
             Poll::Pending => {
                 let timeout = self.core.settings.timeouts.write;
                 let stalled = self.stalled.get_or_insert_with(|| {

@@ -86,6 +86,9 @@ pub struct Response<'x> {
     state: State,
     /// Some of it was sent.
     sent: bool,
+    /// A write was begun and has not ended: it is under way, or it failed, or its future was dropped in the middle, and
+    /// then nobody knows how much of it went out. Nothing may follow it.
+    torn: bool,
 }
 
 /// A response made ahead: head and body as they are sent, but for what changes with each one.
@@ -125,7 +128,7 @@ fn allows_body(status: Status) -> bool {
 impl<'x> Response<'x> {
     pub(crate) fn new(out: &'x mut Vec<u8>, fields: &'x mut Fields, sink: &'x mut dyn Sink, terms: Terms<'x>) -> Self {
         fields.clear();
-        Self { out, fields, sink, terms, status: Status::OK, state: State::Open, sent: false }
+        Self { out, fields, sink, terms, status: Status::OK, state: State::Open, sent: false, torn: false }
     }
 
     /// Sets the status; 200 when it is never set. An interim (1xx) status is taken for 500: interim responses are the
@@ -241,14 +244,18 @@ impl<'x> Response<'x> {
         Ok(())
     }
 
-    /// Sends a piece of a streamed response, with whatever waits to be sent before it.
+    /// Sends a piece of a streamed response, with whatever waits to be sent before it. Who drops the future before it ends
+    /// gives up the response: it is cut, and the connection closes.
     ///
     /// # Errors
-    /// [`Failure::Gone`]; an internal failure when the response was not started or the piece is more than was announced.
+    /// [`Failure::Gone`], also after a write that failed or was given up; an internal failure when the response was not started or the piece is more than was announced.
     pub async fn write(&mut self, piece: &[u8]) -> Reply {
         let State::Streaming(framing) = self.state else {
             return Err(Failure::internal("a piece was written to a response that was not started"));
         };
+        if self.torn {
+            return Err(Failure::Gone);
+        }
         if piece.is_empty() {
             return self.flush().await;
         }
@@ -279,8 +286,11 @@ impl<'x> Response<'x> {
     /// Sends what waits to be sent.
     ///
     /// # Errors
-    /// [`Failure::Gone`].
+    /// [`Failure::Gone`], as [`Response::write`].
     pub async fn flush(&mut self) -> Reply {
+        if self.torn {
+            return Err(Failure::Gone);
+        }
         let mut sent = 0;
         poll_fn(|cx| self.poll_parts(cx, b"", b"", &mut sent)).await
     }
@@ -290,6 +300,7 @@ impl<'x> Response<'x> {
         let (first, second) = (self.out.len(), self.out.len() + piece.len());
         let total = second + end.len();
         while *sent < total {
+            self.torn = true;
             let slices = [
                 IoSlice::new(&self.out[(*sent).min(first)..]),
                 IoSlice::new(&piece[sent.saturating_sub(first).min(piece.len())..]),
@@ -304,6 +315,7 @@ impl<'x> Response<'x> {
             }
         }
         self.out.clear();
+        self.torn = false;
         Poll::Ready(Ok(()))
     }
 
@@ -311,6 +323,7 @@ impl<'x> Response<'x> {
     pub(crate) fn finish(&mut self) -> Outcome {
         match self.state {
             State::Open => Outcome::Unanswered,
+            State::Whole | State::Streaming(_) if self.torn => Outcome::Cut(self.status),
             State::Whole | State::Streaming(Framing::Discard | Framing::UntilClose | Framing::Length(0)) => {
                 Outcome::Complete(self.status)
             }
@@ -328,6 +341,7 @@ impl<'x> Response<'x> {
             return false;
         }
         self.out.truncate(start);
+        self.torn = false;
         self.fields.clear();
         self.status = Status::OK;
         self.state = State::Open;

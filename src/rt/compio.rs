@@ -77,6 +77,9 @@ fn build_driver(options: &Options, driver: DriverType) -> io::Result<Runtime> {
         .single_issuer(true)
         .defer_taskrun(true)
         .coop_taskrun(true)
+        // The driver does not ask for completions in a turn in which a task was woken, unless this flag in the ring tells
+        // it that there are some: without it one task that keeps waking itself starves all others of theirs.
+        .taskrun_flag(true)
         .thread_pool_limit(limits::BLOCKING_THREADS_MAX)
         .buffer_pool_size(NonZero::new(options.ring_buffers).unwrap_or(NonZero::<u16>::MIN))
         .buffer_pool_buffer_len(options.ring_buffer_bytes);
@@ -115,11 +118,12 @@ fn drive<T>(runtime: &Runtime, main: impl Future<Output = T>) -> T {
         {
             return result;
         }
-        let busy = runtime.run() || main_waker.woken.load(Ordering::Acquire);
+        let busy = runtime.run() || main_waker.woken.load(Ordering::Acquire) || core::has_yielded();
         runtime.poll_with(if busy { Some(Duration::ZERO) } else { wait() });
         clock::refresh();
         core::fire_timers();
         core::retry_parked();
+        core::wake_yielded();
     }
 }
 
@@ -213,6 +217,7 @@ pub(super) struct Recv {
     mode: RecvMode,
     state: State,
     armed_before: bool,
+    turns: core::Turns,
 }
 
 impl std::fmt::Debug for Recv {
@@ -223,7 +228,7 @@ impl std::fmt::Debug for Recv {
 
 impl Recv {
     pub(super) fn new(fd: Rc<OwnedFd>) -> Self {
-        Self { fd, mode: RecvMode::Stream, state: State::Idle, armed_before: false }
+        Self { fd, mode: RecvMode::Stream, state: State::Idle, armed_before: false, turns: core::Turns::default() }
     }
 
     pub(super) fn set_mode(&mut self, mode: RecvMode) {
@@ -233,18 +238,22 @@ impl Recv {
         self.mode = mode;
         // Back to `Stream`: whatever is under way ends by itself, then a multishot is armed.
         if mode == RecvMode::Pieces {
-            self.state = match std::mem::replace(&mut self.state, State::Idle) {
-                State::Multishot(multishot) => {
-                    let cancel = CancelAll(self.fd.clone());
-                    spawn(async move {
-                        // ENOENT: it had ended by itself.
-                        let _ = compio::runtime::submit(cancel).await;
-                    });
-                    State::Ending(multishot)
-                }
-                other => other,
-            };
+            self.hold();
         }
+    }
+
+    pub(super) fn hold(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Multishot(multishot) => {
+                let cancel = CancelAll(self.fd.clone());
+                spawn(async move {
+                    // ENOENT: it had ended by itself.
+                    let _ = compio::runtime::submit(cancel).await;
+                });
+                State::Ending(multishot)
+            }
+            other => other,
+        };
     }
 
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
@@ -270,8 +279,10 @@ impl Recv {
                 }
                 State::Readable(readable) => {
                     ready!(readable.poll(cx, &self.fd))?;
+                    ready!(self.turns.poll_next(cx));
                     match ready!(receive_now(cx, &self.fd)) {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            self.turns.begin();
                             readable.arm(&self.fd);
                             continue;
                         }

@@ -1,12 +1,13 @@
 //! The facade's state on each core: its deadlines, its count of leased receive buffers, and what it did.
 
 use std::cell::RefCell;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::timers::{Key, Timers};
 use super::{Driver, Stats};
 use crate::clock::{self, Moment};
+use crate::limits::STREAM_BATCH;
 
 /// How often parked tasks look for a buffer by themselves.
 const PARKED_RETRY: Duration = Duration::from_millis(20);
@@ -18,6 +19,30 @@ pub(super) struct Core {
     /// Tasks that wait for a receive buffer to come back.
     parked: Vec<Waker>,
     retried: Moment,
+    /// Tasks that stood back for the others.
+    yielded: Vec<Waker>,
+}
+
+/// Has a task that never has to wait let others run.
+#[derive(Debug, Default)]
+pub(super) struct Turns(u32);
+
+impl Turns {
+    /// Ready to do one more thing; pending until the next turn after [`STREAM_BATCH`] in a row.
+    pub(super) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.0 >= STREAM_BATCH {
+            self.0 = 0;
+            wake_next_turn(cx.waker());
+            return Poll::Pending;
+        }
+        self.0 += 1;
+        Poll::Ready(())
+    }
+
+    /// The task waits: others run anyway.
+    pub(super) fn begin(&mut self) {
+        self.0 = 0;
+    }
 }
 
 thread_local! {
@@ -92,6 +117,22 @@ pub(super) fn park(waker: &Waker) {
     });
 }
 
+/// Wakes the task when the driver has been asked for completions. Waking it at once would be no standing back: the
+/// executor runs a task that wakes itself up to 61 times before it looks at the driver again.
+pub(super) fn wake_next_turn(waker: &Waker) {
+    CORE.with_borrow_mut(|core| core.yielded.push(waker.clone()));
+}
+
+/// Whether a task stood back: the driver must not wait then.
+pub(super) fn has_yielded() -> bool {
+    CORE.with_borrow(|core| !core.yielded.is_empty())
+}
+
+pub(super) fn wake_yielded() {
+    let yielded = CORE.with_borrow_mut(|core| std::mem::take(&mut core.yielded));
+    yielded.into_iter().for_each(Waker::wake);
+}
+
 /// Whether every receive buffer is leased.
 pub(super) fn exhausted() -> bool {
     CORE.with_borrow(|core| core.stats.buffers_in_use >= core.stats.buffers_total)
@@ -123,8 +164,11 @@ pub(super) fn swap(other: &mut Core) {
 
 #[cfg(feature = "sim")]
 impl Core {
-    /// When [`fire_timers`] or [`retry_parked`] next have something to do.
+    /// When [`fire_timers`], [`retry_parked`] or [`wake_yielded`] next have something to do.
     pub(super) fn next_due(&self, now: Moment) -> Option<Moment> {
+        if !self.yielded.is_empty() {
+            return Some(now);
+        }
         let timer = self.timers.until_next(now).map(|wait| now + wait);
         let retry = (!self.parked.is_empty()).then(|| (self.retried + PARKED_RETRY).max(now));
         timer.into_iter().chain(retry).min()

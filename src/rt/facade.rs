@@ -95,6 +95,16 @@ impl RecvHalf {
             RecvOf::Simulated(recv) => recv.set_mode(mode),
         }
     }
+
+    /// Stops taking in what comes until [`RecvHalf::poll_recv`] is called again: for a wait of unknown length during which
+    /// nobody calls it. A multishot receive would fill the core's buffers with this one peer's bytes meanwhile.
+    pub fn hold(&mut self) {
+        match &mut self.0 {
+            RecvOf::Compio(recv) => recv.hold(),
+            #[cfg(feature = "sim")]
+            RecvOf::Simulated(recv) => recv.hold(),
+        }
+    }
 }
 
 impl SendHalf {
@@ -129,6 +139,15 @@ impl SendHalf {
             SendOf::Os(send) => SendHalf(SendOf::Os(send.another())),
             #[cfg(feature = "sim")]
             SendOf::Simulated(send) => SendHalf(SendOf::Simulated(send.another())),
+        }
+    }
+
+    /// Whether a send waits until the socket takes more.
+    pub fn is_waiting(&self) -> bool {
+        match &self.0 {
+            SendOf::Os(send) => send.is_waiting(),
+            #[cfg(feature = "sim")]
+            SendOf::Simulated(send) => send.is_waiting(),
         }
     }
 
@@ -174,6 +193,18 @@ impl Listener {
             #[cfg(feature = "sim")]
             ListenerOf::Simulated(listener) => {
                 listener.poll_accept(cx).map_ok(|(socket, peer)| (Socket::from(socket), peer))
+            }
+        }
+    }
+
+    /// A connection that waits in the socket's queue now, whether the driver has told of it or not: for the last look
+    /// before the socket closes.
+    pub fn accept_waiting(&mut self) -> Option<(Socket, SocketAddr)> {
+        match &mut self.0 {
+            ListenerOf::Os(listener) => listener.accept_waiting().map(|(socket, peer)| (Socket::from(socket), peer)),
+            #[cfg(feature = "sim")]
+            ListenerOf::Simulated(listener) => {
+                listener.accept_waiting().map(|(socket, peer)| (Socket::from(socket), peer))
             }
         }
     }

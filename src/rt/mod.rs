@@ -289,14 +289,15 @@ pub async fn select<A, B>(first: impl Future<Output = A>, second: impl Future<Ou
     .await
 }
 
-/// Lets other tasks of this core run before going on: for long work between awaits.
+/// Lets other tasks of this core run, and those that the kernel has news for, before going on: for long work between
+/// awaits.
 pub async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut yielded, true) {
             return Poll::Ready(());
         }
-        cx.waker().wake_by_ref();
+        core::wake_next_turn(cx.waker());
         Poll::Pending
     })
     .await;

@@ -81,11 +81,12 @@ pub enum RecvMode {
 pub(super) struct OsSend {
     socket: Rc<OwnedFd>,
     writable: compio::Ready,
+    turns: core::Turns,
 }
 
 impl OsSend {
     pub(super) fn new(socket: Rc<OwnedFd>) -> Self {
-        Self { socket, writable: compio::Ready::writable() }
+        Self { socket, writable: compio::Ready::writable(), turns: core::Turns::default() }
     }
 
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -114,8 +115,10 @@ impl OsSend {
             if self.writable.is_armed() {
                 std::task::ready!(self.writable.poll(cx, &self.socket))?;
             }
+            std::task::ready!(self.turns.poll_next(cx));
             match send(&self.socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.turns.begin();
                     core::count(|stats| stats.send_waits += 1);
                     self.writable.arm(&self.socket);
                 }
@@ -132,6 +135,10 @@ impl OsSend {
 
     pub(super) fn another(&self) -> Self {
         Self::new(self.socket.clone())
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.writable.is_armed()
     }
 
     pub(super) fn shutdown(&self) {
@@ -160,6 +167,15 @@ impl OsListener {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable.arm(&self.socket),
                 Err(error) if is_passing(&error) => {}
                 result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    pub(super) fn accept_waiting(&mut self) -> Option<(OwnedFd, SocketAddr)> {
+        loop {
+            match sys::socket::accept(&self.socket) {
+                Err(error) if is_passing(&error) => {}
+                result => return result.ok(),
             }
         }
     }

@@ -148,16 +148,18 @@ fn a_peer_that_reads_late_gets_every_byte() {
             let mut client = TcpStream::connect(address).unwrap();
             let mut all = Vec::new();
             client.write_all(b"go").unwrap();
+            // Long enough for the sockets' buffers to fill.
+            std::thread::park_timeout(Duration::from_millis(200));
             client.read_to_end(&mut all).unwrap();
             all.len()
         });
         let stats = run(&options, |_| async {
             let (mut recv_half, mut send_half) = accept(&mut listener).await;
             recv(&mut recv_half).await.unwrap();
-            send_all(&mut send_half, &vec![1; 8 << 20]).await;
+            send_all(&mut send_half, &vec![1; 32 << 20]).await;
             stats()
         });
-        assert_eq!(client.join().unwrap(), 8 << 20);
+        assert_eq!(client.join().unwrap(), 32 << 20);
         assert!(stats.unwrap().send_waits > 0);
     });
 }
@@ -212,5 +214,43 @@ fn files_beneath_a_root_are_read_at_any_offset() {
         })
         .unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
+    });
+}
+
+#[test]
+fn a_task_that_never_waits_does_not_keep_the_kernels_news_from_others() {
+    on_both_drivers(|options| {
+        let (mut listener, address) = pair();
+        let client = std::thread::spawn(move || {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            client.write_all(b"hello").unwrap();
+            let _ = client.read(&mut [0]);
+        });
+        let got = run(&options, |_| async {
+            spawn(async {
+                loop {
+                    yield_now().await;
+                }
+            });
+            let (mut recv_half, _send_half) = accept(&mut listener).await;
+            let until = clock::now() + Duration::from_secs(2);
+            timeout(until, recv(&mut recv_half)).await.map(|lease| lease.unwrap().len())
+        });
+        assert_eq!(got.unwrap(), Some(5));
+        client.join().unwrap();
+    });
+}
+
+#[test]
+fn a_connection_that_waits_is_accepted_before_the_driver_tells_of_it() {
+    on_both_drivers(|options| {
+        let (mut listener, address) = pair();
+        let accepted = run(&options, |_| async {
+            poll_fn(|cx| Poll::Ready(listener.poll_accept(cx).is_pending())).await;
+            let _client = TcpStream::connect(address).unwrap();
+            listener.accept_waiting().is_some() && listener.accept_waiting().is_none()
+        });
+        assert!(accepted.unwrap());
     });
 }

@@ -12,6 +12,9 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::limits::TIMER_GRAIN_MS;
 
+/// Nodes that may be dead, besides one for each entry, before the heap is swept.
+const DEAD_NODES_KEPT: usize = 64;
+
 /// Which entry of a [`Timers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key(u32);
@@ -64,6 +67,12 @@ impl Timers {
             entry.node = due;
             entry.generation = entry.generation.wrapping_add(1);
             self.heap.push(Reverse((entry.node, key, entry.generation)));
+            // Nodes of entries that are gone stay until their moment: with a minute's time-outs and thousands of short
+            // connections a second they would be most of the heap.
+            if self.heap.len() > 2 * self.entries.len() + DEAD_NODES_KEPT {
+                let entries = &self.entries;
+                self.heap.retain(|Reverse((_, key, generation))| entries[key.0 as usize].generation == *generation);
+            }
         }
     }
 
@@ -150,6 +159,17 @@ mod tests {
             timers.set(key, millis(100 + ms));
         }
         assert_eq!(timers.nodes(), 1);
+    }
+
+    #[test]
+    fn entries_that_come_and_go_leave_no_pile_of_nodes() {
+        let mut timers = Timers::default();
+        for _ in 0..10_000 {
+            let key = timers.insert();
+            timers.set(key, millis(60_000));
+            timers.remove(key);
+        }
+        assert!(timers.nodes() < 200, "{}", timers.nodes());
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// SINGLE_ISSUER | DEFER_TASKRUN | COOP_TASKRUN (linux/io_uring.h); all three since Linux 6.1.
-const RING_FLAGS: u32 = (1 << 12) | (1 << 13) | (1 << 8);
+/// SINGLE_ISSUER | DEFER_TASKRUN | COOP_TASKRUN | TASKRUN_FLAG (linux/io_uring.h); all of them since Linux 6.1.
+const RING_FLAGS: u32 = (1 << 12) | (1 << 13) | (1 << 8) | (1 << 9);
 
 /// Why io_uring cannot be used here, with the fix.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::Style;
@@ -57,6 +57,10 @@ impl Listener {
     pub(in crate::rt) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
         world::with(|world| world.accept(self.0.id, cx.waker())).map_or(Poll::Pending, Poll::Ready)
     }
+
+    pub(in crate::rt) fn accept_waiting(&mut self) -> Option<(Socket, SocketAddr)> {
+        world::with(|world| world.accept(self.0.id, Waker::noop()))?.ok()
+    }
 }
 
 /// The receiving half.
@@ -65,11 +69,21 @@ pub(in crate::rt) struct Recv(Rc<Descriptor>);
 
 /// The sending half.
 #[derive(Debug)]
-pub(in crate::rt) struct Send(Rc<Descriptor>);
+pub(in crate::rt) struct Send {
+    descriptor: Rc<Descriptor>,
+    waits: bool,
+    turns: core::Turns,
+}
+
+impl Send {
+    fn new(descriptor: Rc<Descriptor>) -> Self {
+        Self { descriptor, waits: false, turns: core::Turns::default() }
+    }
+}
 
 pub(in crate::rt) fn halves(socket: Socket) -> (Recv, Send) {
     let descriptor = Rc::new(socket.0);
-    (Recv(descriptor.clone()), Send(descriptor))
+    (Recv(descriptor.clone()), Send::new(descriptor))
 }
 
 /// A receive buffer of a core, filled.
@@ -181,7 +195,15 @@ impl World {
     fn set_mode(&mut self, id: usize, mode: RecvMode) {
         let receive = &mut self.network.connection(id).receive;
         let before = std::mem::replace(&mut receive.mode, mode);
-        if before != mode && mode == RecvMode::Pieces && receive.armed == Armed::Multishot && !receive.ending {
+        if before != mode && mode == RecvMode::Pieces {
+            self.end_multishot(id);
+        }
+    }
+
+    /// Tells a multishot receive to end, which takes a while.
+    fn end_multishot(&mut self, id: usize) {
+        let receive = &mut self.network.connection(id).receive;
+        if receive.armed == Armed::Multishot && !receive.ending {
             receive.ending = true;
             let number = receive.number;
             let after = Duration::from_nanos(self.random.below(1_000_000));
@@ -234,6 +256,10 @@ impl World {
 impl Recv {
     pub(in crate::rt) fn set_mode(&mut self, mode: RecvMode) {
         world::with(|world| world.set_mode(self.0.id, mode));
+    }
+
+    pub(in crate::rt) fn hold(&mut self) {
+        world::with(|world| world.end_multishot(self.0.id));
     }
 
     pub(in crate::rt) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
@@ -319,8 +345,9 @@ impl Drop for Recv {
 
 impl Send {
     pub(in crate::rt) fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let id = self.0.id;
+        let id = self.descriptor.id;
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        ready!(self.turns.poll_next(cx));
         let sent = world::with(|world| {
             let sent = world.send(id, End::Server, slices);
             if sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
@@ -328,8 +355,10 @@ impl Send {
             }
             sent
         });
+        self.waits = sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
         match sent {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(_) if self.waits => {
+                self.turns.begin();
                 core::count(|stats| stats.send_waits += 1);
                 Poll::Pending
             }
@@ -340,11 +369,15 @@ impl Send {
         }
     }
 
+    pub(in crate::rt) fn is_waiting(&self) -> bool {
+        self.waits
+    }
+
     pub(in crate::rt) fn another(&self) -> Self {
-        Self(self.0.clone())
+        Self::new(self.descriptor.clone())
     }
 
     pub(in crate::rt) fn shutdown(&self) {
-        world::with(|world| world.shut(self.0.id, End::Server));
+        world::with(|world| world.shut(self.descriptor.id, End::Server));
     }
 }

@@ -149,6 +149,7 @@ fn drive() {
             Step::Poll(id) => poll(id),
             Step::Fire(index) => {
                 enter(index);
+                core::wake_yielded();
                 core::fire_timers();
                 core::retry_parked();
                 leave(index);
