@@ -350,6 +350,8 @@ impl Connection {
     /// Lets the client read the last response: ends our side, then reads and throws away until it ends its own.
     async fn linger(&mut self) {
         self.output.shutdown();
+        // Nobody reads on behind the last request: its receive buffer must not wait with us.
+        self.input = Input::default();
         self.recv.set_mode(RecvMode::Pieces);
         let patience = if self.core.is_draining() { DRAIN_GRACE_MS } else { LINGER_MS };
         self.deadline.set(clock::turn() + Duration::from_millis(patience));
