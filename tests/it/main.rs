@@ -1,4 +1,5 @@
 //! The one integration binary: each module is one area, named for what it shows.
 
 mod compile_fail;
+mod sim;
 mod tidy;

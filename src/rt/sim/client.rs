@@ -124,6 +124,11 @@ impl Client {
         world::with(|world| world.network.connection(self.id()).pipe(End::Client).delivered)
     }
 
+    /// Bytes that have arrived here, read or not.
+    pub fn received(&self) -> u64 {
+        world::with(|world| world.network.connection(self.id()).incoming(End::Client).delivered)
+    }
+
     /// When the server accepted it.
     pub fn accepted_at(&self) -> Option<Moment> {
         world::with(|world| world.network.connection(self.id()).accepted)

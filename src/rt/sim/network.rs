@@ -367,8 +367,8 @@ impl World {
         let count = match manner {
             _ if most == 0 => 0,
             Manner::Whole => most,
-            // Byte by byte only while there are few: a long body would be mostly events.
-            Manner::ByteByByte if most < 256 => 1,
+            // Byte by byte only for a start: a long body would be mostly events, and slower than any time-out allows.
+            Manner::ByteByByte if most < 64 && pipe.delivered < 2000 => 1,
             Manner::Anyhow | Manner::ByteByByte => self.random.between(1, most as u64) as usize,
         };
         let pipe = self.network.connections[id].pipe(from);
@@ -399,7 +399,7 @@ impl World {
 
     /// What flies behind bytes that have arrived comes soon after them.
     pub(super) fn follow(&mut self, id: usize, from: End) {
-        let soon = self.latency(id) / 16;
+        let soon = self.latency(id) / 32;
         self.move_after(id, from, soon);
     }
 
