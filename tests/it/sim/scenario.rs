@@ -22,6 +22,7 @@ use std::time::Duration;
 /// What the world's delays may add to any bound: pauses, polls that take time, retries for want of buffers.
 pub(super) const SLACK: Duration = Duration::from_millis(250);
 const LATENCY_MAX_MS: u64 = 20;
+const PIPE_BYTES_MAX: usize = 64 * 1024;
 /// Longer than any handler takes.
 const GENEROUS: Duration = Duration::from_secs(20);
 
@@ -39,6 +40,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    fn new(settings: Settings, is_patient: bool) -> Self {
+        Self {
+            address: SocketAddr::from(([10, 1, 0, 1], 80)),
+            settings,
+            drained: Cell::new(None),
+            is_patient,
+            answered: Cell::new(0),
+            talks: RefCell::default(),
+        }
+    }
+
     /// A time-out's bound as a client can see it.
     pub(super) fn bound(&self, timeout: Duration) -> Duration {
         timeout + Duration::from_millis(TIMER_GRAIN_MS + 2 * LATENCY_MAX_MS) + SLACK
@@ -81,12 +93,12 @@ fn plan(seed: u64) -> (Plan, Faults) {
     let mut random = Random::new(seed ^ 0x5eed);
     let is_tight = random.chance(300);
     let clients = random.between(2, 12) as usize;
-    let buffers = if is_tight { random.between(1, 3) as usize } else { clients + random.between(4, 16) as usize };
-    let core = CoreOptions {
-        style: *random.pick(&[Style::Multishot, Style::Multishot, Style::Readiness]),
-        buffers,
-        buffer_bytes: *random.pick(&[16, 100, 1024, 4096]),
-    };
+    let buffer_bytes = *random.pick(&[16, 100, 1024, 4096]);
+    // Either next to none, or enough for what every client may have under way.
+    let ample = clients * (PIPE_BYTES_MAX / buffer_bytes + 1);
+    let buffers = if is_tight { random.between(1, 3) as usize } else { ample };
+    let style = *random.pick(&[Style::Multishot, Style::Multishot, Style::Readiness]);
+    let core = CoreOptions { style, buffers, buffer_bytes };
     let faults = Faults {
         spurious_polls: *random.pick(&[0, 10, 100]),
         pauses: *random.pick(&[0, 1, 5]),
@@ -104,8 +116,44 @@ fn plan(seed: u64) -> (Plan, Faults) {
 /// Runs one seed.
 pub(super) fn run(seed: u64, planted: Option<sim::Bug>, trace_lines: usize) -> Report<Summary> {
     let (plan, faults) = plan(seed);
-    let options = Options { seed, faults, planted, trace_lines, latency_max_ms: LATENCY_MAX_MS, ..Options::default() };
+    let options = Options {
+        seed,
+        faults,
+        planted,
+        trace_lines,
+        latency_max_ms: LATENCY_MAX_MS,
+        pipe_bytes_max: PIPE_BYTES_MAX,
+        ..Options::default()
+    };
     sim::run(options, move || scenario(plan))
+}
+
+/// One client sends more than the core's buffers hold behind a request that takes its time; how long another, whose
+/// request comes then, waits for its answer.
+pub(super) fn run_greedy() -> Report<Duration> {
+    sim::run(Options { seed: 1, ..Options::default() }, move || async move {
+        let core = CoreOptions { style: Style::Multishot, buffers: 8, buffer_bytes: 100 };
+        let (news, _inbox) = rt::mailbox(16);
+        let settings = Settings { connections: 10, keepalive_requests: 1000, ..settings(&mut Random::new(0)) };
+        let shared = Shared::new(settings, true);
+        let serving = start_worker(0, &shared, core, &news);
+        rt::sleep_until(clock::now() + Duration::from_millis(10)).await;
+        let greedy = sim::connect(shared.address).await.expect("somebody listens");
+        let ahead = "GET /fixed HTTP/1.1\r\nHost: sim\r\n\r\n".repeat(50);
+        greedy.send(b"GET /slow/1500 HTTP/1.1\r\nHost: sim\r\n\r\n").await.expect("the way is open");
+        rt::sleep_until(clock::now() + Duration::from_millis(100)).await;
+        greedy.send(ahead.as_bytes()).await.expect("the way is open");
+        rt::sleep_until(clock::now() + Duration::from_millis(200)).await;
+        let asked = clock::now();
+        let modest = sim::connect(shared.address).await.expect("somebody listens");
+        modest.send(b"GET /fixed HTTP/1.1\r\nHost: sim\r\n\r\n").await.expect("the way is open");
+        let answer = modest.recv(1000).await.expect("an answer");
+        let waited = clock::now().since(asked);
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "a whole head, right at once");
+        drop((greedy, modest));
+        drain(&shared, vec![serving], GENEROUS).await;
+        waited
+    })
 }
 
 /// A worker in its own core, and the box for its orders.
@@ -137,15 +185,8 @@ fn start_worker(index: usize, shared: &Shared, core: CoreOptions, news: &Postbox
 
 async fn scenario(plan: Plan) -> Summary {
     let Plan { mut random, clients, workers, core, settings, is_tight, drain_at, patience } = plan;
-    let shared = Rc::new(Shared {
-        address: SocketAddr::from(([10, 1, 0, 1], 80)),
-        settings,
-        drained: Cell::new(None),
-        // With a buffer or two, one client's requests ahead can hold up another's for longer than the drain's grace.
-        is_patient: patience == GENEROUS && !is_tight,
-        answered: Cell::new(0),
-        talks: RefCell::default(),
-    });
+    // With a buffer or two, one client's requests ahead can hold up another's for longer than the drain's grace.
+    let shared = Rc::new(Shared::new(settings, patience == GENEROUS && !is_tight));
     let limit = shared.settings.connections;
     sim::check_each_step(move || {
         let open = sim::open_connections_on_fullest();
