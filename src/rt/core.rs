@@ -19,6 +19,8 @@ pub(super) struct Core {
     /// Tasks that wait for a receive buffer to come back.
     parked: Vec<Waker>,
     retried: Moment,
+    /// Receive buffers that have come back in all.
+    returns: u64,
     /// Tasks that stood back for the others.
     yielded: Vec<Waker>,
 }
@@ -98,9 +100,20 @@ pub(super) fn returned() {
     let parked = CORE.try_with(|core| {
         let mut core = core.borrow_mut();
         core.stats.buffers_in_use -= 1;
+        core.returns += 1;
         if core.parked.is_empty() { Vec::new() } else { std::mem::take(&mut core.parked) }
     });
     parked.into_iter().flatten().for_each(Waker::wake);
+}
+
+/// How many receive buffers have come back so far: who finds none can tell whether one came back since it asked, which
+/// woke nobody.
+pub(super) fn returns() -> u64 {
+    #[cfg(feature = "sim")]
+    if super::sim::planted(super::sim::Bug::ForgottenWaiter) {
+        return 0;
+    }
+    CORE.with_borrow(|core| core.returns)
 }
 
 /// Parks the task until a receive buffer comes back, or until the next retry (see [`retry_parked`]).

@@ -135,12 +135,21 @@ pub(super) struct Receive {
     ending: bool,
     /// Counts receives.
     number: u32,
+    /// [`core::returns`] when the receive was armed.
+    asked: u64,
     completions: VecDeque<Completion>,
 }
 
 impl Default for Receive {
     fn default() -> Self {
-        Self { mode: RecvMode::Stream, armed: Armed::No, ending: false, number: 0, completions: VecDeque::new() }
+        Self {
+            mode: RecvMode::Stream,
+            armed: Armed::No,
+            ending: false,
+            number: 0,
+            asked: 0,
+            completions: VecDeque::new(),
+        }
     }
 }
 
@@ -211,9 +220,10 @@ impl World {
         }
     }
 
-    fn arm(&mut self, id: usize) {
+    fn arm(&mut self, id: usize, asked: u64) {
         let receive = &mut self.network.connection(id).receive;
         receive.number += 1;
+        receive.asked = asked;
         receive.armed = match receive.mode {
             RecvMode::Stream => Armed::Multishot,
             RecvMode::Pieces => Armed::Single,
@@ -295,13 +305,19 @@ impl Recv {
                 }
                 Some(Completion::End) => return Poll::Ready(Ok(empty())),
                 Some(Completion::Reset) => return Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
+                // As compio's backend: one that came back meanwhile is asked for at once.
+                Some(Completion::OutOfBuffers)
+                    if world::with(|world| world.network.connection(id).receive.asked) != core::returns() => {}
                 Some(Completion::OutOfBuffers) => {
                     super::note(format_args!("connection {id}: no receive buffer, waits"));
                     core::park(cx.waker());
                     return Poll::Pending;
                 }
                 Some(Completion::Ended) => {}
-                None => world::with(|world| world.arm(id)),
+                None => {
+                    let asked = core::returns();
+                    world::with(|world| world.arm(id, asked));
+                }
             }
         }
     }

@@ -102,13 +102,13 @@ impl Default for Options {
     }
 }
 
-/// Mistakes that the code makes on demand, each at the one place that asks [`planted`], to show that the simulator finds
+/// Mistakes that the code makes on demand, each at the one or two places that ask [`planted`], to show that the simulator finds
 /// such.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
     /// The last byte of what is put aside between two receives is lost.
     LostLeftover,
-    /// A task that waits for a receive buffer is not woken when one returns.
+    /// A task that waits for a receive buffer learns nothing of one that returns.
     ForgottenWaiter,
     /// A send of which the socket took a part is taken for whole.
     ShortSendTakenForWhole,

@@ -11,6 +11,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// How long a polite client waits for the next byte of an answer.
+const PATIENCE: Duration = Duration::from_millis(1900);
+
 /// How a client behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -256,7 +259,14 @@ async fn read_answers(kind: Kind, shared: &Shared, talk: &Talk, random: &mut Ran
             patience = patience.saturating_sub(clock::now().since(before));
         }
         let most = if random.chance(800) { 65_536 } else { random.between(1, 2000) };
-        match talk.client.recv(most as usize).await {
+        let asked = clock::now();
+        let is_asking = talk.is_whole.get() && !talk.outstanding.borrow().is_empty();
+        let received = talk.client.recv(most as usize).await;
+        // No handler takes so long; whoever waits longer was forgotten, and remembered by some time-out.
+        let since = talk.client.accepted_at().map_or(clock::now(), |accepted| accepted.max(asked));
+        let waited = clock::now().since(since);
+        assert!(!is_asking || waited < PATIENCE, "connection {id}: nothing came for {waited:?}");
+        match received {
             Ok(bytes) if !bytes.is_empty() => {
                 assert!(!closed, "connection {id}: bytes behind the answer that closes");
                 answers.push(&bytes);

@@ -99,6 +99,7 @@ fn every_planted_bug_is_found() {
     for bug in BUGS {
         let (failure, _) = find_failure(0, SEEDS, Some(*bug));
         let Some((seed, report)) = failure else { panic!("{bug:?} was not found within {SEEDS} seeds") };
+        assert!(scenario::run(seed, None, 0).outcome.is_ok(), "seed {seed} fails without {bug:?} too");
         println!("{bug:?} was found by seed {seed}: {}", report.outcome.unwrap_err());
     }
 }
