@@ -5,7 +5,6 @@
 
 use std::any::Any;
 use std::future::poll_fn;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +35,7 @@ pub struct Worker {
     /// How its executor is built.
     pub executor: rt::Options,
     /// Its own listening sockets.
-    pub listeners: Vec<OwnedFd>,
+    pub listeners: Vec<rt::Socket>,
     /// How it serves connections.
     pub settings: Settings,
     /// The routes.
@@ -115,8 +114,9 @@ impl Worker {
         });
     }
 
-    /// Serves until told to leave; returns how many connections are cut by that.
-    async fn serve(self, started: Started) -> usize {
+    /// Serves until told to leave, on the executor that runs already; returns how many connections are cut by that.
+    /// [`Worker::run`] is the same on an executor of its own; this is for a simulated one.
+    pub async fn serve(self, started: Started) -> usize {
         let Self { index, listeners, settings, routes, metrics, context, orders, news, .. } = self;
         metrics.set(Gauge::DriverCode, driver_code(started.driver) as u64);
         metrics.add(Counter::DriverFallbacks, u64::from(started.fallback.is_some()));

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -71,7 +70,7 @@ enum Silence {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(socket: OwnedFd, peer: SocketAddr, opened: Opened) {
+pub(super) async fn serve(socket: rt::Socket, peer: SocketAddr, opened: Opened) {
     let core = opened.0.clone();
     let (recv, send) = rt::from_socket(socket);
     let mut connection = Connection {
@@ -86,7 +85,10 @@ pub(super) async fn serve(socket: OwnedFd, peer: SocketAddr, opened: Opened) {
         idle_since: clock::turn(),
         head_due: None,
     };
-    if connection.run().await == Closing::Linger {
+    let closing = connection.run().await;
+    #[cfg(feature = "sim")]
+    let closing = if rt::sim::planted(rt::sim::Bug::NoLinger) { Closing::AtOnce } else { closing };
+    if closing == Closing::Linger {
         connection.linger().await;
     }
     drop(opened);
@@ -146,6 +148,10 @@ impl Connection {
             }
             match parse_head(self.input.bytes(), &self.core.settings.head, &mut turn.head) {
                 Ok(Parse::Partial) => {
+                    #[cfg(feature = "sim")]
+                    if rt::sim::planted(rt::sim::Bug::PatientHead) {
+                        self.head_due = Some(clock::turn() + self.core.settings.timeouts.head);
+                    }
                     if !self.input.is_empty() && self.head_due.is_none() {
                         let since = if self.served == 0 { self.opened } else { clock::turn() };
                         self.head_due = Some(since + self.core.settings.timeouts.head);
@@ -348,6 +354,8 @@ impl Connection {
     /// Lets the client read the last response: ends our side, then reads and throws away until it ends its own.
     async fn linger(&mut self) {
         self.output.shutdown();
+        // Nobody reads on behind the last request: its receive buffer must not wait with us.
+        self.input = Input::default();
         self.recv.set_mode(RecvMode::Pieces);
         let patience = if self.core.is_draining() { DRAIN_GRACE_MS } else { LINGER_MS };
         self.deadline.set(clock::turn() + Duration::from_millis(patience));
@@ -405,10 +413,16 @@ pub(super) enum Ended {
     Cut {
         /// The status that was begun.
         status: Status,
+        /// Only a reset tells the client so: its body has no other end than the connection's.
+        open_ended: bool,
     },
 }
 
 impl Ended {
+    fn cut(status: Status, response: &Response<'_>) -> Self {
+        Self::Cut { status, open_ended: response.is_open_ended() }
+    }
+
     /// Whether the connection may go on.
     pub(super) const fn is_persistent(self) -> bool {
         matches!(self, Self::Whole { persistent: true, .. })
@@ -424,7 +438,7 @@ impl Ended {
 
     const fn status(self) -> Status {
         match self {
-            Self::Whole { status, .. } | Self::Cut { status } => status,
+            Self::Whole { status, .. } | Self::Cut { status, .. } => status,
         }
     }
 }
@@ -453,9 +467,9 @@ pub(super) fn end_response(
             Outcome::Complete(status) => Ended::Whole { status, persistent: response.is_persistent() },
             Outcome::Cut(status) => {
                 tracing::error!(request = %id, "the handler wrote less than its response announced, or gave up a write");
-                Ended::Cut { status }
+                Ended::cut(status, response)
             }
-            Outcome::Unanswered => Ended::Cut { status: Status::INTERNAL_SERVER_ERROR },
+            Outcome::Unanswered => Ended::cut(Status::INTERNAL_SERVER_ERROR, response),
         };
     };
     if let Failure::Internal(cause) = &failure {
@@ -464,11 +478,11 @@ pub(super) fn end_response(
     let Some((status, detail)) = failure.answer() else {
         // Nobody is left to be answered: counted as the client's doing, not as the success that it never got.
         let status = if response.is_open() { CLIENT_CLOSED_REQUEST } else { response.current_status() };
-        return Ended::Cut { status };
+        return Ended::cut(status, response);
     };
     // Only what is still in the output can be taken back; `restart` refuses when some of it was sent.
     if !response.restart(start) {
-        return Ended::Cut { status: response.current_status() };
+        return Ended::cut(response.current_status(), response);
     }
     if panicked || matches!(failure, Failure::Body(_)) {
         response.close_after();

@@ -53,11 +53,13 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
     let Left { ended, body_done } = exchange(connection, turn, head_persistent).await;
     drop(in_flight);
     match ended {
-        Ended::Cut { .. } => {
+        Ended::Cut { open_ended, .. } => {
             // What is left of it may have been sent in part.
             turn.out.clear();
-            // A body that only the end of the connection delimits would look complete.
-            connection.output.reset();
+            // Not otherwise: a reset takes along what the client has not received of earlier answers.
+            if open_ended {
+                connection.output.reset();
+            }
             Next::Close(Closing::AtOnce)
         }
         Ended::Whole { persistent, .. } if body_done => {

@@ -2,6 +2,8 @@
 
 use crate::clock::{self, Moment};
 use crate::metrics::{Counter, ShardWriter};
+#[cfg(feature = "sim")]
+use crate::rt;
 use crate::rt::Lease;
 
 /// The unread bytes of one connection. It holds a receive buffer only while that is being worked on; [`Input::settle`]
@@ -65,6 +67,9 @@ impl Input {
             return;
         };
         let rest = &lease[self.at..];
+        #[cfg(feature = "sim")]
+        let rest =
+            if rt::sim::planted(rt::sim::Bug::LostLeftover) { &rest[..rest.len().saturating_sub(1)] } else { rest };
         self.spill.clear();
         self.spill.extend_from_slice(rest);
         metrics.add(Counter::SpilledBytes, rest.len() as u64);

@@ -52,6 +52,10 @@ impl Output {
         while *sent < bytes.len() {
             let result = self.send.poll_send(cx, &bytes[*sent..]);
             *sent += std::task::ready!(self.account(cx, result))?;
+            #[cfg(feature = "sim")]
+            if crate::rt::sim::planted(crate::rt::sim::Bug::ShortSendTakenForWhole) {
+                *sent = bytes.len();
+            }
         }
         Poll::Ready(Ok(()))
     }

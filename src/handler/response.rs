@@ -383,6 +383,11 @@ impl<'x> Response<'x> {
         self.terms.persistent
     }
 
+    /// Whether the response is streamed to a client that knows its end by the connection's alone.
+    pub(crate) fn is_open_ended(&self) -> bool {
+        self.state == State::Streaming(Framing::UntilClose)
+    }
+
     /// Whether nothing was answered yet.
     pub fn is_open(&self) -> bool {
         self.state == State::Open

@@ -335,7 +335,7 @@ fn start_workers(
             index,
             pin: plan.pin.then(|| plan.workers[index]),
             executor: snapshot.executor,
-            listeners,
+            listeners: listeners.into_iter().map(rt::Socket::from).collect(),
             settings: Settings { connections, ..snapshot.settings.clone() },
             routes: snapshot.routes.clone(),
             metrics,

@@ -217,6 +217,8 @@ pub(super) struct Recv {
     mode: RecvMode,
     state: State,
     armed_before: bool,
+    /// [`core::returns`] when the receive was armed.
+    asked: u64,
     turns: core::Turns,
 }
 
@@ -228,7 +230,14 @@ impl std::fmt::Debug for Recv {
 
 impl Recv {
     pub(super) fn new(fd: Rc<OwnedFd>) -> Self {
-        Self { fd, mode: RecvMode::Stream, state: State::Idle, armed_before: false, turns: core::Turns::default() }
+        Self {
+            fd,
+            mode: RecvMode::Stream,
+            state: State::Idle,
+            armed_before: false,
+            asked: 0,
+            turns: core::Turns::default(),
+        }
     }
 
     pub(super) fn set_mode(&mut self, mode: RecvMode) {
@@ -260,6 +269,7 @@ impl Recv {
         loop {
             let result = match &mut self.state {
                 State::Idle => {
+                    self.asked = core::returns();
                     self.state = self.arm()?;
                     continue;
                 }
@@ -300,6 +310,9 @@ impl Recv {
                 }
                 Err(error) if is_out_of_buffers(&error) => {
                     self.state = State::Idle;
+                    if core::returns() != self.asked {
+                        continue;
+                    }
                     core::park(cx.waker());
                     return Poll::Pending;
                 }

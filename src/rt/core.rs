@@ -13,12 +13,14 @@ use crate::limits::STREAM_BATCH;
 const PARKED_RETRY: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
-struct Core {
+pub(super) struct Core {
     timers: Timers,
     stats: Stats,
     /// Tasks that wait for a receive buffer to come back.
     parked: Vec<Waker>,
     retried: Moment,
+    /// Receive buffers that have come back in all.
+    returns: u64,
     /// Tasks that stood back for the others.
     yielded: Vec<Waker>,
 }
@@ -106,15 +108,30 @@ pub(super) fn returned() {
     let parked = CORE.try_with(|core| {
         let mut core = core.borrow_mut();
         core.stats.buffers_in_use -= 1;
+        core.returns += 1;
         if core.parked.is_empty() { Vec::new() } else { std::mem::take(&mut core.parked) }
     });
     parked.into_iter().flatten().for_each(Waker::wake);
+}
+
+/// How many receive buffers have come back so far: who finds none can tell whether one came back since it asked, which
+/// woke nobody.
+pub(super) fn returns() -> u64 {
+    #[cfg(feature = "sim")]
+    if super::sim::planted(super::sim::Bug::ForgottenWaiter) {
+        return 0;
+    }
+    CORE.with_borrow(|core| core.returns)
 }
 
 /// Parks the task until a receive buffer comes back, or until the next retry (see [`retry_parked`]).
 pub(super) fn park(waker: &Waker) {
     CORE.with_borrow_mut(|core| {
         core.stats.buffers_exhausted += 1;
+        #[cfg(feature = "sim")]
+        if super::sim::planted(super::sim::Bug::ForgottenWaiter) {
+            return;
+        }
         if !core.parked.iter().any(|parked| parked.will_wake(waker)) {
             core.parked.push(waker.clone());
         }
@@ -158,4 +175,23 @@ pub(super) fn retry_parked() {
         std::mem::take(&mut core.parked)
     });
     parked.into_iter().for_each(Waker::wake);
+}
+
+/// Puts another core's state in this thread's place: the simulator runs several cores on one thread.
+#[cfg(feature = "sim")]
+pub(super) fn swap(other: &mut Core) {
+    CORE.with_borrow_mut(|core| std::mem::swap(core, other));
+}
+
+#[cfg(feature = "sim")]
+impl Core {
+    /// When [`fire_timers`], [`retry_parked`] or [`wake_yielded`] next have something to do.
+    pub(super) fn next_due(&self, now: Moment) -> Option<Moment> {
+        if !self.yielded.is_empty() {
+            return Some(now);
+        }
+        let timer = self.timers.until_next(now).map(|wait| now + wait);
+        let retry = (!self.parked.is_empty()).then(|| (self.retried + PARKED_RETRY).max(now));
+        timer.into_iter().chain(retry).min()
+    }
 }

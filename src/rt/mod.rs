@@ -13,11 +13,14 @@
 
 mod compio;
 mod core;
+mod facade;
 mod mailbox;
 mod stream;
 mod timers;
 
 pub mod fs;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -25,8 +28,9 @@ use std::pin::pin;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 
+pub use facade::{Listener, RecvHalf, SendHalf, Socket, from_socket};
 pub use mailbox::{Mailbox, Postbox, mailbox};
-pub use stream::{Lease, Listener, RecvHalf, RecvMode, SendHalf, from_socket};
+pub use stream::{Lease, RecvMode};
 
 use crate::clock::Moment;
 use crate::sys::probe::IoUringRefusal;
@@ -176,11 +180,19 @@ where
 
 /// Runs a task on this core. It is dropped unfinished when the core's main future ends.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
+    #[cfg(feature = "sim")]
+    if sim::is_running() {
+        return sim::spawn(task);
+    }
     compio::spawn(task);
 }
 
 /// Runs `work` on this core's blocking pool and waits for it. A panic in it resumes here.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    #[cfg(feature = "sim")]
+    if sim::is_running() {
+        return sim::blocking(work).await;
+    }
     compio::blocking(work).await
 }
 

@@ -1,4 +1,4 @@
-//! Connections and listeners as the rest of the code sees them, over whichever backend runs the core.
+//! Received bytes, and connections and listeners that are sockets of the operating system.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -18,6 +18,8 @@ pub struct Lease(Option<Bytes>);
 enum Bytes {
     Provided(compio::Provided),
     Pooled(pool::Buffer),
+    #[cfg(feature = "sim")]
+    Simulated(super::sim::Provided),
 }
 
 impl Lease {
@@ -30,6 +32,12 @@ impl Lease {
         core::leased();
         Self(Some(Bytes::Pooled(buffer)))
     }
+
+    #[cfg(feature = "sim")]
+    pub(super) fn simulated(buffer: super::sim::Provided) -> Self {
+        core::leased();
+        Self(Some(Bytes::Simulated(buffer)))
+    }
 }
 
 impl Deref for Lease {
@@ -39,6 +47,8 @@ impl Deref for Lease {
         match &self.0 {
             Some(Bytes::Provided(buffer)) => buffer,
             Some(Bytes::Pooled(buffer)) => buffer,
+            #[cfg(feature = "sim")]
+            Some(Bytes::Simulated(buffer)) => buffer,
             None => &[],
         }
     }
@@ -48,6 +58,10 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // The buffer goes back before whoever waits for one is woken.
         drop(self.0.take());
+        #[cfg(feature = "sim")]
+        if super::sim::planted(super::sim::Bug::LeakedBuffer) {
+            return;
+        }
         core::returned();
     }
 }
@@ -62,65 +76,28 @@ pub enum RecvMode {
     Pieces,
 }
 
-/// The receiving half of a connection.
-#[derive(Debug)]
-pub struct RecvHalf(compio::Recv);
-
 /// The sending half of a connection.
 #[derive(Debug)]
-pub struct SendHalf {
+pub(super) struct OsSend {
     socket: Rc<OwnedFd>,
     writable: compio::Ready,
     turns: core::Turns,
 }
 
-/// The two halves of an accepted or connected, non-blocking socket. The descriptor is closed when both are gone and
-/// nothing is in flight on it.
-pub fn from_socket(socket: OwnedFd) -> (RecvHalf, SendHalf) {
-    let socket = Rc::new(socket);
-    let send = SendHalf::new(socket.clone());
-    (RecvHalf(compio::Recv::new(socket)), send)
-}
-
-impl RecvHalf {
-    /// Bytes that came; an empty lease when the peer ended its side.
-    ///
-    /// # Errors
-    /// ECONNRESET and the like: the connection is gone. Running out of buffers is not an error, it waits.
-    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
-        self.0.poll_recv(cx)
-    }
-
-    /// Changes how bytes are asked for. Nothing that came meanwhile is lost.
-    pub fn set_mode(&mut self, mode: RecvMode) {
-        self.0.set_mode(mode);
-    }
-
-    /// Stops taking in what comes until [`RecvHalf::poll_recv`] is called again: for a wait of unknown length during which
-    /// nobody calls it. A multishot receive would fill the core's buffers with this one peer's bytes meanwhile.
-    pub fn hold(&mut self) {
-        self.0.hold();
-    }
-}
-
-impl SendHalf {
-    fn new(socket: Rc<OwnedFd>) -> Self {
+impl OsSend {
+    pub(super) fn new(socket: Rc<OwnedFd>) -> Self {
         Self { socket, writable: compio::Ready::writable(), turns: core::Turns::default() }
     }
 
-    /// Sends as much of `bytes` as the socket takes, at least one byte; waits while it takes none.
-    ///
-    /// # Errors
-    /// EPIPE, ECONNRESET: the peer is gone.
-    pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_with(cx, bytes.len(), |socket| sys::socket::send(socket, bytes))
     }
 
-    /// As [`SendHalf::poll_send`], gathering several slices.
-    ///
-    /// # Errors
-    /// As [`SendHalf::poll_send`].
-    pub fn poll_send_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_send_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let wanted = slices.iter().map(|slice| slice.len()).sum();
         self.poll_with(cx, wanted, |socket| sys::socket::send_vectored(socket, slices))
     }
@@ -156,47 +133,36 @@ impl SendHalf {
         }
     }
 
-    /// A second way to send on the same socket, for an interim response while the first is held by the final one. Only
-    /// one of them may be sending at any time.
-    pub fn another(&self) -> SendHalf {
-        SendHalf::new(self.socket.clone())
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.socket.clone())
     }
 
-    /// Whether a send waits until the socket takes more.
-    pub fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         self.writable.is_armed()
     }
 
-    /// Ends the connection with a reset.
-    pub fn reset(&self) {
+    pub(super) fn reset(&self) {
         sys::socket::reset(&self.socket);
     }
 
-    /// Ends the sending side: the peer reads what was sent and then sees the end.
-    pub fn shutdown(&self) {
+    pub(super) fn shutdown(&self) {
         sys::socket::shutdown_write(&self.socket);
     }
 }
 
-/// A listening socket of this core.
+/// A listening socket.
 #[derive(Debug)]
-pub struct Listener {
+pub(super) struct OsListener {
     socket: Rc<OwnedFd>,
     readable: compio::Ready,
 }
 
-impl Listener {
-    /// Takes over a non-blocking listening socket.
-    pub fn new(socket: OwnedFd) -> Self {
+impl OsListener {
+    pub(super) fn new(socket: OwnedFd) -> Self {
         Self { socket: Rc::new(socket), readable: compio::Ready::readable() }
     }
 
-    /// The next connection: its socket, and the peer's address.
-    ///
-    /// # Errors
-    /// EMFILE, ENFILE, ENOBUFS, ENOMEM: the process or the host ran out; try again later. A peer that left before it was
-    /// accepted is passed over.
-    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(OwnedFd, SocketAddr)>> {
+    pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(OwnedFd, SocketAddr)>> {
         loop {
             if self.readable.is_armed() {
                 std::task::ready!(self.readable.poll(cx, &self.socket))?;
@@ -208,12 +174,8 @@ impl Listener {
             }
         }
     }
-}
 
-impl Listener {
-    /// A connection that waits in the socket's queue now, whether the driver has told of it or not: for the last look
-    /// before the socket closes.
-    pub fn accept_waiting(&mut self) -> Option<(OwnedFd, SocketAddr)> {
+    pub(super) fn accept_waiting(&mut self) -> Option<(OwnedFd, SocketAddr)> {
         loop {
             match sys::socket::accept(&self.socket) {
                 Err(error) if is_passing(&error) => {}

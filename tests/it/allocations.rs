@@ -112,7 +112,7 @@ fn with_worker(driver: &'static str, test: impl FnOnce(&mut Client, &Mark)) {
         index: 0,
         pin: None,
         executor: rt::Options { driver: driver.parse().unwrap(), ..snapshot.executor },
-        listeners: vec![socket],
+        listeners: vec![socket.into()],
         settings: snapshot.settings,
         metrics: ShardWriter::create(0, 1, snapshot.routes.names().len()),
         routes: snapshot.routes,

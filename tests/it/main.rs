@@ -12,5 +12,6 @@ mod conn;
 mod corpus;
 mod drain;
 mod fallback;
+mod sim;
 mod strict;
 mod tidy;

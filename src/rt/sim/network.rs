@@ -1,0 +1,482 @@
+//! Connections as the kernels at both ends would have them: bytes under way, bytes that arrived, ends and resets.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::task::Waker;
+use std::time::Duration;
+
+use super::ends::{Receive, Socket};
+use super::random::Random;
+use super::world::World;
+use crate::clock::Moment;
+
+/// Connections that a listening socket keeps until they are accepted.
+const BACKLOG: usize = 64;
+
+/// One of a connection's two ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    Server,
+    Client,
+}
+
+impl End {
+    const fn other(self) -> Self {
+        match self {
+            Self::Server => Self::Client,
+            Self::Client => Self::Server,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Event {
+    /// A client's connection reaches the listening sockets.
+    Connect(usize, SocketAddr),
+    /// Bytes that this end sent arrive.
+    Deliver(usize, End),
+    /// This end learns that the other has reset the connection.
+    Reset(usize, End),
+    /// This end's socket takes bytes again.
+    Writable(usize, End),
+    /// A receive that was told to end has ended; the number tells it from later ones.
+    ReceiveEnds(usize, u32),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fin {
+    Open,
+    Sent,
+    Arrived,
+}
+
+/// One direction of a connection.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    flying: VecDeque<u8>,
+    pub(super) arrived: VecDeque<u8>,
+    flying_max: usize,
+    arrived_max: usize,
+    pub(super) fin: Fin,
+    /// An event that moves bytes is under way.
+    scheduled: bool,
+    /// Bytes that arrived in all.
+    pub(super) delivered: u64,
+    pub(super) writer: Option<Waker>,
+    pub(super) reader: Option<Waker>,
+}
+
+impl Pipe {
+    fn new(random: &mut Random, most: usize) -> Self {
+        // A tenth of the pipes are tiny: every send is short, every wait happens.
+        let mut size = |least: u64| {
+            let most = if random.chance(100) { 64.max(least) } else { most as u64 };
+            random.between(least, most.max(least)) as usize
+        };
+        Self {
+            // An interim response must fit at once, as it does in any real socket.
+            flying_max: size(32),
+            arrived_max: size(16),
+            flying: VecDeque::new(),
+            arrived: VecDeque::new(),
+            fin: Fin::Open,
+            scheduled: false,
+            delivered: 0,
+            writer: None,
+            reader: None,
+        }
+    }
+
+    fn is_moving(&self) -> bool {
+        (!self.flying.is_empty() && self.arrived.len() < self.arrived_max)
+            || (self.flying.is_empty() && self.fin == Fin::Sent)
+    }
+}
+
+/// How bytes that fly together are cut when they arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Whole,
+    Anyhow,
+    ByteByByte,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) peer: SocketAddr,
+    /// What the server sends, and what the client sends.
+    pipes: [Pipe; 2],
+    /// Whether an end's descriptor is open.
+    held: [bool; 2],
+    /// Whether an end knows of a reset.
+    pub(super) reset: [bool; 2],
+    /// The client is gone without a word: its kernel neither reads nor answers.
+    vanished: bool,
+    latency_nanos: (u64, u64),
+    manner: Manner,
+    /// The core that accepted it.
+    pub(super) core: Option<usize>,
+    pub(super) accepted: Option<Moment>,
+    /// When the server's descriptor closed.
+    pub(super) closed: Option<Moment>,
+    /// Whether the client's connecting has ended, and how.
+    pub(super) connected: Option<bool>,
+    /// The server's receives.
+    pub(super) receive: Receive,
+}
+
+impl Connection {
+    pub(super) fn pipe(&mut self, from: End) -> &mut Pipe {
+        &mut self.pipes[from as usize]
+    }
+
+    /// What arrives at this end.
+    pub(super) fn incoming(&mut self, end: End) -> &mut Pipe {
+        self.pipe(end.other())
+    }
+}
+
+#[derive(Debug)]
+struct Listening {
+    address: SocketAddr,
+    open: bool,
+    queue: VecDeque<usize>,
+    waiting: Option<Waker>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Network {
+    connections: Vec<Connection>,
+    listeners: Vec<Listening>,
+    events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
+    scheduled: u64,
+}
+
+impl Network {
+    pub(super) fn next_at(&self) -> Option<Moment> {
+        self.events.peek().map(|Reverse((at, _, _))| *at)
+    }
+
+    pub(super) fn connection(&mut self, id: usize) -> &mut Connection {
+        &mut self.connections[id]
+    }
+
+    /// A connection that this core accepted and has open.
+    pub(super) fn open_on(&self, core: usize) -> Option<usize> {
+        self.connections.iter().position(|connection| connection.core == Some(core) && connection.closed.is_none())
+    }
+}
+
+impl World {
+    pub(super) fn schedule(&mut self, after: Duration, event: Event) {
+        self.network.scheduled += 1;
+        self.network.events.push(Reverse((self.now + after, self.network.scheduled, event)));
+    }
+
+    fn latency(&mut self, id: usize) -> Duration {
+        let (low, high) = self.network.connections[id].latency_nanos;
+        Duration::from_nanos(self.random.between(low, high))
+    }
+
+    pub(super) fn apply_event(&mut self) {
+        let Some(Reverse((_, _, event))) = self.network.events.pop() else { return };
+        match event {
+            Event::Connect(id, address) => self.arrive(id, address),
+            Event::Deliver(id, from) => self.deliver(id, from),
+            Event::Reset(id, end) => self.learn_of_reset(id, end),
+            Event::Writable(id, end) => wake(&mut self.network.connections[id].pipe(end).writer),
+            Event::ReceiveEnds(id, number) => self.end_receive(id, number),
+        }
+    }
+
+    pub(super) fn connect(&mut self, address: SocketAddr) -> usize {
+        let id = self.network.connections.len();
+        let most = self.options.pipe_bytes_max;
+        let slowest = self.random.between(10_000, self.options.latency_max_ms.max(1) * 1_000_000);
+        let manner = *self.random.pick(&[Manner::Whole, Manner::Anyhow, Manner::Anyhow, Manner::ByteByByte]);
+        let connection = Connection {
+            peer: SocketAddr::from(([10, 0, (id >> 8) as u8, id as u8], 40_000)),
+            pipes: [Pipe::new(&mut self.random, most), Pipe::new(&mut self.random, most)],
+            held: [false, true],
+            reset: [false; 2],
+            vanished: false,
+            latency_nanos: (slowest / 10, slowest),
+            manner,
+            core: None,
+            accepted: None,
+            closed: None,
+            connected: None,
+            receive: Receive::default(),
+        };
+        self.note(format_args!(
+            "connection {id}: connects; latency up to {} us, {manner:?}, pipes {}+{} and {}+{} bytes",
+            slowest / 1000,
+            connection.pipes[0].flying_max,
+            connection.pipes[0].arrived_max,
+            connection.pipes[1].flying_max,
+            connection.pipes[1].arrived_max,
+        ));
+        self.network.connections.push(connection);
+        let latency = self.latency(id);
+        self.schedule(latency, Event::Connect(id, address));
+        id
+    }
+
+    fn arrive(&mut self, id: usize, address: SocketAddr) {
+        let listeners = self.network.listeners.iter().enumerate();
+        let takes =
+            |listening: &Listening| listening.open && listening.address == address && listening.queue.len() < BACKLOG;
+        let able: Vec<usize> = listeners.filter(|(_, listening)| takes(listening)).map(|(index, _)| index).collect();
+        let connected = !able.is_empty();
+        if connected {
+            let index = *self.random.pick(&able);
+            let listening = &mut self.network.listeners[index];
+            listening.queue.push_back(id);
+            wake(&mut listening.waiting);
+            self.network.connections[id].held[End::Server as usize] = true;
+        }
+        self.note(format_args!("connection {id}: {}", if connected { "connected" } else { "refused" }));
+        let connection = &mut self.network.connections[id];
+        connection.connected = Some(connected);
+        wake(&mut connection.incoming(End::Client).reader);
+    }
+
+    pub(super) fn listen(&mut self, address: SocketAddr) -> Socket {
+        let index = self.network.listeners.len();
+        self.note(format_args!("listener {index}: {address}"));
+        self.network.listeners.push(Listening { address, open: true, queue: VecDeque::new(), waiting: None });
+        Socket::listening(index)
+    }
+
+    pub(super) fn accept(&mut self, listener: usize, waker: &Waker) -> Option<io::Result<(Socket, SocketAddr)>> {
+        if self.network.listeners[listener].queue.is_empty() {
+            self.network.listeners[listener].waiting = Some(waker.clone());
+            return None;
+        }
+        if self.random.chance(self.options.faults.failed_accepts) {
+            self.note(format_args!("listener {listener}: no descriptors"));
+            return Some(Err(io::Error::from_raw_os_error(libc::EMFILE)));
+        }
+        let id = self.network.listeners[listener].queue.pop_front()?;
+        let (core, now) = (self.current_core(), self.now);
+        self.cores[core].open += 1;
+        let connection = &mut self.network.connections[id];
+        (connection.core, connection.accepted) = (Some(core), Some(now));
+        let peer = connection.peer;
+        self.progress();
+        self.note(format_args!("connection {id}: accepted by core {core}"));
+        Some(Ok((Socket::connected(id), peer)))
+    }
+
+    pub(super) fn close_listener(&mut self, index: usize) {
+        self.note(format_args!("listener {index}: closed"));
+        let listening = &mut self.network.listeners[index];
+        listening.open = false;
+        for id in std::mem::take(&mut listening.queue) {
+            self.network.connections[id].held[End::Server as usize] = false;
+            self.reset_other(id, End::Server);
+        }
+    }
+
+    /// Takes bytes to be sent, at least one; `WouldBlock` when there is no room for any.
+    pub(super) fn send(&mut self, id: usize, end: End, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let faults = self.options.faults;
+        let connection = &mut self.network.connections[id];
+        if connection.reset[end as usize] {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        let pipe = &mut connection.pipes[end as usize];
+        if pipe.fin != Fin::Open {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        let mut room = (pipe.flying_max - pipe.flying.len()).min(wanted);
+        if wanted > 0 && room == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        // Interim responses are left whole: every real socket has room for their few bytes.
+        if wanted > 32 && end == End::Server {
+            if self.random.chance(faults.refused_sends) {
+                let after = Duration::from_nanos(self.random.below(2_000_000));
+                self.schedule(after, Event::Writable(id, end));
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            if self.random.chance(faults.short_sends) {
+                room = self.random.between(1, room as u64) as usize;
+            }
+        }
+        let pipe = &mut self.network.connections[id].pipes[end as usize];
+        let mut left = room;
+        for slice in slices {
+            let part = &slice[..slice.len().min(left)];
+            pipe.flying.extend(part);
+            left -= part.len();
+        }
+        self.progress();
+        self.note(format_args!("connection {id}: {} sends {room} of {wanted} bytes", end.name()));
+        self.move_on(id, end);
+        Ok(room)
+    }
+
+    /// Ends this end's sending: what was sent still arrives.
+    pub(super) fn shut(&mut self, id: usize, end: End) {
+        let pipe = self.network.connections[id].pipe(end);
+        if pipe.fin == Fin::Open {
+            pipe.fin = Fin::Sent;
+            self.note(format_args!("connection {id}: {} ends its side", end.name()));
+            self.move_on(id, end);
+        }
+    }
+
+    /// Sees to it that what can move from this end will.
+    pub(super) fn move_on(&mut self, id: usize, from: End) {
+        let latency = self.latency(id);
+        self.move_after(id, from, latency);
+    }
+
+    fn move_after(&mut self, id: usize, from: End, latency: Duration) {
+        let connection = &mut self.network.connections[id];
+        let silent = connection.vanished;
+        let pipe = connection.pipe(from);
+        if silent || pipe.scheduled || !pipe.is_moving() {
+            return;
+        }
+        pipe.scheduled = true;
+        self.schedule(latency, Event::Deliver(id, from));
+    }
+
+    fn deliver(&mut self, id: usize, from: End) {
+        let connection = &mut self.network.connections[id];
+        let (manner, to) = (connection.manner, from.other());
+        let receiver = connection.held[to as usize];
+        let pipe = connection.pipe(from);
+        pipe.scheduled = false;
+        if !pipe.is_moving() {
+            return;
+        }
+        let most = pipe.flying.len().min(pipe.arrived_max - pipe.arrived.len());
+        let count = match manner {
+            _ if most == 0 => 0,
+            Manner::Whole => most,
+            // Byte by byte only for a start: a long body would be mostly events, and slower than any time-out allows.
+            Manner::ByteByByte if most < 64 && pipe.delivered < 2000 => 1,
+            Manner::Anyhow | Manner::ByteByByte => self.random.between(1, most as u64) as usize,
+        };
+        let pipe = self.network.connections[id].pipe(from);
+        let moved = pipe.flying.drain(..count);
+        pipe.arrived.extend(moved);
+        pipe.delivered += count as u64;
+        let ends = pipe.flying.is_empty() && pipe.fin == Fin::Sent;
+        if ends {
+            pipe.fin = Fin::Arrived;
+        }
+        wake(&mut pipe.writer);
+        let end = if ends { ", and the end" } else { "" };
+        self.note(format_args!("connection {id}: {count} bytes of the {} arrive{end}", from.name()));
+        if !receiver {
+            // Bytes for a descriptor that is closed are answered by a reset; its end alone is not.
+            self.network.connections[id].pipe(from).arrived.clear();
+            if count > 0 {
+                self.reset_other(id, to);
+            }
+            return;
+        }
+        match to {
+            End::Server => self.fill(id),
+            End::Client => wake(&mut self.network.connections[id].pipe(from).reader),
+        }
+        self.follow(id, from);
+    }
+
+    /// What flies behind bytes that have arrived comes soon after them.
+    pub(super) fn follow(&mut self, id: usize, from: End) {
+        let soon = self.latency(id) / 32;
+        self.move_after(id, from, soon);
+    }
+
+    /// The end at which bytes were read off: the sender may have more.
+    pub(super) fn was_read(&mut self, id: usize, end: End) {
+        self.progress();
+        self.follow(id, end.other());
+    }
+
+    /// This end resets the connection: the other learns of it.
+    pub(super) fn reset_other(&mut self, id: usize, by: End) {
+        let connection = &mut self.network.connections[id];
+        connection.pipe(by).flying.clear();
+        connection.pipe(by).fin = Fin::Arrived;
+        connection.reset[by as usize] = true;
+        if connection.vanished || connection.reset[by.other() as usize] {
+            return;
+        }
+        self.note(format_args!("connection {id}: {} resets", by.name()));
+        let latency = self.latency(id);
+        self.schedule(latency, Event::Reset(id, by.other()));
+    }
+
+    fn learn_of_reset(&mut self, id: usize, end: End) {
+        if std::mem::replace(&mut self.network.connections[id].reset[end as usize], true) {
+            return;
+        }
+        // Some systems let the application read what had arrived before, some do not.
+        let loses = self.random.chance(500);
+        let connection = &mut self.network.connections[id];
+        connection.pipe(end).flying.clear();
+        connection.incoming(end).flying.clear();
+        if loses {
+            connection.incoming(end).arrived.clear();
+        }
+        wake(&mut connection.pipe(end).writer);
+        wake(&mut connection.incoming(end).reader);
+        self.note(format_args!("connection {id}: {} learns of the reset; unread bytes lost: {loses}", end.name()));
+        if end == End::Server {
+            self.fill(id);
+        }
+    }
+
+    /// An end's descriptor closes: over unread bytes that is a reset.
+    pub(super) fn close(&mut self, id: usize, end: End) {
+        let now = self.now;
+        let connection = &mut self.network.connections[id];
+        if !std::mem::replace(&mut connection.held[end as usize], false) {
+            return;
+        }
+        let unread = connection.incoming(end).arrived.len();
+        connection.incoming(end).arrived.clear();
+        if end == End::Server {
+            connection.closed = Some(now);
+            if let Some(core) = connection.core {
+                self.cores[core].open -= 1;
+            }
+        }
+        self.note(format_args!("connection {id}: {} closes, {unread} bytes unread", end.name()));
+        if unread > 0 {
+            self.reset_other(id, end);
+        } else {
+            self.shut(id, end);
+        }
+    }
+
+    /// The client's host is gone: nothing of it arrives any more, nothing is read, nothing is answered.
+    pub(super) fn vanish(&mut self, id: usize) {
+        self.note(format_args!("connection {id}: client vanishes"));
+        let connection = &mut self.network.connections[id];
+        connection.vanished = true;
+        connection.pipe(End::Client).flying.clear();
+    }
+}
+
+pub(super) fn wake(waiting: &mut Option<Waker>) {
+    if let Some(waker) = waiting.take() {
+        waker.wake();
+    }
+}
