@@ -37,6 +37,8 @@ pub(super) struct Connection {
     idle_since: Moment,
     /// When the head that has begun to come must be complete.
     head_due: Option<Moment>,
+    /// Bytes were added to the unread ones while a send waited.
+    took_rest: bool,
 }
 
 /// What comes next on a connection.
@@ -84,6 +86,7 @@ pub(super) async fn serve(socket: rt::Socket, peer: SocketAddr, opened: Opened) 
         opened: clock::turn(),
         idle_since: clock::turn(),
         head_due: None,
+        took_rest: false,
     };
     let closing = connection.run().await;
     #[cfg(feature = "sim")]
@@ -127,6 +130,8 @@ impl Connection {
                 return Some(Closing::AtOnce);
             }
             match next {
+                // What came while the answers could not be sent is looked at before anything is waited for.
+                Next::Wait if std::mem::take(&mut self.took_rest) => {}
                 Next::Wait => return None,
                 Next::Again => {
                     // An exchange may have received more, all of which stands behind it.
@@ -291,6 +296,11 @@ impl Connection {
         if result.is_pending() && self.output.is_stalled() {
             self.recv.hold();
             self.input.settle(&self.core.metrics);
+            while let Poll::Ready(Some(lease)) = self.recv.poll_rest(cx) {
+                self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
+                self.input.append(&lease, &self.core.metrics);
+                self.took_rest = true;
+            }
         }
         result
     }

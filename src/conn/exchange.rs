@@ -104,11 +104,11 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     let Connection { input, recv, deadline, output, .. } = connection;
     let (mut incoming, mut ahead) = match framing {
         BodyFraming::None | BodyFraming::Length(0) => {
-            (None, Some(Ahead { input: Some(input), recv, core: &core, ended: false }))
+            (None, Some(Ahead { input: Some(input), aside: Vec::new(), recv, core: &core, ended: false }))
         }
         BodyFraming::Length(length) if length <= in_hand => (
             Some(Incoming::new(framing, input, None, deadline, &core, &body, interim)),
-            Some(Ahead { input: None, recv, core: &core, ended: false }),
+            Some(Ahead { input: None, aside: Vec::new(), recv, core: &core, ended: false }),
         ),
         BodyFraming::Length(_) | BodyFraming::Chunked => {
             (Some(Incoming::new(framing, input, Some(recv), deadline, &core, &body, interim)), None)
@@ -139,6 +139,8 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
         ended = ended.closing();
     }
     drop(incoming);
+    let aside = ahead.map(|ahead| ahead.aside).unwrap_or_default();
+    connection.input.append(&aside, &core.metrics);
     connection.note(turn, found.index(), ended);
     Left { ended, body_done }
 }
@@ -193,6 +195,8 @@ async fn run_handler(
 struct Ahead<'c> {
     /// `None` while the request's own body is read from it.
     input: Option<&'c mut Input>,
+    /// What comes behind such a body.
+    aside: Vec<u8>,
     recv: &'c mut RecvHalf,
     core: &'c Core,
     /// The client sends no more.
@@ -200,10 +204,12 @@ struct Ahead<'c> {
 }
 
 impl Ahead<'_> {
-    /// Ready when the client is gone for good. Of what it sends ahead one piece is taken, no more.
+    /// Ready when the client is gone for good. Of what it sends ahead one piece is taken, and what had come before the
+    /// receive was held: no more, and none of it stays in a receive buffer.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(input) = self.input.as_mut().filter(|input| input.is_empty() && !self.ended) else {
             self.recv.hold();
+            self.take_rest(cx);
             return Poll::Pending;
         };
         match ready!(self.recv.poll_recv(cx)) {
@@ -218,7 +224,18 @@ impl Ahead<'_> {
                 input.push(lease, &self.core.metrics);
                 input.settle(&self.core.metrics);
                 self.recv.set_mode(RecvMode::Pieces);
+                self.take_rest(cx);
                 Poll::Pending
+            }
+        }
+    }
+
+    fn take_rest(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(lease)) = self.recv.poll_rest(cx) {
+            self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
+            match &mut self.input {
+                Some(input) => input.append(&lease, &self.core.metrics),
+                None => self.aside.extend_from_slice(&lease),
             }
         }
     }

@@ -50,6 +50,14 @@ impl Input {
         metrics.add(Counter::SpilledBytes, lease.len() as u64);
     }
 
+    /// Adds what was received and put aside elsewhere.
+    pub(super) fn append(&mut self, bytes: &[u8], metrics: &ShardWriter) {
+        if !bytes.is_empty() {
+            self.settle(metrics);
+            self.spill.extend_from_slice(bytes);
+        }
+    }
+
     /// Uses up the first `count` unread bytes.
     pub(super) fn consume(&mut self, count: usize) {
         self.at += count;

@@ -265,6 +265,19 @@ impl Recv {
         };
     }
 
+    pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
+        let State::Ending(multishot) = &mut self.state else { return Poll::Ready(None) };
+        match ready!(Pin::new(multishot).poll_next(cx)) {
+            Some(Ok(Some(buffer))) => Poll::Ready(Some(Lease::provided(buffer))),
+            // It has ended, as it was told or by itself. An end or an error of the connection is met again by the next
+            // receive.
+            Some(Ok(None) | Err(_)) | None => {
+                self.state = State::Idle;
+                Poll::Ready(None)
+            }
+        }
+    }
+
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
         loop {
             let result = match &mut self.state {

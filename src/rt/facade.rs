@@ -105,6 +105,16 @@ impl RecvHalf {
             RecvOf::Simulated(recv) => recv.hold(),
         }
     }
+
+    /// After [`RecvHalf::hold`]: what had come before it took effect, a piece a call; `None` when that was all. Arms
+    /// nothing. Whoever holds a receive for long takes these, or they keep the core's buffers.
+    pub fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
+        match &mut self.0 {
+            RecvOf::Compio(recv) => recv.poll_rest(cx),
+            #[cfg(feature = "sim")]
+            RecvOf::Simulated(recv) => recv.poll_rest(cx),
+        }
+    }
 }
 
 impl SendHalf {

@@ -280,6 +280,35 @@ impl Recv {
         }
     }
 
+    pub(in crate::rt) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
+        let id = self.0.id;
+        world::with(|world| {
+            let core = world.current_core();
+            loop {
+                let connection = world.network.connection(id);
+                match connection.receive.completions.front() {
+                    Some(Completion::Bytes(bytes)) if connection.receive.armed != Armed::Single => {
+                        let bytes = bytes.clone();
+                        connection.receive.completions.pop_front();
+                        let count = bytes.len();
+                        world.progress();
+                        world.note(format_args!("connection {id}: server takes {count} bytes of the rest"));
+                        return Poll::Ready(Some(Lease::simulated(Provided { bytes, core })));
+                    }
+                    Some(Completion::Ended | Completion::OutOfBuffers) => {
+                        connection.receive.completions.pop_front();
+                    }
+                    None if connection.receive.armed == Armed::Multishot && connection.receive.ending => {
+                        connection.incoming(End::Server).reader = Some(cx.waker().clone());
+                        return Poll::Pending;
+                    }
+                    // The end of the connection is met again by the next receive.
+                    _ => return Poll::Ready(None),
+                }
+            }
+        })
+    }
+
     fn poll_completion(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
         let id = self.0.id;
         loop {
