@@ -7,19 +7,6 @@ use super::explain::Reason;
 use super::{Lookup, Predicates, RouteError, RouteErrorKind, RouteId, RouteSpec, RouterBuf};
 use crate::http::{Method, MethodSet};
 
-const METHODS: [Method; 10] = [
-    Method::Get,
-    Method::Head,
-    Method::Post,
-    Method::Put,
-    Method::Delete,
-    Method::Connect,
-    Method::Options,
-    Method::Trace,
-    Method::Patch,
-    Method::Extension,
-];
-
 /// Names and values.
 pub type NaiveParams = Vec<(String, String)>;
 
@@ -57,7 +44,7 @@ pub fn naive_lookup(specs: &[RouteSpec<'_>], host: Option<&str>, path: &str, met
     let allowed = |&method: &Method| {
         any_takes(method) || method == Method::Options || (method == Method::Head && any_takes(Method::Get))
     };
-    NaiveLookup::MethodNotAllowed(METHODS.into_iter().filter(allowed).collect())
+    NaiveLookup::MethodNotAllowed(Method::ALL.into_iter().filter(allowed).collect())
 }
 
 /// Pairs that can never be told apart: for each such route, the first earlier one.
@@ -73,7 +60,7 @@ pub fn naive_conflicts(specs: &[RouteSpec<'_>]) -> Vec<(usize, usize)> {
     let host = |spec: &RouteSpec<'_>| spec.host.map(|host| host.trim_end_matches('.').to_ascii_lowercase());
     let overlap = |one: MethodSet, other: MethodSet| {
         let takes = |set: MethodSet, method| set.is_empty() || set.contains(method);
-        METHODS.into_iter().any(|method| takes(one, method) && takes(other, method))
+        Method::ALL.into_iter().any(|method| takes(one, method) && takes(other, method))
     };
     let clash = |one: &RouteSpec<'_>, other: &RouteSpec<'_>| {
         host(one) == host(other)
@@ -163,7 +150,7 @@ impl Draw<'_> {
     fn methods(&mut self) -> MethodSet {
         let mut set = MethodSet::new();
         for _ in 0..self.below(4) {
-            set.insert(METHODS[self.below(5)]);
+            set.insert(Method::ALL[self.below(5)]);
         }
         set
     }
@@ -216,7 +203,7 @@ pub fn check_route_match(data: &[u8]) {
             Some("c"),
             Some(".b"),
         ];
-        let (host, path, method) = (HOSTS[draw.below(9)], draw.path(), METHODS[draw.below(6)]);
+        let (host, path, method) = (HOSTS[draw.below(9)], draw.path(), Method::ALL[draw.below(6)]);
         check_one(&specs, &router, host, &path, method);
     }
 }
@@ -244,7 +231,7 @@ pub fn observe(lookup: Lookup<'_>, path: &str) -> NaiveLookup {
     match lookup {
         Lookup::NotFound => NaiveLookup::NotFound,
         Lookup::MethodNotAllowed(set) => {
-            NaiveLookup::MethodNotAllowed(METHODS.into_iter().filter(|&method| set.contains(method)).collect())
+            NaiveLookup::MethodNotAllowed(Method::ALL.into_iter().filter(|&method| set.contains(method)).collect())
         }
         Lookup::Found(found) => {
             let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
