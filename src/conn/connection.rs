@@ -16,9 +16,8 @@ use super::turn::Turn;
 use crate::clock::{self, Moment};
 use crate::handler::{
     Answer, Body, BodyState, Exchange, Failure, NoBody, Outcome, Pace, Reply, Request, Response, RouteIndex, Routes,
-    Terms,
 };
-use crate::http::{BodyFraming, HeadError, Parse, RequestHead, Status, Version, parse_head};
+use crate::http::{BodyFraming, HeadError, Method, Parse, RequestHead, Status, Version, parse_head};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, DRAIN_GRACE_MS, LINGER_BYTES_MAX, LINGER_MS};
 use crate::metrics::{Class, Counter, Gauge};
 use crate::rt::{self, Deadline, Lease, RecvHalf, RecvMode};
@@ -183,15 +182,7 @@ impl Connection {
         }
         let persistent = self.may_persist(&turn.head);
         let body = BodyState::default();
-        let terms = Terms {
-            version: head.version(),
-            head_only: head.method() == crate::http::Method::Head,
-            persistent,
-            server: self.core.settings.server_name.as_deref(),
-            id: self.core.next_id(),
-            body: &body,
-            draining: &self.core.draining,
-        };
+        let terms = self.core.terms(&body, head.version(), head.method() == Method::Head, persistent);
         let start = turn.out.len();
         let (mut no_body, mut no_sink) = (NoBody, NoSink);
         let mut exchange = Exchange {
@@ -261,15 +252,7 @@ impl Connection {
     /// Answers a problem where there is no request to answer.
     fn problem(&mut self, turn: &mut Turn, status: Status, detail: &'static str) {
         let body = BodyState::default();
-        let terms = Terms {
-            version: Version::Http11,
-            head_only: false,
-            persistent: false,
-            server: self.core.settings.server_name.as_deref(),
-            id: self.core.next_id(),
-            body: &body,
-            draining: &self.core.draining,
-        };
+        let terms = self.core.terms(&body, Version::Http11, false, false);
         let mut no_sink = NoSink;
         let mut response = Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms);
         // A fresh response takes a problem.
@@ -296,11 +279,7 @@ impl Connection {
         if result.is_pending() && self.output.is_stalled() {
             self.recv.hold();
             self.input.settle(&self.core.metrics);
-            while let Poll::Ready(Some(lease)) = self.recv.poll_rest(cx) {
-                self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
-                self.input.append(&lease, &self.core.metrics);
-                self.took_rest = true;
-            }
+            self.took_rest |= self.input.take_rest(&mut self.recv, cx, &self.core.metrics);
         }
         result
     }

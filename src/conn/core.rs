@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::turn::Turn;
 use crate::clock::{self, Moment};
-use crate::handler::{RequestId, Routes};
-use crate::http::HeadLimits;
+use crate::handler::{BodyState, RequestId, Routes, Terms};
+use crate::http::{HeadLimits, Version};
 use crate::limits::{DRAIN_GRACE_MS, TURNS_KEPT};
 use crate::metrics::{Counter, Gauge, ShardWriter};
 use crate::rt;
@@ -59,7 +59,7 @@ pub struct Core {
     /// What handlers find under `Exchange::context`.
     pub(super) context: Rc<dyn Any>,
     /// When the drain began.
-    pub(super) draining: Cell<Option<Moment>>,
+    draining: Cell<Option<Moment>>,
     open: Cell<usize>,
     /// Accept loops that still run.
     accepting: Cell<usize>,
@@ -173,10 +173,22 @@ impl Core {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    pub(super) fn next_id(&self) -> RequestId {
+    fn next_id(&self) -> RequestId {
         let id = self.next_id.get();
         self.next_id.set(id.wrapping_add(1));
         RequestId(id)
+    }
+
+    /// What this core lays down for the next response.
+    pub(super) fn terms<'a>(
+        &'a self,
+        body: &'a BodyState,
+        version: Version,
+        head_only: bool,
+        persistent: bool,
+    ) -> Terms<'a> {
+        let server = self.settings.server_name.as_deref();
+        Terms { version, head_only, persistent, server, id: self.next_id(), body, draining: &self.draining }
     }
 
     pub(super) fn take_turn(&self) -> Box<Turn> {

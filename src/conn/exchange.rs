@@ -14,7 +14,7 @@ use super::output::Output;
 use super::turn::Turn;
 use crate::handler::{
     Answer, Body, BodyError, BodySource, BodyState, Exchange, Failure, Found, NoBody, Pace, Reply, Request, Response,
-    Sink, Terms,
+    Sink,
 };
 use crate::http::{BodyFraming, Method, RequestHead};
 use crate::metrics::Counter;
@@ -81,15 +81,7 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     let found = routes.find(&head);
     let framing = head.framing();
     let body = BodyState { awaited: Cell::new(turn.head.expect_continue), unread: Cell::new(0) };
-    let terms = Terms {
-        version: head.version(),
-        head_only: head.method() == Method::Head,
-        persistent,
-        server: core.settings.server_name.as_deref(),
-        id: core.next_id(),
-        body: &body,
-        draining: &core.draining,
-    };
+    let terms = core.terms(&body, head.version(), head.method() == Method::Head, persistent);
     let in_hand = connection.input.bytes().len() as u64;
     if framing == BodyFraming::Chunked || matches!(framing, BodyFraming::Length(length) if length > in_hand) {
         connection.recv.set_mode(RecvMode::Pieces);
@@ -104,11 +96,11 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     let Connection { input, recv, deadline, output, .. } = connection;
     let (mut incoming, mut ahead) = match framing {
         BodyFraming::None | BodyFraming::Length(0) => {
-            (None, Some(Ahead { input: Some(input), aside: Vec::new(), recv, core: &core, ended: false }))
+            (None, Some(Ahead { input: Some(input), aside: Input::default(), recv, core: &core, ended: false }))
         }
         BodyFraming::Length(length) if length <= in_hand => (
             Some(Incoming::new(framing, input, None, deadline, &core, &body, interim)),
-            Some(Ahead { input: None, aside: Vec::new(), recv, core: &core, ended: false }),
+            Some(Ahead { input: None, aside: Input::default(), recv, core: &core, ended: false }),
         ),
         BodyFraming::Length(_) | BodyFraming::Chunked => {
             (Some(Incoming::new(framing, input, Some(recv), deadline, &core, &body, interim)), None)
@@ -140,7 +132,7 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     }
     drop(incoming);
     let aside = ahead.map(|ahead| ahead.aside).unwrap_or_default();
-    connection.input.append(&aside, &core.metrics);
+    connection.input.append(aside.bytes(), &core.metrics);
     connection.note(turn, found.index(), ended);
     Left { ended, body_done }
 }
@@ -196,7 +188,7 @@ struct Ahead<'c> {
     /// `None` while the request's own body is read from it.
     input: Option<&'c mut Input>,
     /// What comes behind such a body.
-    aside: Vec<u8>,
+    aside: Input,
     recv: &'c mut RecvHalf,
     core: &'c Core,
     /// The client sends no more.
@@ -231,12 +223,7 @@ impl Ahead<'_> {
     }
 
     fn take_rest(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Some(lease)) = self.recv.poll_rest(cx) {
-            self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
-            match &mut self.input {
-                Some(input) => input.append(&lease, &self.core.metrics),
-                None => self.aside.extend_from_slice(&lease),
-            }
-        }
+        let input = self.input.as_deref_mut().unwrap_or(&mut self.aside);
+        input.take_rest(self.recv, cx, &self.core.metrics);
     }
 }

@@ -1,10 +1,12 @@
 //! Received bytes that are not used up: in the buffer they came in, or, where a head spans several, put together.
 
+use std::task::{Context, Poll};
+
 use crate::clock::{self, Moment};
 use crate::metrics::{Counter, ShardWriter};
 #[cfg(feature = "sim")]
 use crate::rt;
-use crate::rt::Lease;
+use crate::rt::{Lease, RecvHalf};
 
 /// The unread bytes of one connection. It holds a receive buffer only while that is being worked on; [`Input::settle`]
 /// gives it back.
@@ -56,6 +58,17 @@ impl Input {
             self.settle(metrics);
             self.spill.extend_from_slice(bytes);
         }
+    }
+
+    /// Adds what a held receive still delivers, copied: it must not keep the core's receive buffers. Whether there was any.
+    pub(super) fn take_rest(&mut self, recv: &mut RecvHalf, cx: &mut Context<'_>, metrics: &ShardWriter) -> bool {
+        let mut any = false;
+        while let Poll::Ready(Some(lease)) = recv.poll_rest(cx) {
+            metrics.add(Counter::RequestBytes, lease.len() as u64);
+            self.append(&lease, metrics);
+            any = true;
+        }
+        any
     }
 
     /// Uses up the first `count` unread bytes.
