@@ -72,6 +72,20 @@ fn check_head(bytes: &[u8], head: &Head, limits: &HeadLimits) {
     assert!(view.header("transfer-encoding").is_none() || view.framing() == super::BodyFraming::Chunked);
     assert!(!view.path().split('/').any(|segment| matches!(segment, "." | "..")));
     assert!(view.host().is_some() || view.version() == super::Version::Http10);
+    #[cfg(feature = "oracle")]
+    check_against_httparse(bytes, &view);
+}
+
+/// Panics unless `httparse`, which is more lenient, takes the head too and finds the same parts in it.
+#[cfg(feature = "oracle")]
+fn check_against_httparse(bytes: &[u8], view: &RequestHead<'_>) {
+    let bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    let mut slots = [httparse::EMPTY_HEADER; crate::limits::HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut slots);
+    assert_eq!(request.parse(bytes), Ok(httparse::Status::Complete(bytes.len())));
+    assert_eq!((request.method, request.path), (Some(view.method_str()), Some(view.target())));
+    assert_eq!(request.version, Some(u8::from(view.version() == super::Version::Http11)));
+    assert!(request.headers.iter().map(|header| (header.name, header.value)).eq(view.headers()));
 }
 
 fn split_crlf(mut text: &[u8]) -> Vec<&[u8]> {

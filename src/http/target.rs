@@ -33,6 +33,8 @@ pub(super) struct TargetParts {
     pub(super) default_port: u16,
     /// The path; empty for the authority form and where an absolute-form has none, `*` for the asterisk form.
     pub(super) path: Span,
+    /// The path is known to be normal as it is; where this is false it may be all the same.
+    pub(super) is_path_normal: bool,
     /// The query without its `?`.
     pub(super) query: Option<Span>,
 }
@@ -46,6 +48,7 @@ pub(super) fn split_target(method: Method, bytes: &[u8], target: Span) -> Result
         authority: Span::default(),
         default_port: 80,
         path: Span::default(),
+        is_path_normal: false,
         query: None,
     };
     if method == Method::Connect {
@@ -85,14 +88,21 @@ fn absolute_scheme(raw: &[u8]) -> Result<(usize, u16), TargetError> {
 
 fn split_query(bytes: &[u8], span: Span, parts: TargetParts) -> Result<TargetParts, TargetError> {
     let raw = span.of(bytes);
-    let Some(mark) = memchr::memchr(b'?', raw) else {
-        return Ok(TargetParts { path: span, ..parts });
+    // One scan finds that the usual path is normal and where it ends.
+    let normal = normal_len(raw);
+    let (is_path_normal, mark) = match raw.get(normal) {
+        None => return Ok(TargetParts { path: span, is_path_normal: true, ..parts }),
+        Some(b'?') => (true, normal),
+        Some(_) => match memchr::memchr(b'?', raw) {
+            None => return Ok(TargetParts { path: span, ..parts }),
+            Some(mark) => (false, mark),
+        },
     };
     if !syntax::all(&raw[mark + 1..], syntax::QUERY) {
         return Err(TargetError::Byte);
     }
-    let query = Span::new(span.start() + mark + 1, raw.len() - mark - 1);
-    Ok(TargetParts { path: Span::new(span.start(), mark), query: Some(query), ..parts })
+    let query = Some(Span::new(span.start() + mark + 1, raw.len() - mark - 1));
+    Ok(TargetParts { path: Span::new(span.start(), mark), is_path_normal, query, ..parts })
 }
 
 /// A host and an optional port, as `Host` and request targets name them (RFC 3986 section 3.2).
@@ -143,10 +153,11 @@ pub fn parse_authority(raw: &[u8]) -> Option<Authority<'_>> {
 
 /// At most five digits that fit 16 bits.
 fn parse_port(digits: &[u8]) -> Option<u16> {
-    digits.iter().try_fold(0u16, |n, &b| match b {
-        b'0'..=b'9' => n.checked_mul(10)?.checked_add(u16::from(b - b'0')),
+    let port = digits.iter().try_fold(0u32, |n, &b| match b {
+        b'0'..=b'9' => Some(n * 10 + u32::from(b - b'0')),
         _ => None,
-    })
+    });
+    port.and_then(|port| port.try_into().ok())
 }
 
 /// Whether [`normalize_path`] had to change anything.
@@ -180,15 +191,20 @@ pub fn normalize_path(raw: &[u8], allow_encoded_slash: bool, out: &mut Vec<u8>) 
     if raw.first() != Some(&b'/') {
         return Err(TargetError::Form);
     }
+    if normal_len(raw) == raw.len() { Ok(Normalized::AsIs) } else { rewrite_path(raw, allow_encoded_slash, out) }
+}
+
+/// How much of a path, from its start, is normal as it is: up to a dot that starts a segment, an escape, or a byte that is
+/// not welcome.
+fn normal_len(raw: &[u8]) -> usize {
     let mut before = 0;
-    for &b in raw {
+    for (at, &b) in raw.iter().enumerate() {
         if !syntax::is(b, syntax::PATH_PLAIN) && (b != b'.' || before == b'/') {
-            // A dot that starts a segment, an escape, or a byte that is not welcome.
-            return rewrite_path(raw, allow_encoded_slash, out);
+            return at;
         }
         before = b;
     }
-    Ok(Normalized::AsIs)
+    raw.len()
 }
 
 #[cold]
