@@ -89,11 +89,11 @@ impl Routes {
     #[inline]
     pub fn find<'r>(&'r self, head: &RequestHead<'_>) -> Found<'r> {
         match head.form() {
-            TargetForm::Origin | TargetForm::Absolute if head.path().starts_with('/') => {}
+            TargetForm::Origin | TargetForm::Absolute if head.path_bytes().first() == Some(&b'/') => {}
             TargetForm::Authority => return Found::own(Goal::Connect),
             _ => return Found::own(Goal::ServerOptions),
         }
-        let (host, path, method) = (head.host(), head.path(), head.method());
+        let (host, path, method) = (head.host_bytes(), head.path_bytes(), head.method());
         let mut base = 0;
         for table in &self.tables {
             let table: &'static RouteTable<Action> = table;

@@ -122,7 +122,7 @@ async fn exchange(handler: &dyn Handler, pattern: &str, raw: &str, most: usize) 
     let view = head.view(raw.as_bytes());
     let spec = RouteSpec { host: None, pattern, methods: MethodSet::EMPTY, predicates: Predicates::NONE };
     let router = RouterBuf::build(&[spec]).unwrap();
-    let Lookup::Found(found) = router.lookup(None, view.path(), view.method()) else {
+    let Lookup::Found(found) = router.lookup(None, view.path_bytes(), view.method()) else {
         panic!("{pattern} does not take {}", view.path())
     };
     let (mut out, mut fields, mut no_body, body) =

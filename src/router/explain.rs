@@ -94,14 +94,14 @@ impl<'a> Router<'a> {
     /// Looks up and says why each other route lost; see [`Router::lookup`] for the arguments.
     pub fn explain(self, host: Option<&str>, path: &str, method: Method) -> Explanation<'a> {
         let mut spans = Spans::NONE;
-        let decision = self.find_leaf(host, path, &mut spans);
+        let decision = self.find_leaf(host.map(str::as_bytes), path.as_bytes(), &mut spans);
         let outcome = decision.map_or(Lookup::NotFound, |leaf| self.decide(leaf, spans, method));
         let winner = if let Lookup::Found(found) = outcome { Some(found) } else { None };
         let decider = decision.and_then(|leaf| {
             let leaf = self.leaves.get(leaf as usize)?;
             Some(RouteId(self.entries.get(leaf.entries as usize)?.route))
         });
-        let host = host.and_then(RequestHost::new);
+        let host = host.and_then(|host| RequestHost::new(host.as_bytes()));
         let mut losers = Vec::new();
         for (at, route) in self.routes.iter().enumerate() {
             let id = RouteId(at as u32);

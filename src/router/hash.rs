@@ -82,7 +82,7 @@ pub(crate) struct Map<'a> {
 }
 
 impl Map<'_> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, text: &[u8], space: u32, key: &[u8]) -> Option<u32> {
         if self.lengths & length_bit(key.len()) == 0 {
             return None;

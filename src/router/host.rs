@@ -109,7 +109,7 @@ impl RequestHost {
     pub(crate) const EMPTY: Self = Self { bytes: [0; HOST_BYTES_MAX], len: 0 };
 
     /// As [`set`](Self::set).
-    pub(crate) fn new(host: &str) -> Option<Self> {
+    pub(crate) fn new(host: &[u8]) -> Option<Self> {
         let mut own = Self::EMPTY;
         own.set(host)?;
         Some(own)
@@ -118,8 +118,7 @@ impl RequestHost {
     /// `None` for a host that no route can name: empty, or longer than a host name can be. In place: on the request
     /// path, moving the buffer around would cost more than filling it.
     #[inline]
-    pub(crate) fn set(&mut self, host: &str) -> Option<()> {
-        let host = host.as_bytes();
+    pub(crate) fn set(&mut self, host: &[u8]) -> Option<()> {
         // Colons inside an IPv6 literal are no port.
         let literal = if host.first() == Some(&b'[') { host.iter().position(|&byte| byte == b']')? } else { 0 };
         let colon = host[literal..].iter().position(|&byte| byte == b':');
@@ -174,8 +173,9 @@ mod tests {
 
     #[test]
     fn a_request_host_loses_case_port_and_trailing_dot() {
-        let shown =
-            |host: &str| RequestHost::new(host).map(|host| String::from_utf8(host.as_bytes().to_vec()).expect("ASCII"));
+        let shown = |host: &str| {
+            RequestHost::new(host.as_bytes()).map(|host| String::from_utf8(host.as_bytes().to_vec()).expect("ASCII"))
+        };
         for host in
             ["api.example.com", "API.example.COM", "api.example.com:8080", "api.example.com.", "api.example.com.:1"]
         {

@@ -181,11 +181,23 @@ pub struct RouteInfo<'a> {
 impl<'a> Router<'a> {
     /// Answers a request. `host` is the `Host` field or authority as received (case, port and a trailing dot do not
     /// matter); `path` is normalised, begins with `/`, and has no query. A path over 65535 bytes is not found: no
-    /// request head that Ringfort accepts holds one.
+    /// request head that Ringfort accepts holds one. Both are ASCII; as bytes, because making text of them is a scan.
     ///
     /// No allocation. Bounded by the host's labels and by its groups' trees (see `tree`): a walk enters each node once.
     #[inline]
-    pub fn lookup(self, host: Option<&str>, path: &str, method: Method) -> Lookup<'a> {
+    pub fn lookup(self, host: Option<&[u8]>, path: &[u8], method: Method) -> Lookup<'a> {
+        // Without hosts a static path is settled by one probe. Only what is left goes on to a function of its own: as an
+        // argument the whole view of the arrays has to be written to memory, which cost as much as the probe.
+        if self.roots.len() == 1
+            && let Some(leaf) = self.map.find(self.text.as_bytes(), SPACE_PATHS, path)
+        {
+            return self.decide(leaf, Spans::NONE, method);
+        }
+        self.lookup_rest(host, path, method)
+    }
+
+    #[inline(never)]
+    fn lookup_rest(self, host: Option<&[u8]>, path: &[u8], method: Method) -> Lookup<'a> {
         let mut spans = Spans::NONE;
         match self.find_leaf(host, path, &mut spans) {
             Some(leaf) => self.decide(leaf, spans, method),
@@ -206,7 +218,7 @@ impl<'a> Router<'a> {
     }
 
     #[inline]
-    pub(crate) fn find_leaf(self, host: Option<&str>, path: &str, spans: &mut Spans) -> Option<u32> {
+    pub(crate) fn find_leaf(self, host: Option<&[u8]>, path: &[u8], spans: &mut Spans) -> Option<u32> {
         if path.len() > usize::from(u16::MAX) {
             return None;
         }
@@ -223,7 +235,7 @@ impl<'a> Router<'a> {
     ///
     /// `spans` stays empty whenever a group has no route: a walk that fails gives back what it took.
     #[inline(never)]
-    fn find_by_host(self, host: &str, path: &str, spans: &mut Spans) -> Option<u32> {
+    fn find_by_host(self, host: &[u8], path: &[u8], spans: &mut Spans) -> Option<u32> {
         let mut buffer = RequestHost::EMPTY;
         buffer.set(host)?;
         let (host, text) = (buffer.as_bytes(), self.text.as_bytes());
@@ -251,16 +263,16 @@ impl<'a> Router<'a> {
 
     /// A static path is the best match there can be, so the hash is asked first and settles it.
     #[inline]
-    fn find_in_group(self, group: u32, path: &str, spans: &mut Spans) -> Option<u32> {
+    fn find_in_group(self, group: u32, path: &[u8], spans: &mut Spans) -> Option<u32> {
         let text = self.text.as_bytes();
-        if let Some(leaf) = self.map.find(text, SPACE_PATHS + group, path.as_bytes()) {
+        if let Some(leaf) = self.map.find(text, SPACE_PATHS + group, path) {
             return Some(leaf);
         }
         let root = *self.roots.get(group as usize)?;
         if root == NONE {
             return None;
         }
-        self.tree.walk(text, root, path.as_bytes(), spans, &mut ())
+        self.tree.walk(text, root, path, spans, &mut ())
     }
 
     /// How many routes there are; their ids count from zero.
@@ -347,7 +359,7 @@ impl RouterBuf {
     }
 
     /// The router, borrowed.
-    #[inline]
+    #[inline(always)]
     pub fn as_router(&self) -> Router<'_> {
         Router {
             text: &self.text,
@@ -364,7 +376,7 @@ impl RouterBuf {
 
     /// See [`Router::lookup`].
     #[inline]
-    pub fn lookup(&self, host: Option<&str>, path: &str, method: Method) -> Lookup<'_> {
+    pub fn lookup(&self, host: Option<&[u8]>, path: &[u8], method: Method) -> Lookup<'_> {
         self.as_router().lookup(host, path, method)
     }
 

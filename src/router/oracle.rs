@@ -210,7 +210,7 @@ pub fn check_route_match(data: &[u8]) {
 
 fn check_one(specs: &[RouteSpec<'_>], router: &RouterBuf, host: Option<&str>, path: &str, method: Method) {
     let expected = naive_lookup(specs, host, path, method);
-    let got = observe(router.lookup(host, path, method), path);
+    let got = observe(router.lookup(host.map(str::as_bytes), path.as_bytes(), method), path);
     assert_eq!(got, expected, "{method:?} {host:?} {path} of {specs:?}");
     let explanation = router.explain(host, path, method);
     assert_eq!(observe(explanation.outcome, path), expected, "explained: {method:?} {host:?} {path} of {specs:?}");

@@ -31,7 +31,7 @@ impl<H: 'static> RouteTable<H> {
 
     /// See [`Router::lookup`].
     #[inline]
-    pub fn lookup(&self, host: Option<&str>, path: &str, method: Method) -> Lookup<'static> {
+    pub fn lookup(&self, host: Option<&[u8]>, path: &[u8], method: Method) -> Lookup<'static> {
         self.router.lookup(host, path, method)
     }
 
@@ -64,7 +64,7 @@ impl<H: 'static> RouteTable<H> {
 ///     }
 /// }
 ///
-/// let Lookup::Found(found) = ROUTES.lookup(None, "/users/7", Method::Get) else { panic!() };
+/// let Lookup::Found(found) = ROUTES.lookup(None, b"/users/7", Method::Get) else { panic!() };
 /// assert_eq!(found.params.get("id", "/users/7"), Some("7"));
 /// assert_eq!(ROUTES.handler(found.route).map(|handler| handler()), Some(2));
 /// ```

@@ -31,7 +31,7 @@ fn router(patterns: &[&str]) -> RouterBuf {
 
 /// `pattern name=value ...` of the route found, or why there is none.
 fn ask(router: &RouterBuf, path: &str) -> String {
-    shown(router, router.lookup(None, path, Method::Get), path)
+    shown(router, router.lookup(None, path.as_bytes(), Method::Get), path)
 }
 
 fn shown(router: &RouterBuf, lookup: Lookup<'_>, path: &str) -> String {
@@ -123,7 +123,7 @@ fn the_best_path_decides_alone_and_answers_405_with_its_methods() {
     use Method::*;
     let specs = [with(&[Get], "/users/list"), with(&[Delete, Post], "/users/:id"), any("/*rest")];
     let router = RouterBuf::build(&specs).expect("valid routes");
-    let allow = |path, method| match router.lookup(None, path, method) {
+    let allow = |path: &str, method| match router.lookup(None, path.as_bytes(), method) {
         Lookup::MethodNotAllowed(allow) => Some(allow),
         _ => None,
     };
@@ -143,7 +143,7 @@ fn head_goes_to_routes_that_take_head_and_then_to_those_that_take_get() {
         RouteSpec { predicates: Predicates(1), ..with(&[Head], "/a") },
     ];
     let router = RouterBuf::build(&specs).expect("valid routes");
-    let order = |path, method| match router.lookup(None, path, method) {
+    let order = |path: &str, method| match router.lookup(None, path.as_bytes(), method) {
         Lookup::Found(found) => [found.route].into_iter().chain(found.candidates()).map(|route| route.0).collect(),
         _ => Vec::new(),
     };
@@ -158,7 +158,7 @@ fn candidates_come_with_predicates_first_and_under_their_own_names() {
     let one = RouteSpec { predicates: Predicates(9), ..any("/:one/x") };
     let two = RouteSpec { predicates: Predicates(4), ..any("/:two/x") };
     let router = RouterBuf::build(&[any("/:zero/x"), one, two]).expect("valid routes");
-    let Lookup::Found(found) = router.lookup(None, "/v/x", Method::Get) else { panic!("not found") };
+    let Lookup::Found(found) = router.lookup(None, b"/v/x", Method::Get) else { panic!("not found") };
     assert_eq!((found.route, found.params.get("one", "/v/x")), (RouteId(1), Some("v")));
     assert_eq!(found.params.get("two", "/v/x"), None);
     let next = found.next_candidate().expect("a second");
@@ -182,10 +182,11 @@ fn hosts_go_from_exact_over_the_longest_suffix_to_none() {
         any("/everywhere"),
     ];
     let router = RouterBuf::build(&specs).expect("valid routes");
-    let route = |host, path| match router.lookup(host, path, Method::Get) {
-        Lookup::Found(found) => Some(found.route.0),
-        _ => None,
-    };
+    let route =
+        |host: Option<&str>, path: &str| match router.lookup(host.map(str::as_bytes), path.as_bytes(), Method::Get) {
+            Lookup::Found(found) => Some(found.route.0),
+            _ => None,
+        };
     assert_eq!(route(Some("a.b.c"), "/x"), Some(1));
     assert_eq!(route(Some("A.B.c.:8080"), "/x"), Some(1));
     assert_eq!(route(Some("z.b.c"), "/x"), Some(2));
@@ -204,9 +205,9 @@ fn hosts_go_from_exact_over_the_longest_suffix_to_none() {
 fn a_host_of_a_hundred_labels_is_looked_up_only_as_far_as_suffixes_go() {
     let router = RouterBuf::build(&[at_host("*.b.c", "/x")]).expect("valid routes");
     let long = format!("{}b.c", "a.".repeat(125));
-    assert!(matches!(router.lookup(Some(&long), "/x", Method::Get), Lookup::Found(_)));
+    assert!(matches!(router.lookup(Some(long.as_bytes()), b"/x", Method::Get), Lookup::Found(_)));
     let longer = format!("{}b.c", "a.".repeat(200));
-    assert!(matches!(router.lookup(Some(&longer), "/x", Method::Get), Lookup::NotFound));
+    assert!(matches!(router.lookup(Some(longer.as_bytes()), b"/x", Method::Get), Lookup::NotFound));
 }
 
 #[test]
@@ -238,7 +239,7 @@ fn all_errors_are_reported_at_once_with_the_routes_in_conflict() {
 fn an_empty_router_finds_nothing() {
     let router = RouterBuf::build(&[]).expect("no routes");
     assert_eq!(ask(&router, "/"), "404");
-    assert!(matches!(router.lookup(Some("a"), "/", Method::Get), Lookup::NotFound));
+    assert!(matches!(router.lookup(Some(b"a"), b"/", Method::Get), Lookup::NotFound));
     assert!(router.as_router().is_empty());
 }
 
@@ -322,14 +323,22 @@ fn const_and_run_time_tables_give_the_same_answers() {
         for path in paths {
             for method in [Method::Get, Method::Head, Method::Delete, Method::Put] {
                 let expected = naive_lookup(&specs, host, path, method);
-                assert_eq!(observe(ROUTES.lookup(host, path, method), path), expected, "{host:?} {path} {method:?}");
-                assert_eq!(observe(router.lookup(host, path, method), path), expected, "{host:?} {path} {method:?}");
+                assert_eq!(
+                    observe(ROUTES.lookup(host.map(str::as_bytes), path.as_bytes(), method), path),
+                    expected,
+                    "{host:?} {path} {method:?}"
+                );
+                assert_eq!(
+                    observe(router.lookup(host.map(str::as_bytes), path.as_bytes(), method), path),
+                    expected,
+                    "{host:?} {path} {method:?}"
+                );
             }
         }
     }
     assert_eq!(ROUTES.handler(RouteId(3)), Some(&3));
     assert_eq!(ROUTES.handler(RouteId(8)), None);
-    assert!(matches!(NO_ROUTES.lookup(None, "/", Method::Get), Lookup::NotFound));
+    assert!(matches!(NO_ROUTES.lookup(None, b"/", Method::Get), Lookup::NotFound));
     assert!(NO_ROUTES.router().is_empty());
 }
 
