@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringfort::http::chunked::{ChunkStep, ChunkedDecoder};
 use ringfort::http::{Head, HeadLimits, Method, MethodSet, parse_head};
 use ringfort::metrics::{Class, ShardWriter};
-use ringfort::router::{Predicates, RouteSpec, RouterBuf};
+use ringfort::router::{Predicates, RouteSpec, RouterBuf, Spans};
 
 const SHORT: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
 const BROWSER: &[u8] = b"GET /static/app/main.js?v=17 HTTP/1.1\r\nHost: www.example.com\r\n\
@@ -44,13 +44,14 @@ fn route(c: &mut Criterion) {
     let spec = |pattern| RouteSpec { host: None, pattern, methods, predicates: Predicates::NONE };
     let specs: Vec<RouteSpec<'_>> = patterns.iter().map(|pattern| spec(pattern.as_str())).collect();
     let many = RouterBuf::build(&specs).expect("these routes differ");
+    let mut spans = Spans::NONE;
     for (name, path) in [("static", "/plaintext"), ("one_param", "/users/42"), ("two_params", "/users/42/posts/7")] {
         group.bench_function(name, |b| {
-            b.iter(|| ROUTES.lookup(black_box(None), black_box(path.as_bytes()), Method::Get))
+            b.iter(|| ROUTES.lookup(black_box(None), black_box(path.as_bytes()), Method::Get, &mut spans))
         });
     }
     group.bench_function("one_param_of_10000", |b| {
-        b.iter(|| many.lookup(black_box(None), black_box(b"/r7777/42"), Method::Get));
+        b.iter(|| many.lookup(black_box(None), black_box(b"/r7777/42"), Method::Get, &mut spans));
     });
 }
 

@@ -139,12 +139,13 @@ fn decide<'r>(head: &RequestHead<'_>, sources: &'r [Source<'r>]) -> Report<'r> {
     }
     let mut report = Report::without_routes(Verdict::NotFound);
     for (at, source) in sources.iter().enumerate() {
-        let Explanation { outcome, losers, omitted } = source.router.explain(head.host(), head.path(), head.method());
+        let Explanation { outcome, spans, losers, omitted } =
+            source.router.explain(head.host(), head.path(), head.method());
         report.losers.extend(losers.into_iter().map(|loser| Loser { source, id: loser.route, reason: loser.reason }));
         report.omitted += omitted;
         report.verdict = match outcome {
             Lookup::Found(found) => {
-                let params = found.params.iter(head.path());
+                let params = found.params(&spans).iter(head.path());
                 let params = params.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
                 Verdict::Route { source, id: found.route, params }
             }

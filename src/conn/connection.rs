@@ -20,6 +20,7 @@ use crate::handler::{
 use crate::http::{BodyFraming, HeadError, Method, Parse, RequestHead, Status, Version, parse_head};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, DRAIN_GRACE_MS, LINGER_BYTES_MAX, LINGER_MS};
 use crate::metrics::{Class, Counter, Gauge};
+use crate::router::Spans;
 use crate::rt::{self, Deadline, Lease, RecvHalf, RecvMode};
 
 /// One connection.
@@ -176,7 +177,8 @@ impl Connection {
     /// Answers the request whose head was just parsed, if that can be done here and now. `None`: it is, go on.
     fn answer_now(&mut self, turn: &mut Turn, routes: &Arc<Routes>) -> Option<Next> {
         let head = RequestHead::new(self.input.bytes(), &turn.head);
-        let found = routes.find(&head);
+        let mut spans = Spans::NONE;
+        let found = routes.find(&head, &mut spans);
         if head.framing() != BodyFraming::None || found.pace() == Pace::Suspending {
             return Some(Next::Exchange);
         }

@@ -18,6 +18,7 @@ use crate::handler::{
 };
 use crate::http::{BodyFraming, Method, RequestHead};
 use crate::metrics::Counter;
+use crate::router::Spans;
 use crate::rt::{RecvHalf, RecvMode};
 
 /// The way out of a handler that answers at once: it has none of its own, its answer goes out with the batch.
@@ -78,7 +79,8 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     let routes = connection.core.routes.clone();
     let core = connection.core.clone();
     let head = RequestHead::new(&turn.head_bytes, &turn.head);
-    let found = routes.find(&head);
+    let mut spans = Spans::NONE;
+    let found = routes.find(&head, &mut spans);
     let framing = head.framing();
     let body = BodyState { awaited: Cell::new(turn.head.expect_continue), unread: Cell::new(0) };
     let terms = core.terms(&body, head.version(), head.method() == Method::Head, persistent);

@@ -4,7 +4,7 @@
 use super::{Action, Answer, Exchange, Handler, Pace, Reply, Response};
 use crate::http::target::TargetForm;
 use crate::http::{Method, MethodSet, RequestHead, Status};
-use crate::router::{Lookup, Params, RouteId, RouteInfo, RouteTable, Router, RouterBuf};
+use crate::router::{Lookup, Params, RouteId, RouteInfo, RouteTable, Router, RouterBuf, Spans};
 
 /// Which route answered, as metrics count it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +85,10 @@ impl Routes {
         &self.names
     }
 
-    /// Who answers a request with this head. The first table that knows the path decides.
+    /// Who answers a request with this head. The first table that knows the path decides. `spans` is overwritten; the
+    /// parameters stay in it.
     #[inline]
-    pub fn find<'r>(&'r self, head: &RequestHead<'_>) -> Found<'r> {
+    pub fn find<'r>(&'r self, head: &RequestHead<'_>, spans: &'r mut Spans) -> Found<'r> {
         match head.form() {
             TargetForm::Origin | TargetForm::Absolute if head.path_bytes().first() == Some(&b'/') => {}
             TargetForm::Authority => return Found::own(Goal::Connect),
@@ -97,12 +98,12 @@ impl Routes {
         let mut base = 0;
         for table in &self.tables {
             let table: &'static RouteTable<Action> = table;
-            match table.lookup(host, path, method) {
+            match table.lookup(host, path, method, spans) {
                 Lookup::Found(found) => {
                     let Some(handler) = table.handler(found.route) else { break };
                     return Found {
                         index: RouteIndex(base + found.route.0),
-                        params: found.params,
+                        params: found.params(spans),
                         goal: Goal::Handler(handler),
                     };
                 }
@@ -110,11 +111,11 @@ impl Routes {
                 Lookup::NotFound => base += table.router().len() as u32,
             }
         }
-        match self.config.lookup(host, path, method) {
+        match self.config.lookup(host, path, method, spans) {
             Lookup::Found(found) => match self.handlers.get(found.route.index()) {
                 Some(handler) => Found {
                     index: RouteIndex(base + found.route.0),
-                    params: found.params,
+                    params: found.params(spans),
                     goal: Goal::Handler(&**handler),
                 },
                 None => Found::own(Goal::NotFound),

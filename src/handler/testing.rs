@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use super::{Answer, Body, Exchange, Failure, Handler, Outcome, Pace};
 use super::{Request, RequestId, Response, Sink, Terms};
 use crate::http::{EncodedSlash, Fields, Head, HeadLimits, Method, MethodSet, Parse, parse_head_with};
-use crate::router::{Lookup, Predicates, RouteSpec, RouterBuf};
+use crate::router::{Lookup, Predicates, RouteSpec, RouterBuf, Spans};
 use crate::rt;
 
 /// What a client gets.
@@ -122,7 +122,8 @@ async fn exchange(handler: &dyn Handler, pattern: &str, raw: &str, most: usize) 
     let view = head.view(raw.as_bytes());
     let spec = RouteSpec { host: None, pattern, methods: MethodSet::EMPTY, predicates: Predicates::NONE };
     let router = RouterBuf::build(&[spec]).unwrap();
-    let Lookup::Found(found) = router.lookup(None, view.path_bytes(), view.method()) else {
+    let mut spans = Spans::NONE;
+    let Lookup::Found(found) = router.lookup(None, view.path_bytes(), view.method(), &mut spans) else {
         panic!("{pattern} does not take {}", view.path())
     };
     let (mut out, mut fields, mut no_body, body) =
@@ -140,7 +141,7 @@ async fn exchange(handler: &dyn Handler, pattern: &str, raw: &str, most: usize) 
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let (outcome, failure) = {
         let mut exchange = Exchange {
-            request: Request { head: view, params: found.params, peer, id: RequestId(7) },
+            request: Request { head: view, params: found.params(&spans), peer, id: RequestId(7) },
             body: Body::new(&mut no_body),
             response: Response::new(&mut out, &mut fields, &mut sink, terms),
             context: &(),

@@ -18,6 +18,8 @@ use crate::limits::EXPLAIN_LOSERS_MAX;
 pub struct Explanation<'a> {
     /// What the lookup answers.
     pub outcome: Lookup<'a>,
+    /// Where the parameters of the route that was found are.
+    pub spans: Spans,
     /// The routes that came nearest, nearest first; at most `limits::EXPLAIN_LOSERS_MAX`.
     pub losers: Vec<Loser>,
     /// How many more routes lost.
@@ -95,7 +97,7 @@ impl<'a> Router<'a> {
     pub fn explain(self, host: Option<&str>, path: &str, method: Method) -> Explanation<'a> {
         let mut spans = Spans::NONE;
         let decision = self.find_leaf(host.map(str::as_bytes), path.as_bytes(), &mut spans);
-        let outcome = decision.map_or(Lookup::NotFound, |leaf| self.decide(leaf, spans, method));
+        let outcome = decision.map_or(Lookup::NotFound, |leaf| self.decide(leaf, method));
         let winner = if let Lookup::Found(found) = outcome { Some(found) } else { None };
         let decider = decision.and_then(|leaf| {
             let leaf = self.leaves.get(leaf as usize)?;
@@ -118,7 +120,7 @@ impl<'a> Router<'a> {
         losers.sort_by_key(|loser| distance(loser.reason));
         let omitted = losers.len().saturating_sub(EXPLAIN_LOSERS_MAX);
         losers.truncate(EXPLAIN_LOSERS_MAX);
-        Explanation { outcome, losers, omitted }
+        Explanation { outcome, spans, losers, omitted }
     }
 
     fn reason_lost(self, route: &Route, decider: Option<RouteId>, host: Option<&RequestHost>, path: &str) -> Reason {

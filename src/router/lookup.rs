@@ -50,21 +50,30 @@ pub enum Lookup<'r> {
 pub struct Found<'r> {
     /// The route.
     pub route: RouteId,
-    /// Its parameters.
-    pub params: Params<'r>,
+    text: &'r str,
+    names: &'r [Span],
     candidates: Candidates<'r>,
 }
 
 impl<'r> Found<'r> {
     #[inline]
-    fn of(mut candidates: Candidates<'r>, text: &'r str, spans: Spans) -> Option<Self> {
+    fn of(mut candidates: Candidates<'r>, text: &'r str) -> Option<Self> {
         let (route, names) = candidates.next_entry()?;
-        Some(Self { route, params: Params { text, names, spans }, candidates })
+        Some(Self { route, text, names, candidates })
     }
 
-    /// The next route for the same path and method, with the parameters under its own names.
+    /// Its parameters: `spans` are those that the lookup filled.
+    #[inline]
+    pub fn params<'s>(&self, spans: &'s Spans) -> Params<'s>
+    where
+        'r: 's,
+    {
+        Params { text: self.text, names: self.names, spans }
+    }
+
+    /// The next route for the same path and method, with names of its own for the same parameters.
     pub fn next_candidate(&self) -> Option<Found<'r>> {
-        Self::of(self.candidates, self.params.text, self.params.spans)
+        Self::of(self.candidates, self.text)
     }
 
     /// The routes to try after this one, in order.
@@ -123,17 +132,17 @@ impl Iterator for Candidates<'_> {
     }
 }
 
-/// The parameters of a match: spans of the path under the route's names. Copy, without heap.
+/// The parameters of a match: spans of the path under the route's names.
 #[derive(Clone, Copy, Debug)]
 pub struct Params<'r> {
     text: &'r str,
     names: &'r [Span],
-    spans: Spans,
+    spans: &'r Spans,
 }
 
 impl<'r> Params<'r> {
     /// No parameters: those of a request that no route takes.
-    pub const NONE: Params<'static> = Params { text: "", names: &[], spans: Spans::NONE };
+    pub const NONE: Params<'static> = Params { text: "", names: &[], spans: &Spans::NONE };
 
     /// The value of `name` in `path`, which must be the path that was looked up.
     pub fn get<'p>(&self, name: &str, path: &'p str) -> Option<&'p str> {
@@ -141,7 +150,7 @@ impl<'r> Params<'r> {
     }
 
     /// Names and values, in the order of the pattern.
-    pub fn iter<'p>(&self, path: &'p str) -> impl Iterator<Item = (&'r str, &'p str)> {
+    pub fn iter<'p>(&self, path: &'p str) -> impl Iterator<Item = (&'r str, &'p str)> + use<'p, 'r> {
         let text = self.text;
         let values = self.spans.as_slice().iter();
         self.names.iter().zip(values).map(move |(name, &(start, end))| {
@@ -157,11 +166,6 @@ impl<'r> Params<'r> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
-    }
-
-    /// The spans alone, which borrow nothing; [`Router::bind`] gives them their names again.
-    pub fn spans(&self) -> Spans {
-        self.spans
     }
 }
 
@@ -182,42 +186,40 @@ impl<'a> Router<'a> {
     /// Answers a request. `host` is the `Host` field or authority as received (case, port and a trailing dot do not
     /// matter); `path` is normalised, begins with `/`, and has no query. A path over 65535 bytes is not found: no
     /// request head that Ringfort accepts holds one. Both are ASCII; as bytes, because making text of them is a scan.
+    /// `spans` is overwritten; it is the caller's, because an answer that held it would be three times as large, and most
+    /// need none.
     ///
     /// No allocation. Bounded by the host's labels and by its groups' trees (see `tree`): a walk enters each node once.
     #[inline]
-    pub fn lookup(self, host: Option<&[u8]>, path: &[u8], method: Method) -> Lookup<'a> {
+    pub fn lookup(self, host: Option<&[u8]>, path: &[u8], method: Method, spans: &mut Spans) -> Lookup<'a> {
+        spans.clear();
         // Without hosts a static path is settled by one probe. Only what is left goes on to a function of its own: as an
         // argument the whole view of the arrays has to be written to memory, which cost as much as the probe.
         if self.roots.len() == 1
             && let Some(leaf) = self.map.find(self.text.as_bytes(), SPACE_PATHS, path)
         {
-            return self.decide(leaf, Spans::NONE, method);
+            return self.decide(leaf, method);
         }
-        self.lookup_rest(host, path, method)
-    }
-
-    #[inline(never)]
-    fn lookup_rest(self, host: Option<&[u8]>, path: &[u8], method: Method) -> Lookup<'a> {
-        let mut spans = Spans::NONE;
-        match self.find_leaf(host, path, &mut spans) {
-            Some(leaf) => self.decide(leaf, spans, method),
+        match self.find_leaf(host, path, spans) {
+            Some(leaf) => self.decide(leaf, method),
             None => Lookup::NotFound,
         }
     }
 
     #[inline]
-    pub(crate) fn decide(self, leaf: u32, spans: Spans, method: Method) -> Lookup<'a> {
+    pub(crate) fn decide(self, leaf: u32, method: Method) -> Lookup<'a> {
         let Some(leaf) = self.leaves.get(leaf as usize) else { return Lookup::NotFound };
         let entries = leaf.entries as usize..(leaf.entries + leaf.entries_len) as usize;
         let entries = self.entries.get(entries).unwrap_or_default();
         let candidates = Candidates { entries, names: self.names, at: 0, pass: Pass::Method(method) };
-        match Found::of(candidates, self.text, spans) {
+        match Found::of(candidates, self.text) {
             Some(found) => Lookup::Found(found),
             None => Lookup::MethodNotAllowed(leaf.allow),
         }
     }
 
-    #[inline]
+    /// The leaf of the best match; expects and, where there is none, leaves `spans` empty.
+    #[inline(never)]
     pub(crate) fn find_leaf(self, host: Option<&[u8]>, path: &[u8], spans: &mut Spans) -> Option<u32> {
         if path.len() > usize::from(u16::MAX) {
             return None;
@@ -295,13 +297,6 @@ impl<'a> Router<'a> {
             predicates: route.predicates,
         })
     }
-
-    /// Gives `spans`, kept from a lookup that found `route`, the route's names again.
-    pub fn bind(self, route: RouteId, spans: Spans) -> Option<Params<'a>> {
-        let route = self.routes.get(route.index())?;
-        let names = self.names.get(route.names as usize..route.names as usize + usize::from(route.names_len))?;
-        Some(Params { text: self.text, names, spans })
-    }
 }
 
 /// A router built at run time from the config's routes: immutable, `Send + Sync`, to be shared by `Arc`.
@@ -376,18 +371,13 @@ impl RouterBuf {
 
     /// See [`Router::lookup`].
     #[inline]
-    pub fn lookup(&self, host: Option<&[u8]>, path: &[u8], method: Method) -> Lookup<'_> {
-        self.as_router().lookup(host, path, method)
+    pub fn lookup(&self, host: Option<&[u8]>, path: &[u8], method: Method, spans: &mut Spans) -> Lookup<'_> {
+        self.as_router().lookup(host, path, method, spans)
     }
 
     /// See [`Router::route`].
     pub fn route(&self, id: RouteId) -> Option<RouteInfo<'_>> {
         self.as_router().route(id)
-    }
-
-    /// See [`Router::bind`].
-    pub fn bind(&self, route: RouteId, spans: Spans) -> Option<Params<'_>> {
-        self.as_router().bind(route, spans)
     }
 }
 

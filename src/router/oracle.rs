@@ -4,7 +4,7 @@
 //! takes the best.
 
 use super::explain::Reason;
-use super::{Lookup, Predicates, RouteError, RouteErrorKind, RouteId, RouteSpec, RouterBuf};
+use super::{Lookup, Predicates, RouteError, RouteErrorKind, RouteId, RouteSpec, RouterBuf, Spans};
 use crate::http::{Method, MethodSet};
 
 /// Names and values.
@@ -210,10 +210,15 @@ pub fn check_route_match(data: &[u8]) {
 
 fn check_one(specs: &[RouteSpec<'_>], router: &RouterBuf, host: Option<&str>, path: &str, method: Method) {
     let expected = naive_lookup(specs, host, path, method);
-    let got = observe(router.lookup(host.map(str::as_bytes), path.as_bytes(), method), path);
+    let mut spans = Spans::NONE;
+    let got = observe(router.lookup(host.map(str::as_bytes), path.as_bytes(), method, &mut spans), &spans, path);
     assert_eq!(got, expected, "{method:?} {host:?} {path} of {specs:?}");
     let explanation = router.explain(host, path, method);
-    assert_eq!(observe(explanation.outcome, path), expected, "explained: {method:?} {host:?} {path} of {specs:?}");
+    assert_eq!(
+        observe(explanation.outcome, &explanation.spans, path),
+        expected,
+        "explained: {method:?} {host:?} {path} of {specs:?}"
+    );
     for loser in explanation.losers {
         let spec = &specs[loser.route.index()];
         let fits = (rank_host(spec.host, host).is_some(), match_path(spec.pattern, path).is_some());
@@ -227,7 +232,7 @@ fn check_one(specs: &[RouteSpec<'_>], router: &RouterBuf, host: Option<&str>, pa
 }
 
 /// A router's answer in the form of the naive one.
-pub fn observe(lookup: Lookup<'_>, path: &str) -> NaiveLookup {
+pub fn observe(lookup: Lookup<'_>, spans: &Spans, path: &str) -> NaiveLookup {
     match lookup {
         Lookup::NotFound => NaiveLookup::NotFound,
         Lookup::MethodNotAllowed(set) => {
@@ -238,7 +243,7 @@ pub fn observe(lookup: Lookup<'_>, path: &str) -> NaiveLookup {
             let mut candidate = Some(found);
             let mut order = Vec::new();
             while let Some(found) = candidate {
-                order.push((found.route, found.params.iter(path).map(owned).collect()));
+                order.push((found.route, found.params(spans).iter(path).map(owned).collect()));
                 candidate = found.next_candidate();
             }
             NaiveLookup::Found(order)

@@ -8,7 +8,7 @@ use super::hash::{MapKey, Scratch, Slot, Span};
 use super::lookup::{Lookup, Router};
 use super::methods;
 use super::spec::{RouteErrorKind, RouteId, RouteSpec};
-use super::tree::{NONE, Node, Range, Tree};
+use super::tree::{NONE, Node, Range, Spans, Tree};
 use crate::http::{Method, MethodSet};
 
 /// A router in const arrays, with a handler for each route.
@@ -31,8 +31,8 @@ impl<H: 'static> RouteTable<H> {
 
     /// See [`Router::lookup`].
     #[inline]
-    pub fn lookup(&self, host: Option<&[u8]>, path: &[u8], method: Method) -> Lookup<'static> {
-        self.router.lookup(host, path, method)
+    pub fn lookup(&self, host: Option<&[u8]>, path: &[u8], method: Method, spans: &mut Spans) -> Lookup<'static> {
+        self.router.lookup(host, path, method, spans)
     }
 
     /// The handler of a route that a lookup in this table found.
@@ -49,7 +49,7 @@ impl<H: 'static> RouteTable<H> {
 ///
 /// ```
 /// use ringfort::http::Method;
-/// use ringfort::router::Lookup;
+/// use ringfort::router::{Lookup, Spans};
 ///
 /// fn plaintext() -> u32 { 1 }
 /// fn user() -> u32 { 2 }
@@ -64,8 +64,9 @@ impl<H: 'static> RouteTable<H> {
 ///     }
 /// }
 ///
-/// let Lookup::Found(found) = ROUTES.lookup(None, b"/users/7", Method::Get) else { panic!() };
-/// assert_eq!(found.params.get("id", "/users/7"), Some("7"));
+/// let mut spans = Spans::NONE;
+/// let Lookup::Found(found) = ROUTES.lookup(None, b"/users/7", Method::Get, &mut spans) else { panic!() };
+/// assert_eq!(found.params(&spans).get("id", "/users/7"), Some("7"));
 /// assert_eq!(ROUTES.handler(found.route).map(|handler| handler()), Some(2));
 /// ```
 ///

@@ -31,14 +31,15 @@ fn router(patterns: &[&str]) -> RouterBuf {
 
 /// `pattern name=value ...` of the route found, or why there is none.
 fn ask(router: &RouterBuf, path: &str) -> String {
-    shown(router, router.lookup(None, path.as_bytes(), Method::Get), path)
+    let mut spans = Spans::NONE;
+    shown(router, router.lookup(None, path.as_bytes(), Method::Get, &mut spans), &spans, path)
 }
 
-fn shown(router: &RouterBuf, lookup: Lookup<'_>, path: &str) -> String {
+fn shown(router: &RouterBuf, lookup: Lookup<'_>, spans: &Spans, path: &str) -> String {
     match lookup {
         Lookup::Found(found) => {
             let mut shown = router.route(found.route).expect("a route").pattern.to_owned();
-            found.params.iter(path).for_each(|(name, value)| shown += &format!(" {name}={value}"));
+            found.params(spans).iter(path).for_each(|(name, value)| shown += &format!(" {name}={value}"));
             shown
         }
         Lookup::MethodNotAllowed(_) => "405".into(),
@@ -123,7 +124,7 @@ fn the_best_path_decides_alone_and_answers_405_with_its_methods() {
     use Method::*;
     let specs = [with(&[Get], "/users/list"), with(&[Delete, Post], "/users/:id"), any("/*rest")];
     let router = RouterBuf::build(&specs).expect("valid routes");
-    let allow = |path: &str, method| match router.lookup(None, path.as_bytes(), method) {
+    let allow = |path: &str, method| match router.lookup(None, path.as_bytes(), method, &mut { Spans::NONE }) {
         Lookup::MethodNotAllowed(allow) => Some(allow),
         _ => None,
     };
@@ -143,7 +144,7 @@ fn head_goes_to_routes_that_take_head_and_then_to_those_that_take_get() {
         RouteSpec { predicates: Predicates(1), ..with(&[Head], "/a") },
     ];
     let router = RouterBuf::build(&specs).expect("valid routes");
-    let order = |path: &str, method| match router.lookup(None, path.as_bytes(), method) {
+    let order = |path: &str, method| match router.lookup(None, path.as_bytes(), method, &mut { Spans::NONE }) {
         Lookup::Found(found) => [found.route].into_iter().chain(found.candidates()).map(|route| route.0).collect(),
         _ => Vec::new(),
     };
@@ -158,16 +159,15 @@ fn candidates_come_with_predicates_first_and_under_their_own_names() {
     let one = RouteSpec { predicates: Predicates(9), ..any("/:one/x") };
     let two = RouteSpec { predicates: Predicates(4), ..any("/:two/x") };
     let router = RouterBuf::build(&[any("/:zero/x"), one, two]).expect("valid routes");
-    let Lookup::Found(found) = router.lookup(None, b"/v/x", Method::Get) else { panic!("not found") };
-    assert_eq!((found.route, found.params.get("one", "/v/x")), (RouteId(1), Some("v")));
-    assert_eq!(found.params.get("two", "/v/x"), None);
+    let mut spans = Spans::NONE;
+    let Lookup::Found(found) = router.lookup(None, b"/v/x", Method::Get, &mut spans) else { panic!("not found") };
+    assert_eq!((found.route, found.params(&spans).get("one", "/v/x")), (RouteId(1), Some("v")));
+    assert_eq!(found.params(&spans).get("two", "/v/x"), None);
     let next = found.next_candidate().expect("a second");
-    assert_eq!((next.route, next.params.get("two", "/v/x")), (RouteId(2), Some("v")));
+    assert_eq!((next.route, next.params(&spans).get("two", "/v/x")), (RouteId(2), Some("v")));
     let last = next.next_candidate().expect("a third");
-    assert_eq!((last.route, last.params.get("zero", "/v/x")), (RouteId(0), Some("v")));
+    assert_eq!((last.route, last.params(&spans).get("zero", "/v/x")), (RouteId(0), Some("v")));
     assert!(last.next_candidate().is_none());
-    let kept = last.params.spans();
-    assert_eq!(router.bind(RouteId(1), kept).and_then(|params| params.get("one", "/v/x")), Some("v"));
 }
 
 #[test]
@@ -182,11 +182,15 @@ fn hosts_go_from_exact_over_the_longest_suffix_to_none() {
         any("/everywhere"),
     ];
     let router = RouterBuf::build(&specs).expect("valid routes");
-    let route =
-        |host: Option<&str>, path: &str| match router.lookup(host.map(str::as_bytes), path.as_bytes(), Method::Get) {
-            Lookup::Found(found) => Some(found.route.0),
-            _ => None,
-        };
+    let route = |host: Option<&str>, path: &str| match router.lookup(
+        host.map(str::as_bytes),
+        path.as_bytes(),
+        Method::Get,
+        &mut { Spans::NONE },
+    ) {
+        Lookup::Found(found) => Some(found.route.0),
+        _ => None,
+    };
     assert_eq!(route(Some("a.b.c"), "/x"), Some(1));
     assert_eq!(route(Some("A.B.c.:8080"), "/x"), Some(1));
     assert_eq!(route(Some("z.b.c"), "/x"), Some(2));
@@ -205,9 +209,12 @@ fn hosts_go_from_exact_over_the_longest_suffix_to_none() {
 fn a_host_of_a_hundred_labels_is_looked_up_only_as_far_as_suffixes_go() {
     let router = RouterBuf::build(&[at_host("*.b.c", "/x")]).expect("valid routes");
     let long = format!("{}b.c", "a.".repeat(125));
-    assert!(matches!(router.lookup(Some(long.as_bytes()), b"/x", Method::Get), Lookup::Found(_)));
+    assert!(matches!(router.lookup(Some(long.as_bytes()), b"/x", Method::Get, &mut { Spans::NONE }), Lookup::Found(_)));
     let longer = format!("{}b.c", "a.".repeat(200));
-    assert!(matches!(router.lookup(Some(longer.as_bytes()), b"/x", Method::Get), Lookup::NotFound));
+    assert!(matches!(
+        router.lookup(Some(longer.as_bytes()), b"/x", Method::Get, &mut { Spans::NONE }),
+        Lookup::NotFound
+    ));
 }
 
 #[test]
@@ -239,7 +246,7 @@ fn all_errors_are_reported_at_once_with_the_routes_in_conflict() {
 fn an_empty_router_finds_nothing() {
     let router = RouterBuf::build(&[]).expect("no routes");
     assert_eq!(ask(&router, "/"), "404");
-    assert!(matches!(router.lookup(Some(b"a"), b"/", Method::Get), Lookup::NotFound));
+    assert!(matches!(router.lookup(Some(b"a"), b"/", Method::Get, &mut { Spans::NONE }), Lookup::NotFound));
     assert!(router.as_router().is_empty());
 }
 
@@ -323,13 +330,14 @@ fn const_and_run_time_tables_give_the_same_answers() {
         for path in paths {
             for method in [Method::Get, Method::Head, Method::Delete, Method::Put] {
                 let expected = naive_lookup(&specs, host, path, method);
+                let mut spans = Spans::NONE;
                 assert_eq!(
-                    observe(ROUTES.lookup(host.map(str::as_bytes), path.as_bytes(), method), path),
+                    observe(ROUTES.lookup(host.map(str::as_bytes), path.as_bytes(), method, &mut spans), &spans, path),
                     expected,
                     "{host:?} {path} {method:?}"
                 );
                 assert_eq!(
-                    observe(router.lookup(host.map(str::as_bytes), path.as_bytes(), method), path),
+                    observe(router.lookup(host.map(str::as_bytes), path.as_bytes(), method, &mut spans), &spans, path),
                     expected,
                     "{host:?} {path} {method:?}"
                 );
@@ -338,7 +346,7 @@ fn const_and_run_time_tables_give_the_same_answers() {
     }
     assert_eq!(ROUTES.handler(RouteId(3)), Some(&3));
     assert_eq!(ROUTES.handler(RouteId(8)), None);
-    assert!(matches!(NO_ROUTES.lookup(None, b"/", Method::Get), Lookup::NotFound));
+    assert!(matches!(NO_ROUTES.lookup(None, b"/", Method::Get, &mut { Spans::NONE }), Lookup::NotFound));
     assert!(NO_ROUTES.router().is_empty());
 }
 

@@ -137,15 +137,20 @@ const fn common_end(arena: &Arena<'_>, first: Span, last: Span, depth: usize) ->
     end
 }
 
-/// Where the parameters of a match stand in the path: a fixed array, no borrow, cheap to copy and keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where the parameters of a match stand in the path: a fixed array without heap, filled by a lookup and kept by its caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spans {
     spans: [(u16, u16); ROUTE_PARAMS_MAX],
     len: u8,
 }
 
 impl Spans {
-    pub(crate) const NONE: Self = Self { spans: [(0, 0); ROUTE_PARAMS_MAX], len: 0 };
+    /// No spans.
+    pub const NONE: Self = Self { spans: [(0, 0); ROUTE_PARAMS_MAX], len: 0 };
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
 
     /// The spans, as `(start, end)` in bytes of the path, from the left.
     pub fn as_slice(&self) -> &[(u16, u16)] {
