@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
 use crate::handler::{BodyState, RequestId, Routes, Terms};
-use crate::http::{HeadLimits, Version};
+use crate::http::{HeadLimits, Version, encode};
 use crate::limits::{DRAIN_GRACE_MS, TURNS_KEPT};
 use crate::metrics::{Counter, Gauge, ShardWriter};
 use crate::rt;
@@ -56,6 +56,8 @@ pub struct Core {
     )]
     pub(super) routes: Rc<Arc<Routes>>,
     pub(super) metrics: ShardWriter,
+    /// `Settings::server_name` as a field line.
+    server_field: Vec<u8>,
     /// What handlers find under `Exchange::context`.
     pub(super) context: Rc<dyn Any>,
     /// When the drain began.
@@ -83,8 +85,13 @@ impl Core {
     ) -> Rc<Self> {
         // Numbers differ between cores and between runs, without a lock: they identify, they do not protect.
         let seed = (u64::from(clock::wall().subsec_nanos()) << 32) ^ clock::wall().as_secs() ^ (id << 56);
+        let mut server_field = Vec::new();
+        if let Some(name) = &settings.server_name {
+            encode::write_field(&mut server_field, "Server", name);
+        }
         Rc::new(Self {
             settings,
+            server_field,
             routes: Rc::new(routes),
             metrics,
             context,
@@ -187,7 +194,7 @@ impl Core {
         head_only: bool,
         persistent: bool,
     ) -> Terms<'a> {
-        let server = self.settings.server_name.as_deref();
+        let server = &self.server_field;
         Terms { version, head_only, persistent, server, id: self.next_id(), body, draining: &self.draining }
     }
 

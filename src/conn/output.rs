@@ -8,6 +8,7 @@ use super::core::Core;
 use crate::clock;
 use crate::handler::Sink;
 use crate::metrics::Counter;
+use crate::rt::fs::File;
 use crate::rt::{Deadline, SendHalf};
 
 /// The sending side of one connection.
@@ -93,5 +94,20 @@ impl Sink for Output {
     fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let result = self.send.poll_send_vectored(cx, slices);
         self.account(cx, result)
+    }
+
+    fn poll_send_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        file: &File,
+        offset: u64,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self.send.poll_send_file(cx, head, file, offset, most) {
+            // Nothing has failed yet: the caller goes another way.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Unsupported => Poll::Ready(Err(error)),
+            result => self.account(cx, result),
+        }
     }
 }

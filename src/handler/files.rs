@@ -259,6 +259,10 @@ async fn send(response: &mut Response<'_>, file: &File, start: u64, length: u64)
     response.start(BodyLength::Known(length))?;
     let (mut at, end) = (start, start + length);
     while at < end {
+        at += response.write_file(file, at, end - at).await?;
+        if at == end {
+            break;
+        }
         let most = (end - at).min(LARGE_BUFFER_BYTES as u64) as usize;
         let piece = file.read_at(at, most).await.map_err(Failure::internal)?;
         if piece.is_empty() {

@@ -9,7 +9,8 @@ use super::{Failure, Reply, RequestId};
 use crate::clock::{self, Moment};
 use crate::http::encode::{self, FieldError, Fields};
 use crate::http::{Status, StatusClass, Version, write_problem};
-use crate::limits::{COPY_BYTES_MAX, DISCARD_BYTES_MAX};
+use crate::limits::{COPY_BYTES_MAX, DISCARD_BYTES_MAX, FILE_PIECE_BYTES};
+use crate::rt::fs::File;
 
 /// Where a response's bytes go: the connection, or a test.
 pub trait Sink {
@@ -18,6 +19,22 @@ pub trait Sink {
     /// # Errors
     /// When the client is gone or took nothing for too long; it stays so.
     fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+
+    /// Sends a part of `head`, or where that is empty at most `most` bytes of `file` from `offset` on; zero where the file
+    /// has none.
+    ///
+    /// # Errors
+    /// As `poll_send`; `Unsupported` where only bytes in memory can be sent.
+    fn poll_send_file(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _head: &[u8],
+        _file: &File,
+        _offset: u64,
+        _most: usize,
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
 }
 
 /// What the client may still send of the request that is being answered: it decides whether the connection can go on
@@ -47,8 +64,8 @@ pub struct Terms<'x> {
     pub head_only: bool,
     /// The connection stays open after this response.
     pub persistent: bool,
-    /// The `Server` field's value; `None` leaves the field out.
-    pub server: Option<&'x str>,
+    /// The `Server` field's line; empty where it is left out.
+    pub server: &'x [u8],
     /// The request's number, for error bodies.
     pub id: RequestId,
     /// What the client may still send of the request.
@@ -306,6 +323,43 @@ impl<'x> Response<'x> {
         poll_fn(|cx| self.poll_parts(cx, piece, end, &mut sent)).await
     }
 
+    /// Sends `length` bytes of `file` from `offset` on as the next piece of a streamed response, straight from the kernel's
+    /// cache. Answers how many: fewer where the rest is not cached, or cannot be sent in this way, and has to be read.
+    ///
+    /// # Errors
+    /// As [`Response::write`]; an internal failure also when the file has become shorter.
+    pub(crate) async fn write_file(&mut self, file: &File, offset: u64, length: u64) -> Result<u64, Failure> {
+        let State::Streaming(Framing::Length(announced)) = self.state else { return Ok(0) };
+        if self.torn {
+            return Err(Failure::Gone);
+        }
+        if announced < length {
+            return Err(Failure::internal("more was written than the response announced"));
+        }
+        let (mut head, mut sent) = (0, 0);
+        while sent < length {
+            let most = (length - sent).min(FILE_PIECE_BYTES);
+            if !file.is_cached(offset + sent, most) {
+                break;
+            }
+            self.torn = true;
+            let (out, sink) = (&self.out[head..], &mut *self.sink);
+            match poll_fn(|cx| sink.poll_send_file(cx, out, file, offset + sent, most as usize)).await {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => break,
+                Err(_) => return Err(Failure::Gone),
+                Ok(0) => return Err(Failure::internal("a file became shorter while it was sent")),
+                Ok(taken) if head < self.out.len() => head += taken,
+                Ok(taken) => sent += taken as u64,
+            }
+            self.sent = true;
+            self.terms.body.awaited.set(false);
+        }
+        self.out.drain(..head);
+        self.state = State::Streaming(Framing::Length(announced - sent));
+        self.torn = false;
+        Ok(sent)
+    }
+
     /// Sends what waits to be sent.
     ///
     /// # Errors
@@ -422,11 +476,11 @@ impl<'x> Response<'x> {
         if self.terms.body.awaited.get() || self.terms.draining.get().is_some() {
             self.terms.persistent = false;
         }
-        if let Some(name) = self.terms.server.filter(|_| !named) {
-            encode::write_field(self.out, "Server", name);
+        if !named {
+            self.out.extend_from_slice(self.terms.server);
         }
         if !dated {
-            encode::write_field(self.out, "Date", clock::http_date());
+            encode::write_date(self.out, &clock::http_date());
         }
         match (self.terms.persistent, self.terms.version) {
             (false, _) => self.out.extend_from_slice(b"Connection: close\r\n"),

@@ -133,7 +133,7 @@ async fn exchange(handler: &dyn Handler, pattern: &str, raw: &str, most: usize) 
         version: view.version(),
         head_only: view.method() == Method::Head,
         persistent: true,
-        server: None,
+        server: b"",
         id: RequestId(7),
         body: &body,
         draining: &Cell::new(None),

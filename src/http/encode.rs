@@ -2,6 +2,7 @@
 
 use super::status::Status;
 use super::syntax;
+use crate::clock::DATE_BYTES;
 use crate::limits::{RESPONSE_FIELDS_BYTES_MAX, RESPONSE_FIELDS_MAX};
 
 /// The whole interim response that lets a client send its body (RFC 9110 section 10.1.1).
@@ -30,6 +31,16 @@ pub fn write_field(out: &mut Vec<u8>, name: impl AsRef<[u8]>, value: impl AsRef<
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `Date`: one copy of a length that the compiler knows.
+pub fn write_date(out: &mut Vec<u8>, date: &[u8; DATE_BYTES]) {
+    const NAME: &[u8] = b"Date: ";
+    let mut line = [0; NAME.len() + DATE_BYTES + 2];
+    line[..NAME.len()].copy_from_slice(NAME);
+    line[NAME.len()..NAME.len() + DATE_BYTES].copy_from_slice(date);
+    line[NAME.len() + DATE_BYTES..].copy_from_slice(b"\r\n");
+    out.extend_from_slice(&line);
 }
 
 /// Appends `Content-Length: n` CRLF.

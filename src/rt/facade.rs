@@ -142,6 +142,26 @@ impl SendHalf {
         }
     }
 
+    /// Sends a part of `head`, at least one byte, or where that is empty of `file` from `offset` on, without copying it;
+    /// zero when the file has no bytes there. Waits for the disk unless [`super::fs::File::is_cached`].
+    ///
+    /// # Errors
+    /// As [`SendHalf::poll_send`]; `Unsupported` where this socket or file cannot do it, and nothing was sent.
+    pub fn poll_send_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        file: &super::fs::File,
+        offset: u64,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            SendOf::Os(send) => send.poll_send_file(cx, head, file.descriptor(), offset, most),
+            #[cfg(feature = "sim")]
+            SendOf::Simulated(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
     /// A second way to send on the same socket, for an interim response while the first is held by the final one. Only
     /// one of them may be sending at any time.
     pub fn another(&self) -> SendHalf {

@@ -41,6 +41,15 @@ impl File {
         self.metadata
     }
 
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.descriptor
+    }
+
+    /// Whether `length` bytes from `offset` on can be sent without waiting for a disk, as far as the kernel can tell.
+    pub fn is_cached(&self, offset: u64, length: u64) -> bool {
+        file::is_cached(&*self.descriptor, offset, length)
+    }
+
     /// Reads at most `most` bytes from `offset` into a large pooled buffer; an empty buffer is the end of the file.
     ///
     /// # Errors

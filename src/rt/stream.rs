@@ -102,6 +102,22 @@ impl OsSend {
         self.poll_with(cx, wanted, |socket| sys::socket::send_vectored(socket, slices))
     }
 
+    /// Sends `head`, of which more follows, or, when that is gone, from the file.
+    pub(super) fn poll_send_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        file: &OwnedFd,
+        offset: u64,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        if head.is_empty() {
+            self.poll_with(cx, most, |socket| sys::socket::send_file(socket, file, offset, most))
+        } else {
+            self.poll_with(cx, head.len(), |socket| sys::socket::send_more(socket, head))
+        }
+    }
+
     // The call is made here and now rather than queued on the ring: measured equal in CPU per request to a ring send
     // (within 2 % at 64 connections, one answer each), it needs no heap allocation for an operation, and the bytes can
     // be borrowed because the kernel never owns them.

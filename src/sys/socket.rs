@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
 
 /// Connections that the kernel completes and keeps until they are accepted; it caps this at `net.core.somaxconn`.
@@ -86,6 +87,26 @@ pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
 pub fn send_vectored(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let mut control = net::SendAncillaryBuffer::default();
     Ok(net::sendmsg(socket, slices, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+}
+
+/// As [`send`], for bytes that more follow at once: the kernel waits with a packet that is not full (`MSG_MORE`).
+///
+/// # Errors
+/// As [`send`].
+pub fn send_more(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT | SendFlags::MORE)?)
+}
+
+/// Sends at most `most` bytes of a file from `offset` on, straight from the page cache (sendfile(2)); zero at the file's
+/// end. Waits for the disk where they are not cached: see [`super::file::is_cached`]. The socket is a non-blocking one.
+///
+/// # Errors
+/// As [`send`]; `Unsupported` where the file system cannot do it.
+pub fn send_file(socket: impl AsFd, file: impl AsFd, mut offset: u64, most: usize) -> io::Result<usize> {
+    match rustix::fs::sendfile(socket, file, Some(&mut offset), most) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
+        result => Ok(result?),
+    }
 }
 
 /// Receives into the spare capacity of `buffer` what is there, without blocking; zero means the peer ended its side.

@@ -2,6 +2,7 @@
 
 mod body;
 mod bounds;
+mod files;
 
 use std::io::Write;
 
