@@ -56,4 +56,6 @@ class Load:
         result = json.loads(self._line())
         if result["errors"]:
             raise BenchError(f"expected no errors, found {result['errors']}; the first: {result['first_error']}")
+        if not result["answered"]:
+            raise BenchError("expected answers in the measured window, found none")
         return result
