@@ -1,0 +1,171 @@
+"""The servers that are measured: how each is found, configured, started, asked and stopped."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+from . import BenchError, host, processes
+
+PEERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "peers")
+START_SECONDS = 10
+ANSWER_SECONDS = 5
+# Debian keeps servers where an ordinary user's PATH does not look.
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin"
+
+
+def fill(text, values):
+    """Replaces every @NAME@; one that has no value is a mistake in the template."""
+
+    def value(match):
+        name = match.group(1)
+        if name not in values:
+            raise BenchError(f"expected one of {sorted(values)} in a template, found @{name}@")
+        return str(values[name])
+
+    return re.sub(r"@([A-Z0-9]+)@", value, text)
+
+
+class Server:
+    """One server that can be started many times."""
+
+    def __init__(self, name, spec, program=None):
+        self.name = name
+        self.spec = spec
+        self.program = program or spec["program"]
+
+    def find(self):
+        """The path of its program; None where it is not installed."""
+        return shutil.which(self.program, path=PATH)
+
+    def version(self):
+        ended = subprocess.run([self.find()] + self.spec["version"], capture_output=True, text=True, timeout=10)
+        found = re.search(r"\d+\.\d+\S*", ended.stdout + ended.stderr)
+        return found.group(0) if found else "unknown version"
+
+    def missing(self):
+        """What to do where it is not installed."""
+        package = self.spec.get("package")
+        return f"apt-get install {package}" if package else f"build {self.program}"
+
+
+def load_specs():
+    with open(os.path.join(PEERS, "servers.json"), encoding="utf-8") as file:
+        return json.load(file)
+
+
+class Running:
+    """A started server; a context manager that stops it and removes its directory."""
+
+    def __init__(self, server, cores, workers, files):
+        self.server = server
+        self.directory = tempfile.mkdtemp(prefix=f"bench-{server.name}-")
+        self.process = None
+        try:
+            self._write_files(files)
+            self._start(cores, workers)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        try:
+            if self.process is not None:
+                processes.stop(self.process)
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _write_files(self, files):
+        folder = os.path.join(self.directory, "files")
+        os.mkdir(folder)
+        for name, size in files.items():
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(bytes(at * 7 % 251 for at in range(4096)) * (size // 4096) + b"x" * (size % 4096))
+
+    def _start(self, cores, workers):
+        self.port = host.free_port()
+        spec = self.server.spec
+        config = spec.get("config", "")
+        values = {
+            "PORT": self.port,
+            "PORT2": host.free_port(),
+            "DIR": self.directory,
+            "WORKERS": workers,
+            "CONFIG": os.path.join(self.directory, config),
+            "RINGFORT": self.server.program,
+        }
+        if config:
+            with open(os.path.join(PEERS, config), encoding="utf-8") as file:
+                text = fill(file.read(), values)
+            with open(values["CONFIG"], "w", encoding="utf-8") as file:
+                file.write(text)
+        command = [self.server.find()] + [fill(argument, values) for argument in spec["arguments"]]
+        self.log = os.path.join(self.directory, "output")
+        with open(self.log, "wb") as log:
+            self.started = time.monotonic()
+            self.process = processes.start(
+                command, cores, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory
+            )
+
+    def complain(self, what):
+        tail = host.read_text(self.log).strip().splitlines()[-5:]
+        said = "; it said:\n  " + "\n  ".join(tail) if tail else "; it said nothing"
+        return BenchError(f"{self.server.name}: {what}{said}")
+
+    def first_answer(self, path, closing=False):
+        """The first answer, and the milliseconds from the start of the process to its last byte."""
+        deadline = self.started + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise self.complain(f"expected it to serve, it ended with code {self.process.returncode}")
+            try:
+                answer = ask(self.port, path, closing)
+                return answer, (time.monotonic() - self.started) * 1000
+            except ConnectionRefusedError:
+                time.sleep(0.0002)
+            except OSError as error:
+                raise self.complain(f"expected an answer for {path}, found: {error}") from error
+        raise self.complain(f"expected it to listen within {START_SECONDS} s, nobody listens on port {self.port}")
+
+    def pids(self):
+        return host.family(self.process.pid)
+
+
+class Answer:
+    """One response, whole."""
+
+    def __init__(self, head, body):
+        lines = head.decode("latin-1").split("\r\n")
+        self.status = lines[0]
+        self.fields = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
+        self.body = body
+        self.size = len(head) + 4 + len(body)
+
+
+def ask(port, path, closing=False):
+    """One request, in the words of the load generator; `closing` as it asks where each has a connection of its own."""
+    with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS) as connection:
+        wish = "Connection: close\r\n" if closing else ""
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{wish}\r\n".encode())
+        raw = b""
+        while True:
+            head, end, body = raw.partition(b"\r\n\r\n")
+            length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+            if end and length is None:
+                raise OSError(f"no Content-Length in {head!r}")
+            if end and len(body) >= int(length.group(1)):
+                return Answer(head, body)
+            part = connection.recv(1 << 20)
+            if not part:
+                raise OSError(f"the connection was closed after {len(raw)} bytes")
+            raw += part
