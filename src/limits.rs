@@ -44,8 +44,9 @@ pub const BATCH_BYTES_MAX: usize = 64 * 1024;
 pub const BATCH_REQUESTS_MAX: usize = 64;
 /// Bytes of a piece that is copied behind the response's head to go out with it; more is sent from where it is.
 pub const COPY_BYTES_MAX: usize = 16 * 1024;
-/// Bytes a second that a request body must flow at over time: slower, and the body time-out runs down.
-pub const BODY_BYTES_PER_SECOND_MIN: u64 = 500;
+/// Looks in a write time-out at how much of what a socket holds the client has taken: the kernel tells of it only when
+/// about a third of the socket's buffer (megabytes) is free again, which a slow reader takes minutes for.
+pub const WRITE_LOOKS: u32 = 4;
 /// Bytes of an unread request body that are read and thrown away to keep a connection; with more it is closed.
 pub const DISCARD_BYTES_MAX: u64 = 256 * 1024;
 /// Bytes that are read and thrown away after the last response, so that the client gets to read it (RFC 9112

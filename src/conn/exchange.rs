@@ -148,7 +148,14 @@ async fn end_body(incoming: &mut Incoming<'_>, output: &mut Output, out: &mut Ve
     }
     // The response is not held up by what the client still sends.
     let mut sent = 0;
-    let flushed = poll_fn(|cx| output.poll_all(cx, out, &mut sent)).await;
+    let flushed = poll_fn(|cx| {
+        let result = output.poll_all(cx, out, &mut sent);
+        if result.is_pending() && output.is_stalled() {
+            incoming.settle();
+        }
+        result
+    })
+    .await;
     out.clear();
     flushed.is_ok() && incoming.discard().await
 }
