@@ -12,7 +12,7 @@ pub const METHOD_BYTES_MAX: usize = 32;
 pub const HOST_BYTES_MAX: usize = 253;
 /// Bytes of a chunk-size line with its extension, without CRLF (RFC 9112 section 7.1.1): real extensions are tiny.
 pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
-/// Bytes of all chunk extensions of one body together: without it, one-byte chunks with a full line of extension each
+/// Bytes of all chunk extensions of one body together, and of digits beyond the 16th of its sizes: without it, one-byte chunks with a full line of extension each
 /// would make the server read a thousand bytes per byte of body, for as long as the body limit allows.
 pub const CHUNK_EXTENSIONS_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of one message's trailer section (RFC 9112 section 7.1.2).
@@ -44,8 +44,9 @@ pub const BATCH_BYTES_MAX: usize = 64 * 1024;
 pub const BATCH_REQUESTS_MAX: usize = 64;
 /// Bytes of a piece that is copied behind the response's head to go out with it; more is sent from where it is.
 pub const COPY_BYTES_MAX: usize = 16 * 1024;
-/// Bytes a second that a request body must flow at over time: slower, and the body time-out runs down.
-pub const BODY_BYTES_PER_SECOND_MIN: u64 = 500;
+/// Looks in a write time-out at how much of what a socket holds the client has taken: the kernel tells of it only when
+/// about a third of the socket's buffer (megabytes) is free again, which a slow reader takes minutes for.
+pub const WRITE_LOOKS: u32 = 4;
 /// Bytes of an unread request body that are read and thrown away to keep a connection; with more it is closed.
 pub const DISCARD_BYTES_MAX: u64 = 256 * 1024;
 /// Bytes that are read and thrown away after the last response, so that the client gets to read it (RFC 9112
@@ -58,7 +59,7 @@ pub const LINGER_MS: u64 = 2_000;
 pub const DRAIN_GRACE_MS: u64 = 50;
 /// Operations that one half of a connection completes without waiting before the core turns to other work: a peer that
 /// keeps up with a stream would have the core to itself otherwise.
-pub const STREAM_BATCH: u32 = 64;
+pub const STREAM_BATCH: u32 = 16;
 /// Connections accepted in a row before the core turns to other work.
 pub const ACCEPT_BATCH: usize = 64;
 /// Request scratches (parsed head, header list) that a core keeps for reuse, some 3 KiB each.
@@ -79,6 +80,9 @@ pub const SMALL_BUFFERS_KEPT: usize = 256;
 pub const LARGE_BUFFERS_KEPT: usize = 32;
 /// Buffers of a receive ring (`cores.ring.buffers`): buffer ids are 16 bits, and the kernel's ring holds 2^15.
 pub const RING_BUFFERS_MAX: u16 = 32768;
+/// Bytes from which an allocation is a mapping of its own, given back to the system when it is freed; nothing on the way
+/// of a request is so large. glibc's default before it adapts.
+pub const MMAP_THRESHOLD_BYTES: i32 = 128 * 1024;
 /// Milliseconds to which deadlines are rounded up, so that many of them share one wake-up.
 pub const TIMER_GRAIN_MS: u64 = 4;
 /// Threads of a core's blocking pool: cold file look-ups, and file reads on the epoll driver.
@@ -110,6 +114,7 @@ const _: () = assert!(TRAILERS_BYTES_MAX < u16::MAX as usize, "the chunked decod
 const _: () =
     assert!(CHUNK_EXTENSIONS_BYTES_MAX < u16::MAX as usize, "the chunked decoder counts extensions in 16 bits");
 const _: () = assert!(TRAILERS_MAX < u8::MAX as usize, "the chunked decoder counts trailers in 8 bits");
+const _: () = assert!(LARGE_BUFFER_BYTES < MMAP_THRESHOLD_BYTES as usize, "pooled buffers are no mappings");
 const _: () = assert!(COPY_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(DISCARD_BYTES_MAX <= LINGER_BYTES_MAX);
 /// Bytes of a config file: a hundred thousand routes fit, and a device file given by mistake ends the read.

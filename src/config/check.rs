@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::error::{ConfigError, Step, quote};
 use super::model::Config;
+use super::units::TimeSpan;
 use crate::http::Fields;
 use crate::log::{self, LogError};
 
@@ -33,6 +34,7 @@ pub(super) fn check_settings(config: &Config, omissions: &Omissions) -> Vec<Conf
     let mut errors = Vec::new();
     check_addresses(config, omissions, &mut errors);
     check_limits(config, omissions, &mut errors);
+    check_totals(config, omissions, &mut errors);
     if let Some(name) = &config.server.name {
         let path = ["server".into(), "name".into()];
         if name.trim().is_empty() || Fields::new().push("Server", name).is_err() {
@@ -95,6 +97,23 @@ fn check_limits(config: &Config, omissions: &Omissions, errors: &mut Vec<ConfigE
     if limits.target > limits.head && omissions.keeps(&path("target")) && omissions.keeps(&path("head")) {
         let expected = format!("at most server.limits.head ({} bytes), of which it is a part", limits.head);
         errors.push(ConfigError::at(&path("target"), expected, format!("{} bytes", limits.target)));
+    }
+}
+
+/// A pause that is allowed and ends with the total all the same would be a surprise.
+fn check_totals(config: &Config, omissions: &Omissions, errors: &mut Vec<ConfigError>) {
+    let timeouts = &config.server.timeouts;
+    for (key, pause, total_key, total) in [
+        ("body", timeouts.body, "body_total", timeouts.body_total),
+        ("write", timeouts.write, "write_total", timeouts.write_total),
+    ] {
+        let path = |key: &str| -> [Step; 3] { ["server".into(), "timeouts".into(), key.into()] };
+        if pause > total && omissions.keeps(&path(key)) && omissions.keeps(&path(total_key)) {
+            let total = TimeSpan::from_millis(total.as_millis() as u64);
+            let expected = format!("at most server.timeouts.{total_key} ({total}), of which it is a part");
+            let found = TimeSpan::from_millis(pause.as_millis() as u64).to_string();
+            errors.push(ConfigError::at(&path(key), expected, quote(&found)));
+        }
     }
 }
 

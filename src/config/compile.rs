@@ -74,7 +74,7 @@ pub(super) fn compile_rest(
 }
 
 fn settings(config: &Config) -> conn::Settings {
-    let model::Server { limits, timeouts, keepalive, name, .. } = &config.server;
+    let model::Server { limits, timeouts, rates, keepalive, name, .. } = &config.server;
     conn::Settings {
         head: HeadLimits { head: limits.head, headers: limits.headers, target: limits.target },
         body: limits.body,
@@ -82,9 +82,12 @@ fn settings(config: &Config) -> conn::Settings {
         timeouts: conn::Timeouts {
             head: timeouts.head,
             body: timeouts.body,
+            body_total: timeouts.body_total,
             idle: timeouts.idle,
             write: timeouts.write,
+            write_total: timeouts.write_total,
         },
+        rates: conn::Rates { grace: rates.grace, head: rates.head, body: rates.body, write: rates.write },
         keepalive_requests: keepalive.requests,
         keepalive_age: keepalive.age,
         server_name: name.clone(),

@@ -127,7 +127,7 @@ fn five_mistakes_of_five_kinds_are_told_at_once() {
     std::fs::remove_file(&file).unwrap();
     let told: Vec<_> = failure.errors.iter().map(ToString::to_string).collect();
     let expected = [
-        "server.lisen: expected one of the keys \"listen\", \"limits\", \"timeouts\", \"keepalive\" or \"name\", \
+        "server.lisen: expected one of the keys \"listen\", \"limits\", \"timeouts\", \"rates\", \"keepalive\" or \"name\", \
          found the unknown key \"lisen\"; did you mean \"listen\"?",
         "server.timeouts.idle: expected a duration such as \"10s\" (a whole number and one of ms, s, m, h) from 1ms to \
          24h, found \"75\"; did you mean \"75s\"?",
@@ -165,9 +165,14 @@ fn every_bound_of_the_server_is_checked_on_both_sides() {
     check_bounds("server.limits.headers", json!([1, 256]), json!([0, 257, "100"]));
     check_bounds("server.limits.body", json!([0, "1TiB"]), json!(["2TiB", u64::MAX]));
     check_bounds("server.limits.connections", json!([1, 10_000_000]), json!([0, 10_000_001]));
-    for key in ["head", "body", "idle", "write"] {
-        let path = format!("server.timeouts.{key}");
-        check_bounds(&path, json!(["1ms", "24h", "1440m"]), json!(["0s", "1441m", ""]));
+    for key in ["timeouts.head", "timeouts.idle", "timeouts.write", "rates.grace"] {
+        check_bounds(&format!("server.{key}"), json!(["1ms", "24h", "1440m"]), json!(["0s", "1441m", ""]));
+    }
+    check_bounds("server.timeouts.body", json!(["1ms", "1h"]), json!(["0s", "3601s", "25h"]));
+    check_bounds("server.timeouts.body_total", json!(["30s", "168h"]), json!(["0s", "169h", 60]));
+    check_bounds("server.timeouts.write_total", json!(["30s", "168h"]), json!(["0s", "169h", 60]));
+    for key in ["head", "body", "write"] {
+        check_bounds(&format!("server.rates.{key}"), json!([1, "500B", "1GiB"]), json!([0, "0B", "2GiB", -1, "1s"]));
     }
     check_bounds("server.timeouts.drain", json!(["0s", "24h"]), json!(["25h", 30]));
     check_bounds("server.keepalive.requests", json!([1, 1_000_000_000]), json!([0, null]));
@@ -307,6 +312,7 @@ fn config_like() -> impl Strategy<Value = Value> {
         "listen",
         "limits",
         "timeouts",
+        "rates",
         "keepalive",
         "name",
         "head",

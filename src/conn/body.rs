@@ -2,18 +2,18 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use super::core::Core;
 use super::input::Input;
-use crate::clock::{self, Moment};
+use super::pace::Patience;
+use crate::clock;
 use crate::handler::{BodyError, BodySource, BodyState};
 use crate::http::chunked::{ChunkStep, ChunkedDecoder};
 use crate::http::encode::CONTINUE_100;
 use crate::http::{BodyFraming, RequestError};
-use crate::limits::{BODY_BYTES_PER_SECOND_MIN, DISCARD_BYTES_MAX};
+use crate::limits::DISCARD_BYTES_MAX;
 use crate::metrics::Counter;
-use crate::rt::{Deadline, RecvHalf, SendHalf};
+use crate::rt::{self, Deadline, RecvHalf, SendHalf};
 
 /// What is still to come.
 #[derive(Debug)]
@@ -22,33 +22,6 @@ enum Rest {
     Chunked(ChunkedDecoder),
     Done,
     Failed(BodyError),
-}
-
-/// How long the client may keep us waiting: a bucket that waiting empties and received bytes fill, so that both a pause
-/// and a trickle end, and a long body that flows does not.
-#[derive(Debug)]
-struct Patience {
-    full: Duration,
-    left: Duration,
-    /// Since when we wait.
-    since: Option<Moment>,
-}
-
-impl Patience {
-    fn new(full: Duration) -> Self {
-        Self { full, left: full, since: None }
-    }
-
-    /// Waiting begins, if it has not yet: when it ends at the latest.
-    fn wait(&mut self, now: Moment) -> Moment {
-        *self.since.get_or_insert(now) + self.left
-    }
-
-    fn received(&mut self, now: Moment, bytes: usize) {
-        let waited = self.since.take().map_or(Duration::ZERO, |since| now.since(since));
-        let earned = Duration::from_micros(bytes as u64 * 1_000_000 / BODY_BYTES_PER_SECOND_MIN);
-        self.left = (self.left.saturating_sub(waited) + earned).min(self.full);
-    }
 }
 
 /// The body of the request that is being answered.
@@ -89,7 +62,8 @@ impl<'c> Incoming<'c> {
             }
             BodyFraming::Chunked => Rest::Chunked(ChunkedDecoder::new()),
         };
-        let patience = Patience::new(core.settings.timeouts.body);
+        let timeouts = &core.settings.timeouts;
+        let patience = Patience::new(timeouts.body, timeouts.body_total, core.settings.rates.body);
         Self { input, recv, deadline, core, rest, piece: 0, received: 0, patience, state, interim }
     }
 
@@ -103,6 +77,11 @@ impl<'c> Incoming<'c> {
     /// Whether nothing of it has to be received any more.
     pub(super) fn is_in_hand(&self) -> bool {
         self.recv.is_none()
+    }
+
+    /// Gives the receive buffer back: before a wait of unknown length.
+    pub(super) fn settle(&mut self) {
+        self.input.settle(&self.core.metrics);
     }
 
     /// Reads the rest and throws it away, to keep the connection; false when that is not worth it or fails.
@@ -166,7 +145,13 @@ impl<'c> Incoming<'c> {
 
     fn fail(&mut self, error: BodyError) -> BodyError {
         match error {
-            BodyError::Timeout => self.core.metrics.add(Counter::BodyTimeouts, 1),
+            BodyError::Timeout => self.core.metrics.add(
+                match self.patience.is_spent_in_all(clock::turn()) {
+                    true => Counter::BodyTotalTimeouts,
+                    false => Counter::BodyTimeouts,
+                },
+                1,
+            ),
             BodyError::Malformed(_) => self.core.metrics.add(Counter::BadFraming, 1),
             BodyError::TooLarge => self.core.metrics.add(Counter::BadTooLarge, 1),
             BodyError::Gone => {}
@@ -217,13 +202,23 @@ impl BodySource for Incoming<'_> {
             match recv.poll_recv(cx) {
                 Poll::Ready(Ok(lease)) if !lease.is_empty() => {
                     self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
-                    self.patience.received(clock::turn(), lease.len());
+                    self.patience.pause(clock::turn());
+                    self.patience.earn(lease.len() as u64);
                     self.input.push(lease, &self.core.metrics);
+                    // How long the handler keeps the piece nobody knows: it may be sending it to a client that takes
+                    // nothing. Buffers that everybody needs must not wait with it.
+                    if rt::is_short_of_buffers() {
+                        self.input.settle(&self.core.metrics);
+                    }
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
                 Poll::Pending => return self.poll_late(cx).map(Err),
             }
         }
+    }
+
+    fn pause(&mut self) {
+        self.patience.pause(clock::turn());
     }
 
     fn piece(&self) -> &[u8] {

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::core::{Core, Opened};
+use super::core::{Core, Opened, Settings};
 use super::exchange::{self, NoSink};
 use super::input::Input;
 use super::output::Output;
+use super::pace::HeadTime;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
 use crate::handler::{
@@ -35,8 +36,8 @@ pub(super) struct Connection {
     opened: Moment,
     /// When the last request was answered.
     idle_since: Moment,
-    /// When the head that has begun to come must be complete.
-    head_due: Option<Moment>,
+    /// The head that has begun to come and has not ended.
+    coming: Option<HeadTime>,
     /// Bytes were added to the unread ones while a send waited.
     took_rest: bool,
 }
@@ -62,13 +63,16 @@ pub(super) enum Closing {
 }
 
 /// Why waiting for bytes ended without any.
-enum Silence {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Silence {
     /// The client ended its side, or is gone, or the core drains.
     End,
     /// The idle time-out.
     Idle,
     /// The head time-out.
     Head,
+    /// The head's minimum rate.
+    HeadRate,
 }
 
 /// Serves one connection to its end.
@@ -85,7 +89,7 @@ pub(super) async fn serve(socket: rt::Socket, peer: SocketAddr, opened: Opened) 
         served: 0,
         opened: clock::turn(),
         idle_since: clock::turn(),
-        head_due: None,
+        coming: None,
         took_rest: false,
     };
     let closing = connection.run().await;
@@ -155,18 +159,21 @@ impl Connection {
                 Ok(Parse::Partial) => {
                     #[cfg(feature = "sim")]
                     if rt::sim::planted(rt::sim::Bug::PatientHead) {
-                        self.head_due = Some(clock::turn() + self.core.settings.timeouts.head);
+                        self.coming = None;
                     }
-                    if !self.input.is_empty() && self.head_due.is_none() {
-                        let since = if self.served == 0 { self.opened } else { clock::turn() };
-                        self.head_due = Some(since + self.core.settings.timeouts.head);
+                    if !self.input.is_empty() && self.coming.is_none() {
+                        let now = clock::turn();
+                        let since = if self.served == 0 { self.opened } else { now };
+                        #[cfg(feature = "sim")]
+                        let since = if rt::sim::planted(rt::sim::Bug::PatientHead) { now } else { since };
+                        self.coming = Some(HeadTime::new(now, since + self.core.settings.timeouts.head));
                     }
                     return Next::Wait;
                 }
                 Ok(Parse::Complete) => {}
                 Err(error) => return self.refuse(turn, error),
             }
-            self.head_due = None;
+            self.coming = None;
             match self.answer_now(turn, &routes) {
                 Some(Next::Wait) | None => {}
                 Some(next) => return next,
@@ -311,9 +318,9 @@ impl Connection {
             Poll::Ready(_) => return Poll::Ready(Err(Silence::End)),
             Poll::Pending => {}
         }
-        let timeouts = &self.core.settings.timeouts;
-        let (due, silence) = match (self.head_due, self.core.grace_until(self.idle_since)) {
-            (Some(due), _) => (due, Silence::Head),
+        let Settings { timeouts, rates, .. } = &self.core.settings;
+        let (due, silence) = match (self.coming, self.core.grace_until(self.idle_since)) {
+            (Some(coming), _) => coming.due(self.input.bytes().len(), rates),
             (None, Some(grace)) => (grace, Silence::End),
             (None, None) if self.served == 0 => (self.opened + timeouts.head, Silence::Head),
             (None, None) => (self.idle_since + timeouts.idle, Silence::Idle),
@@ -327,8 +334,10 @@ impl Connection {
         match silence {
             Silence::End => return Closing::AtOnce,
             Silence::Idle => self.core.metrics.add(Counter::IdleTimeouts, 1),
-            Silence::Head => {
-                self.core.metrics.add(Counter::HeadTimeouts, 1);
+            Silence::Head | Silence::HeadRate => {
+                let is_total = silence == Silence::Head;
+                let cause = if is_total { Counter::HeadTimeouts } else { Counter::HeadRateTimeouts };
+                self.core.metrics.add(cause, 1);
                 if !self.input.is_empty() {
                     let mut turn = self.core.take_turn();
                     turn.began = clock::turn();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::pace::Rates;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
 use crate::handler::{BodyState, RequestId, Routes, Terms};
@@ -20,12 +21,31 @@ use crate::rt;
 pub struct Timeouts {
     /// From a head's first byte to its last; for the first request from the accept.
     pub head: Duration,
-    /// For the whole request body, and between its pieces.
+    /// Waiting for more of a request body, beyond what its bytes have earned at the minimum rate.
     pub body: Duration,
+    /// Waiting for one request body in all.
+    pub body_total: Duration,
     /// Between requests.
     pub idle: Duration,
-    /// Without the client taking a byte of its response.
+    /// Waiting for the client to take more of its responses, beyond what it has earned at the minimum rate.
     pub write: Duration,
+    /// Waiting for that in all, over the connection's life.
+    pub write_total: Duration,
+}
+
+impl Default for Timeouts {
+    /// The defaults of the config. A head: what a bad mobile link needs several times over. A body, a response: as long as a
+    /// phone takes to change networks. The totals: above what an honest transfer waits for, and not for ever.
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            body_total: Duration::from_secs(3600),
+            idle: Duration::from_secs(75),
+            write: Duration::from_secs(30),
+            write_total: Duration::from_secs(24 * 3600),
+        }
+    }
 }
 
 /// How connections are served.
@@ -39,6 +59,8 @@ pub struct Settings {
     pub connections: usize,
     /// Time-outs.
     pub timeouts: Timeouts,
+    /// Minimum rates.
+    pub rates: Rates,
     /// Requests that one connection serves.
     pub keepalive_requests: u64,
     /// How long one connection serves requests.

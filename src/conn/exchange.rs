@@ -84,9 +84,13 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     let framing = head.framing();
     let body = BodyState { awaited: Cell::new(turn.head.expect_continue), unread: Cell::new(0) };
     let terms = core.terms(&body, head.version(), head.method() == Method::Head, persistent);
-    let in_hand = connection.input.bytes().len() as u64;
-    if framing == BodyFraming::Chunked || matches!(framing, BodyFraming::Length(length) if length > in_hand) {
-        connection.recv.set_mode(RecvMode::Pieces);
+    let is_in_hand = |input: &Input| match framing {
+        BodyFraming::None => true,
+        BodyFraming::Length(length) => length <= input.bytes().len() as u64,
+        BodyFraming::Chunked => false,
+    };
+    if !is_in_hand(&connection.input) {
+        receive_in_pieces(connection).await;
     }
     if found.pace() == Pace::Suspending && !connection.input.is_empty() {
         // A slow answer holds no receive buffer: neither for a body nor for the request behind this one.
@@ -100,7 +104,7 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
         BodyFraming::None | BodyFraming::Length(0) => {
             (None, Some(Ahead { input: Some(input), aside: Input::default(), recv, core: &core, ended: false }))
         }
-        BodyFraming::Length(length) if length <= in_hand => (
+        BodyFraming::Length(_) if is_in_hand(input) => (
             Some(Incoming::new(framing, input, None, deadline, &core, &body, interim)),
             Some(Ahead { input: None, aside: Input::default(), recv, core: &core, ended: false }),
         ),
@@ -139,6 +143,14 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     Left { ended, body_done }
 }
 
+/// Receives no more ahead, and copies what was: a handler that turns to something else before it reads its body, or in the
+/// middle of that, would keep the core's receive buffers. The first piece would have to wait for the same.
+async fn receive_in_pieces(connection: &mut Connection) {
+    let Connection { recv, input, core, .. } = connection;
+    recv.set_mode(RecvMode::Pieces);
+    poll_fn(|cx| input.poll_rest(recv, cx, &core.metrics)).await;
+}
+
 /// Reads what is left of the body, when the connection is to go on: whether its end was reached.
 async fn end_body(incoming: &mut Incoming<'_>, output: &mut Output, out: &mut Vec<u8>, persistent: bool) -> bool {
     let done = incoming.finish();
@@ -150,7 +162,14 @@ async fn end_body(incoming: &mut Incoming<'_>, output: &mut Output, out: &mut Ve
     }
     // The response is not held up by what the client still sends.
     let mut sent = 0;
-    let flushed = poll_fn(|cx| output.poll_all(cx, out, &mut sent)).await;
+    let flushed = poll_fn(|cx| {
+        let result = output.poll_all(cx, out, &mut sent);
+        if result.is_pending() && output.is_stalled() {
+            incoming.settle();
+        }
+        result
+    })
+    .await;
     out.clear();
     flushed.is_ok() && incoming.discard().await
 }

@@ -71,6 +71,15 @@ impl Input {
         any
     }
 
+    /// As [`Input::take_rest`], ready when that was all.
+    pub(super) fn poll_rest(&mut self, recv: &mut RecvHalf, cx: &mut Context<'_>, metrics: &ShardWriter) -> Poll<()> {
+        while let Some(lease) = std::task::ready!(recv.poll_rest(cx)) {
+            metrics.add(Counter::RequestBytes, lease.len() as u64);
+            self.append(&lease, metrics);
+        }
+        Poll::Ready(())
+    }
+
     /// Uses up the first `count` unread bytes.
     pub(super) fn consume(&mut self, count: usize) {
         self.at += count;

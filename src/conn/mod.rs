@@ -1,7 +1,8 @@
 //! One client connection from accept to close.
 //!
 //! `connection.rs` is the way of a connection through its states, `exchange.rs` one request that takes time or has a
-//! body, `input.rs`, `body.rs` and `output.rs` its bytes, `core.rs` what all connections of a core share.
+//! body, `input.rs`, `body.rs` and `output.rs` its bytes, `pace.rs` how slow they may move, `core.rs` what all connections
+//! of a core share.
 
 mod accept;
 mod body;
@@ -10,9 +11,11 @@ mod core;
 mod exchange;
 mod input;
 mod output;
+mod pace;
 mod turn;
 #[cfg(test)]
 mod tests;
 
 pub use accept::accept;
 pub use core::{Core, Settings, Timeouts};
+pub use pace::Rates;

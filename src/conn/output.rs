@@ -1,12 +1,14 @@
-//! The way out: sends with the write time-out.
+//! The way out: sends with the write time-out and its minimum rate.
 
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::core::Core;
-use crate::clock;
+use super::core::{Core, Settings};
+use super::pace::Patience;
+use crate::clock::{self, Moment};
 use crate::handler::Sink;
+use crate::limits::WRITE_LOOKS;
 use crate::metrics::Counter;
 use crate::rt::fs::File;
 use crate::rt::{Deadline, SendHalf};
@@ -15,14 +17,63 @@ use crate::rt::{Deadline, SendHalf};
 pub(super) struct Output {
     send: SendHalf,
     core: Rc<Core>,
-    /// Runs while the client takes nothing; made when that first happens.
-    stalled: Option<Deadline>,
+    /// Bytes that the socket has taken.
+    sent: u64,
+    /// Of a client that could not take all at once; made when that first happens.
+    slowness: Option<Box<Slowness>>,
     failed: bool,
+}
+
+/// How slow the client is at taking what is sent. What counts is what its system acknowledges, not what our socket takes:
+/// that is megabytes at a time, with minutes between where the client is slow but well within its rate.
+struct Slowness {
+    deadline: Deadline,
+    patience: Patience,
+    /// Bytes that were acknowledged when this was last looked at.
+    delivered: u64,
+}
+
+impl Slowness {
+    fn new(settings: &Settings, delivered: u64) -> Self {
+        let timeouts = &settings.timeouts;
+        let patience = Patience::new(timeouts.write, timeouts.write_total, settings.rates.write);
+        Self { deadline: Deadline::new(), patience, delivered }
+    }
+
+    /// The client has been seen to have taken `delivered` bytes in all.
+    fn look(&mut self, delivered: u64) {
+        self.patience.earn(delivered.saturating_sub(self.delivered));
+        self.delivered = delivered;
+    }
+
+    /// Waiting ends: the socket takes bytes again. What of them the client took is seen at the next look.
+    fn end(&mut self, now: Moment) {
+        self.patience.pause(now);
+        self.deadline.clear();
+    }
+
+    /// Ready when the client has kept us waiting for too long. `delivered` is asked when waiting begins and some times
+    /// while it lasts, so it may be a system call.
+    fn poll_late(&mut self, cx: &mut Context<'_>, delivered: impl Fn() -> u64) -> Poll<()> {
+        let now = clock::turn();
+        if !self.patience.is_waiting() {
+            self.look(delivered());
+        }
+        loop {
+            self.deadline.set(self.patience.wait_for_look(now, WRITE_LOOKS));
+            std::task::ready!(self.deadline.poll_due(cx));
+            self.patience.pause(now);
+            self.look(delivered());
+            if self.patience.is_over() {
+                return Poll::Ready(());
+            }
+        }
+    }
 }
 
 impl Output {
     pub(super) fn new(send: SendHalf, core: Rc<Core>) -> Self {
-        Self { send, core, stalled: None, failed: false }
+        Self { send, core, sent: 0, slowness: None, failed: false }
     }
 
     /// Whether the client can be sent anything still.
@@ -65,7 +116,10 @@ impl Output {
         match result {
             Poll::Ready(Ok(sent)) => {
                 self.core.metrics.add(Counter::ResponseBytes, sent as u64);
-                self.stalled = None;
+                self.sent += sent as u64;
+                if let Some(slowness) = &mut self.slowness {
+                    slowness.end(clock::turn());
+                }
                 Poll::Ready(Ok(sent))
             }
             Poll::Ready(Err(error)) => {
@@ -75,15 +129,18 @@ impl Output {
             // It only lets others run.
             Poll::Pending if !self.send.is_waiting() => Poll::Pending,
             Poll::Pending => {
-                let timeout = self.core.settings.timeouts.write;
-                let stalled = self.stalled.get_or_insert_with(|| {
-                    let deadline = Deadline::new();
-                    deadline.set(clock::turn() + timeout);
-                    deadline
-                });
-                std::task::ready!(stalled.poll_due(cx));
+                let (send, sent) = (&self.send, self.sent);
+                let delivered = || sent.saturating_sub(send.queued());
+                let make = || Box::new(Slowness::new(&self.core.settings, delivered()));
+                let slowness = self.slowness.get_or_insert_with(make);
+                std::task::ready!(slowness.poll_late(cx, delivered));
                 self.failed = true;
-                self.core.metrics.add(Counter::WriteTimeouts, 1);
+                let is_total = slowness.patience.is_spent_in_all(clock::turn());
+                let cause = if is_total { Counter::WriteTotalTimeouts } else { Counter::WriteTimeouts };
+                self.core.metrics.add(cause, 1);
+                // Closing alone would leave megabytes with the kernel, which goes on offering them to a client that
+                // takes none.
+                self.send.reset();
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         }

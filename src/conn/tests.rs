@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::body::Incoming;
 use super::input::Input;
-use super::{Core, Settings, Timeouts, accept};
+use super::{Core, Rates, Settings, Timeouts, accept};
 use crate::handler::{Action, BodyError, BodyLength, BodySource, BodyState, Exchange, Reply, Routes};
 use crate::http::{BodyFraming, HeadLimits};
 use crate::metrics::ShardWriter;
@@ -82,12 +82,14 @@ fn settings() -> Settings {
         body: Duration::from_secs(10),
         idle: Duration::from_secs(10),
         write: Duration::from_secs(10),
+        ..Timeouts::default()
     };
     Settings {
         head: HeadLimits::default(),
         body: 1 << 20,
         connections: 100,
         timeouts,
+        rates: Rates::default(),
         keepalive_requests: 1000,
         keepalive_age: Duration::from_secs(3600),
         server_name: None,

@@ -47,11 +47,24 @@ pub trait BodySource {
     /// Once failed it stays failed, with the same error.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>>;
 
+    /// Nobody waits for the next piece any more, for now: how long that lasts is not the client's fault.
+    fn pause(&mut self) {}
+
     /// The present piece; empty before the first and after the last.
     fn piece(&self) -> &[u8];
 
     /// Bytes still to come; `None` when the body's length is not known ahead.
     fn remaining(&self) -> Option<u64>;
+}
+
+/// Waits for a piece until it is dropped, which a handler may do at any time: to answer without the body, or to turn to
+/// something else for a while.
+struct Waiting<'s, 'x>(&'s mut (dyn BodySource + 'x));
+
+impl Drop for Waiting<'_, '_> {
+    fn drop(&mut self) {
+        self.0.pause();
+    }
 }
 
 /// The body of a request without one.
@@ -86,7 +99,9 @@ impl<'x> Body<'x> {
     /// # Errors
     /// See [`BodyError`].
     pub async fn next(&mut self) -> Result<Option<&[u8]>, BodyError> {
-        let more = poll_fn(|cx| self.source.poll_piece(cx)).await?;
+        let waiting = Waiting(&mut *self.source);
+        let more = poll_fn(|cx| waiting.0.poll_piece(cx)).await?;
+        drop(waiting);
         Ok(more.then(|| self.source.piece()))
     }
 

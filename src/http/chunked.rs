@@ -31,6 +31,9 @@ pub enum ChunkStep {
     },
 }
 
+/// Hexadecimal digits of the largest size. A size that is padded to this width is common enough.
+const SIZE_DIGITS: u16 = 16;
+
 /// The place in the grammar: what the next byte is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
@@ -71,7 +74,8 @@ enum State {
 ///
 /// Strictness, beyond the grammar:
 /// - A size is hexadecimal digits alone: no sign, no prefix, no white space before `;` (the grammar's "bad white space").
-///   At most 16 significant digits; leading zeros are bounded by the line.
+///   At most 16 significant digits; leading zeros are bounded by the line, and those that make a size longer than 16
+///   digits count as bytes of extensions.
 /// - An extension needs a name after its `;` and holds printable ASCII, SP and HTAB only. Its meaning is ignored
 ///   (section 7.1.1 says a recipient must ignore extensions that it does not know; none is known here). One size line is
 ///   bounded by [`CHUNK_LINE_BYTES_MAX`], the extensions of the whole body by [`CHUNK_EXTENSIONS_BYTES_MAX`].
@@ -82,8 +86,8 @@ enum State {
 pub struct ChunkedDecoder {
     /// The size as far as it has been read; then the bytes of data still to come.
     size: u64,
-    /// Bytes of extensions in the body so far.
-    extension_bytes: u16,
+    /// Bytes of extensions in the body so far, and of digits that no size needs.
+    padding_bytes: u16,
     /// Bytes of the current size line, or of the trailer section.
     line_bytes: u16,
     /// Trailer fields so far.
@@ -184,6 +188,10 @@ impl ChunkedDecoder {
 
     fn push_digit(&mut self, b: u8) -> Result<State, ChunkError> {
         self.count_line_byte()?;
+        // Zeros before it, or the size would overflow: as much to read for nothing as an extension.
+        if self.line_bytes > SIZE_DIGITS {
+            self.count_padding()?;
+        }
         if self.size >> 60 != 0 {
             return Err(ChunkError::SizeOverflow);
         }
@@ -205,11 +213,16 @@ impl ChunkedDecoder {
 
     fn count_extension(&mut self, next: State) -> Result<State, ChunkError> {
         self.count_line_byte()?;
-        self.extension_bytes += 1;
-        if usize::from(self.extension_bytes) > CHUNK_EXTENSIONS_BYTES_MAX {
+        self.count_padding()?;
+        Ok(next)
+    }
+
+    fn count_padding(&mut self) -> Result<(), ChunkError> {
+        self.padding_bytes += 1;
+        if usize::from(self.padding_bytes) > CHUNK_EXTENSIONS_BYTES_MAX {
             return Err(ChunkError::ExtensionsTooLong);
         }
-        Ok(next)
+        Ok(())
     }
 
     fn end_size_line(&mut self) -> State {

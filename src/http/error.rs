@@ -194,7 +194,8 @@ pub enum ChunkError {
     Extension,
     /// A chunk-size line longer than [`crate::limits::CHUNK_LINE_BYTES_MAX`].
     LineTooLong,
-    /// All extensions of the body together exceed [`crate::limits::CHUNK_EXTENSIONS_BYTES_MAX`].
+    /// All extensions of the body together, with needless zeros of sizes, exceed
+    /// [`crate::limits::CHUNK_EXTENSIONS_BYTES_MAX`].
     ExtensionsTooLong,
     /// A CR without LF, or an LF without CR, at the end of a line.
     LineEnd,

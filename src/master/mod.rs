@@ -121,6 +121,7 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
     })
     .map_err(ServeError::Signals)?;
     let config = &service.snapshot.config;
+    sys::memory::return_large_allocations();
     let open_files = sys::limits::raise_open_files();
     if let Some(limit) = open_files.soft
         && limit < config.server.limits.connections as u64 + DESCRIPTORS_TO_SPARE

@@ -38,12 +38,19 @@ pub enum Counter {
     BadUnsupported,
     /// Connections closed because a head took longer than `timeouts.head`.
     HeadTimeouts,
-    /// Connections closed because a body took longer than `timeouts.body`.
+    /// Connections closed because a head came more slowly than `rates.head`.
+    HeadRateTimeouts,
+    /// Connections closed because a body paused for `timeouts.body`, or came more slowly than `rates.body` for that long.
     BodyTimeouts,
+    /// Connections closed because a body was waited for longer than `timeouts.body_total`.
+    BodyTotalTimeouts,
     /// Connections closed after `timeouts.idle` without a request; normal for clients that keep connections.
     IdleTimeouts,
-    /// Connections closed because the client did not take a response within `timeouts.write`.
+    /// Connections closed because the client took nothing for `timeouts.write`, or took responses more slowly than
+    /// `rates.write` for that long.
     WriteTimeouts,
+    /// Connections closed because the client's taking its responses was waited for longer than `timeouts.write_total`.
+    WriteTotalTimeouts,
     /// Handlers that panicked; each was answered with 500.
     HandlerPanics,
     /// Sends that the kernel took only in part, and that were continued.

@@ -15,10 +15,8 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
 use compio::buf::BufResult;
-use compio::driver::op::{Interest, PollOnce, RecvFlags, RecvManaged, RecvMulti};
-use compio::driver::{
-    BufferRef, Decision, DriverType, Extra, IourOpCode, OpEntry, PollOpCode, ProactorBuilder, TakeBuffer,
-};
+use compio::driver::op::{Interest, PollOnce, RecvFlags, RecvMulti};
+use compio::driver::{BufferRef, Decision, DriverType, IourOpCode, OpEntry, PollOpCode, ProactorBuilder};
 use compio::runtime::{Runtime, RuntimeBuilder, Submit, SubmitMultiManaged};
 use futures_core::Stream;
 
@@ -196,7 +194,6 @@ impl Ready {
 }
 
 type Multishot = SubmitMultiManaged<RecvMulti<Rc<OwnedFd>>>;
-type Single = Submit<RecvManaged<Rc<OwnedFd>>, Extra>;
 
 enum State {
     /// Nothing is asked for.
@@ -205,9 +202,9 @@ enum State {
     Multishot(Multishot),
     /// io_uring: as before, and told to end; it delivers what it has first.
     Ending(Multishot),
-    /// io_uring: one receive is under way.
-    Single(Box<Single>),
-    /// epoll: waiting until there is something to receive.
+    /// epoll, and pieces on either driver: waiting until there is something to receive. Pieces are received into pooled
+    /// buffers. From the ring, a receive that is asked for anew for each piece, at once, takes the buffer that it has just
+    /// given back: as many uploads as there are buffers would keep all others from ever getting one.
     Readable(Ready),
 }
 
@@ -245,6 +242,9 @@ impl Recv {
             return;
         }
         self.mode = mode;
+        if matches!(&self.state, State::Readable(readable) if !readable.is_armed()) {
+            self.state = State::Idle;
+        }
         // Back to `Stream`: whatever is under way ends by itself, then a multishot is armed.
         if mode == RecvMode::Pieces {
             self.hold();
@@ -295,11 +295,6 @@ impl Recv {
                         }
                     }
                 }
-                State::Single(single) => {
-                    let (BufResult(result, op), _) = ready!(Pin::new(&mut **single).poll(cx));
-                    self.state = State::Idle;
-                    result.map(|length| take_received(op, length))
-                }
                 State::Readable(readable) => {
                     ready!(readable.poll(cx, &self.fd))?;
                     ready!(self.turns.poll_next(cx));
@@ -339,25 +334,16 @@ impl Recv {
 
     fn arm(&mut self) -> io::Result<State> {
         Runtime::with_current(|runtime| {
-            if runtime.driver_type() == DriverType::Poll {
+            if runtime.driver_type() == DriverType::Poll || self.mode == RecvMode::Pieces {
                 // Data is there more often than not when it is first asked for; the wait is armed when it is not.
                 return Ok(State::Readable(Ready::readable()));
             }
             let buffers = runtime.buffer_pool()?;
-            let flags = RecvFlags::empty();
-            Ok(match self.mode {
-                RecvMode::Stream => {
-                    if std::mem::replace(&mut self.armed_before, true) {
-                        core::count(|stats| stats.receives_rearmed += 1);
-                    }
-                    let op = RecvMulti::new(self.fd.clone(), &buffers, 0, flags)?;
-                    State::Multishot(runtime.submit_multi(op).into_managed(buffers))
-                }
-                RecvMode::Pieces => {
-                    let op = RecvManaged::new(self.fd.clone(), &buffers, 0, flags)?;
-                    State::Single(Box::new(runtime.submit(op).with_extra()))
-                }
-            })
+            if std::mem::replace(&mut self.armed_before, true) {
+                core::count(|stats| stats.receives_rearmed += 1);
+            }
+            let op = RecvMulti::new(self.fd.clone(), &buffers, 0, RecvFlags::empty())?;
+            Ok(State::Multishot(runtime.submit_multi(op).into_managed(buffers)))
         })
     }
 }
@@ -366,7 +352,12 @@ impl Drop for Recv {
     fn drop(&mut self) {
         // Ends whatever is in flight even where the cancel that compio sends finds the submission queue full: without
         // this a lost cancel would keep the socket open until the peer closes it.
-        if matches!(self.state, State::Multishot(_) | State::Ending(_) | State::Single(_)) {
+        let in_flight = match &self.state {
+            State::Idle => false,
+            State::Multishot(_) | State::Ending(_) => true,
+            State::Readable(readable) => readable.is_armed() && self.mode == RecvMode::Pieces,
+        };
+        if in_flight {
             sys::socket::shutdown_both(&*self.fd);
         }
     }
@@ -377,15 +368,7 @@ fn is_out_of_buffers(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ResourceBusy || error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
-fn take_received(op: RecvManaged<Rc<OwnedFd>>, length: usize) -> Option<Lease> {
-    use compio::buf::SetLen;
-    let mut buffer = op.take_buffer()?;
-    // SAFETY: the kernel has written `length` bytes to the start of this buffer: it is the operation's result.
-    unsafe { buffer.set_len(length) };
-    (length > 0).then(|| Lease::provided(buffer))
-}
-
-/// Receives on epoll: into a pooled buffer, within the same bound on buffers as on io_uring.
+/// Receives into a pooled buffer, within the same bound on buffers as from the ring.
 fn receive_now(cx: &Context<'_>, fd: &Rc<OwnedFd>) -> Poll<io::Result<Lease>> {
     if core::exhausted() {
         core::park(cx.waker());

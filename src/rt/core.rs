@@ -159,6 +159,11 @@ pub(super) fn exhausted() -> bool {
     CORE.with_borrow(|core| core.stats.buffers_in_use >= core.stats.buffers_total)
 }
 
+/// Whether more than half of the receive buffers are leased.
+pub(super) fn is_short() -> bool {
+    CORE.with_borrow(|core| core.stats.buffers_in_use > core.stats.buffers_total / 2)
+}
+
 /// Time until parked tasks are to be tried again; `None` when none is parked. A buffer that a closed connection never
 /// looked at goes back to the kernel unseen, so waiting for [`returned`] alone could wait for ever.
 pub(super) fn until_retry() -> Option<Duration> {

@@ -181,6 +181,15 @@ impl SendHalf {
         }
     }
 
+    /// Bytes that the socket has taken and the peer has not acknowledged: a system call, for when nothing else moves.
+    pub fn queued(&self) -> u64 {
+        match &self.0 {
+            SendOf::Os(send) => send.queued(),
+            #[cfg(feature = "sim")]
+            SendOf::Simulated(send) => send.queued(),
+        }
+    }
+
     /// Ends the connection with a reset: the peer cannot take what it got for the whole of it.
     pub fn reset(&self) {
         match &self.0 {

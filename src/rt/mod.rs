@@ -201,6 +201,11 @@ pub fn stats() -> Stats {
     core::stats()
 }
 
+/// Whether more than half of this core's receive buffers are in use: who may keep one for long copies it then.
+pub fn is_short_of_buffers() -> bool {
+    core::is_short()
+}
+
 /// Wakes every task of this core that watches a [`Deadline`], so that it looks at what changed (a drain).
 pub fn wake_all() {
     core::wake_all();

@@ -157,6 +157,10 @@ impl OsSend {
         self.writable.is_armed()
     }
 
+    pub(super) fn queued(&self) -> u64 {
+        sys::send_queue::queued(&*self.socket)
+    }
+
     pub(super) fn reset(&self) {
         sys::socket::reset(&self.socket);
     }

@@ -1,6 +1,7 @@
 //! Holds the map of `src/` as data and fails, naming file, line and module, where the source departs from it.
 
 mod offenders;
+mod promises;
 mod scan;
 
 use scan::{Declaration, Kind, Reference, Scope, Scopes, Token};

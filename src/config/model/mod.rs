@@ -8,6 +8,7 @@ mod cores;
 mod routes;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -17,6 +18,7 @@ pub use cores::{Auto, Cores, Driver, Executor, MasterCore, Pin, Ring, Steering, 
 pub use routes::{Action, Coding, Files, Match, Method, Redirect, Respond, Route};
 
 use super::units::{self, Address, ByteSize, TimeSpan};
+use crate::conn;
 use crate::http;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::log;
@@ -53,6 +55,8 @@ pub struct Server {
     pub limits: Limits,
     /// How long a client may take for what.
     pub timeouts: Timeouts,
+    /// How slow a client may be over time.
+    pub rates: Rates,
     /// How long connections are kept.
     pub keepalive: Keepalive,
     /// The `Server` field of responses; null leaves it out.
@@ -65,6 +69,7 @@ impl Default for Server {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            rates: Rates::default(),
             keepalive: Keepalive::default(),
             name: Some("ringfort".to_owned()),
         }
@@ -110,18 +115,29 @@ pub struct Timeouts {
     #[serde(with = "units::as_time_span")]
     #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
     pub head: Duration,
-    /// For a request body, and between its pieces.
+    /// Without a byte of a request body; slower than `rates.body` counts as a part of it. Only time in which the server
+    /// reads. Not more than `body_total`. Longer: 408.
     #[serde(with = "units::as_time_span")]
     #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
     pub body: Duration,
+    /// Waiting for a request body in all, however fast it comes. Longer: 408.
+    #[serde(with = "units::as_time_span")]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "168h"))]
+    pub body_total: Duration,
     /// Between requests on one connection.
     #[serde(with = "units::as_time_span")]
     #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
     pub idle: Duration,
-    /// Without the client taking a byte of its response.
+    /// Without the client taking a byte of its response; slower than `rates.write` counts as a part of it. Only time in
+    /// which the socket is full. Not more than `write_total`. Longer: the connection is reset.
     #[serde(with = "units::as_time_span")]
     #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
     pub write: Duration,
+    /// Waiting for a client to take its responses in all, over its connection, however fast it takes them. Longer: the
+    /// connection is reset.
+    #[serde(with = "units::as_time_span")]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "168h"))]
+    pub write_total: Duration,
     /// For requests in flight when the server stops; `"0s"` cuts them.
     #[serde(with = "units::as_time_span")]
     #[schemars(with = "TimeSpan", extend("x-minimum" = "0s", "x-maximum" = "24h"))]
@@ -130,13 +146,37 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            head: Duration::from_secs(10),
-            body: Duration::from_secs(30),
-            idle: Duration::from_secs(75),
-            write: Duration::from_secs(30),
-            drain: Duration::from_secs(30),
-        }
+        let conn::Timeouts { head, body, body_total, idle, write, write_total } = conn::Timeouts::default();
+        Self { head, body, body_total, idle, write, write_total, drain: Duration::from_secs(30) }
+    }
+}
+
+/// How slow a client may be over time, in bytes a second (sizes, as `"500B"`). Faster than this costs none of a time-out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rates {
+    /// How long a request head may come at any rate: lost packets.
+    #[serde(with = "units::as_time_span")]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
+    pub grace: Duration,
+    /// Of a request head, after `grace` and up to `timeouts.head`. Slower: 408.
+    #[serde(with = "units::as_byte_size")]
+    #[schemars(with = "ByteSize", extend("minimum" = 1, "maximum" = 1_u64 << 30))]
+    pub head: NonZeroU64,
+    /// Of a request body; at less than this `timeouts.body` runs down.
+    #[serde(with = "units::as_byte_size")]
+    #[schemars(with = "ByteSize", extend("minimum" = 1, "maximum" = 1_u64 << 30))]
+    pub body: NonZeroU64,
+    /// Of responses, as the client's system acknowledges them; at less than this `timeouts.write` runs down.
+    #[serde(with = "units::as_byte_size")]
+    #[schemars(with = "ByteSize", extend("minimum" = 1, "maximum" = 1_u64 << 30))]
+    pub write: NonZeroU64,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        let conn::Rates { grace, head, body, write } = conn::Rates::default();
+        Self { grace, head, body, write }
     }
 }
 

@@ -68,6 +68,16 @@ fn chunked_body_bounds_leading_zeros_by_the_line() {
 }
 
 #[test]
+fn chunked_body_bounds_the_needless_zeros_of_all_chunks_together() {
+    let padded = |digits: usize| [&vec![b'0'; digits - 1], b"1\r\nx\r\n".as_slice()].concat();
+    let (body, end) = decode_chunked(&[&padded(1016).repeat(100)]);
+    assert_eq!((body.len(), end), (CHUNK_EXTENSIONS_BYTES_MAX / 1000, Err(ChunkError::ExtensionsTooLong)));
+    // A size of fixed width is no abuse, however long the body is.
+    let (body, end) = decode_chunked(&[&padded(16).repeat(100_000)]);
+    assert_eq!((body.len(), end.is_ok()), (100_000, true));
+}
+
+#[test]
 fn chunked_body_rejects_bare_line_ends() {
     for bad in
         [&b"1\na\r\n"[..], b"1;a\n", b"1\rX", b"0\r\n\n", b"0\r\nA: b\n", b"0\r\n\rX", b"0\r\nA: b\rX", b"1;a=b\r\r\n"]

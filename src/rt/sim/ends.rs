@@ -422,6 +422,10 @@ impl Send {
         Self::new(self.descriptor.clone())
     }
 
+    pub(in crate::rt) fn queued(&self) -> u64 {
+        world::with(|world| world.network.connection(self.descriptor.id).pipe(End::Server).flying() as u64)
+    }
+
     pub(in crate::rt) fn reset(&self) {
         world::with(|world| world.reset_other(self.descriptor.id, End::Server));
     }

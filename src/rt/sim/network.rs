@@ -96,6 +96,11 @@ impl Pipe {
         }
     }
 
+    /// Bytes that were sent and have not arrived.
+    pub(super) fn flying(&self) -> usize {
+        self.flying.len()
+    }
+
     fn is_moving(&self) -> bool {
         (!self.flying.is_empty() && self.arrived.len() < self.arrived_max)
             || (self.flying.is_empty() && self.fin == Fin::Sent)

@@ -7,6 +7,7 @@ mod app;
 mod clients;
 mod requests;
 mod scenario;
+mod slow;
 
 use ringfort::rt::sim::{Bug, Report};
 use scenario::Summary;

@@ -3,7 +3,7 @@
 use super::app;
 use super::clients::{self, Kind, Talk};
 use ringfort::clock::{self, Moment};
-use ringfort::conn::{Settings, Timeouts};
+use ringfort::conn::{Rates, Settings, Timeouts};
 use ringfort::handler::Routes;
 use ringfort::http::HeadLimits;
 use ringfort::limits::{LINGER_MS, TIMER_GRAIN_MS};
@@ -82,7 +82,14 @@ fn settings(random: &mut Random) -> Settings {
         head: HeadLimits::default(),
         body: 1 << 20,
         connections: random.between(1, 12) as usize,
-        timeouts: Timeouts { head: 2 * second, body: 2 * second, idle: 4 * second, write: 2 * second },
+        timeouts: Timeouts {
+            head: 2 * second,
+            body: 2 * second,
+            idle: 4 * second,
+            write: 2 * second,
+            ..Timeouts::default()
+        },
+        rates: Rates::default(),
         keepalive_requests: if random.chance(200) { random.between(1, 8) } else { 1000 },
         keepalive_age: Duration::from_secs(if random.chance(100) { 1 } else { 3600 }),
         server_name: random.chance(500).then(|| "ringfort".to_owned()),

@@ -28,7 +28,7 @@ pub(crate) fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
 
 /// Between two looks at a condition: the one place in the tests that sleeps.
 #[allow(clippy::disallowed_methods, reason = "a pause between two polls of a condition")]
-fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }
 

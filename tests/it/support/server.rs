@@ -60,7 +60,7 @@ impl Start {
     /// The server with the tests' own application (see [`app`]).
     pub(crate) fn app(driver: &'static str) -> Self {
         let config = json!({
-            "server": {"listen": ["127.0.0.1:0"], "timeouts": {}, "limits": {}},
+            "server": {"listen": ["127.0.0.1:0"], "timeouts": {}, "rates": {}, "limits": {}},
             "admin": {"listen": "127.0.0.1:0"},
             "cores": {"workers": 2, "driver": driver, "pin": "off", "ring": {}},
         });
@@ -83,6 +83,12 @@ impl Start {
     /// Sets `server.timeouts.<name>`.
     pub(crate) fn timeout(mut self, name: &str, value: &str) -> Self {
         self.config["server"]["timeouts"][name] = json!(value);
+        self
+    }
+
+    /// Sets `server.rates.<name>`.
+    pub(crate) fn rate(mut self, name: &str, value: &str) -> Self {
+        self.config["server"]["rates"][name] = json!(value);
         self
     }
 
@@ -198,6 +204,11 @@ impl Server {
             last = self.metric(name, labels);
             last == expected
         });
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.child.id()
     }
 
     pub(crate) fn signal(&self, signal: libc::c_int) {

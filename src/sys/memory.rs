@@ -1,0 +1,26 @@
+//! How the allocator gives memory back.
+#![allow(unsafe_code, reason = "mallopt has no safe wrapper")]
+
+use crate::limits::MMAP_THRESHOLD_BYTES;
+
+/// Has large allocations always be mappings of their own, which go back to the system when they are freed (mallopt(3)).
+/// By default glibc raises its threshold to the largest one that was ever freed, and keeps twice that from then on: one
+/// client that once sent megabytes ahead would cost that memory for ever. Other C libraries have no such habit.
+pub fn return_large_allocations() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: it takes two integers and changes a setting of the allocator, which locks it.
+        let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES) };
+    }
+}
+
+#[cfg(all(test, target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn glibc_takes_the_threshold() {
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES) }, 1);
+    }
+}
