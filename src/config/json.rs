@@ -1,6 +1,7 @@
 //! JSON text to a value, with what parsers are silent about: where it is wrong, and keys that come twice.
 //!
-//! `simd_json` parses; of an error it knows a byte at best, so a second parser finds line and column. Of two equal keys
+//! `simd_json` parses; of an error it knows a byte at best, and it takes some texts that are no JSON, so a second parser
+//! must take the text too, and finds line and column. Of two equal keys
 //! parsers take the last one without a word: reading the parsed members one by one shows both.
 
 use std::collections::HashSet;
@@ -33,9 +34,15 @@ pub(super) fn parse(text: &[u8]) -> Result<Parsed, ConfigError> {
         return Err(ConfigError::new(locate(text, text.len()), "a JSON object", "nothing"));
     }
     let mut errors = Vec::new();
-    match parse_value(text, &mut errors) {
-        Ok(value) => Ok(Parsed { value, errors }),
-        Err(error) => Err(explain(text, &error)),
+    match (parse_value(text, &mut errors), serde_json::from_slice::<Value>(text)) {
+        (Ok(value), Ok(_)) => Ok(Parsed { value, errors }),
+        // `simd_json` alone takes half of a surrogate pair, `"\ud800"`, and makes a NUL of it.
+        (_, Err(found)) => Err(explain(&found)),
+        // What only `simd_json` refuses: nesting, numbers beyond 64 bits.
+        (Err(error), Ok(_)) => {
+            let place = locate(text, error.index());
+            Err(ConfigError::new(place, "JSON", format!("a mistake: {error}")))
+        }
     }
 }
 
@@ -47,21 +54,12 @@ fn parse_value(text: &[u8], errors: &mut Vec<ConfigError>) -> Result<Value, simd
     Members { path: &mut path, errors }.deserialize(&mut parser)
 }
 
-fn explain(text: &[u8], error: &simd_json::Error) -> ConfigError {
-    match serde_json::from_slice::<Value>(text) {
-        Err(found) => {
-            let place = Place::Text { line: found.line(), column: found.column().max(1) };
-            // Its message ends in the place, which is told already.
-            let message = found.to_string();
-            let message = message.split(" at line ").next().unwrap_or_default();
-            ConfigError::new(place, "JSON", format!("a mistake: {message}"))
-        }
-        // What only one of the two refuses: nesting, numbers beyond 64 bits.
-        Ok(_) => {
-            let message = error.to_string();
-            ConfigError::new(locate(text, error.index()), "JSON", format!("a mistake: {message}"))
-        }
-    }
+fn explain(found: &serde_json::Error) -> ConfigError {
+    let place = Place::Text { line: found.line(), column: found.column().max(1) };
+    // Its message ends in the place, which is told already.
+    let message = found.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    ConfigError::new(place, "JSON", format!("a mistake: {message}"))
 }
 
 /// Line and column of a byte.
@@ -193,6 +191,14 @@ mod tests {
         let parsed = parse(text.as_bytes()).expect("JSON");
         assert_eq!(parsed.value, serde_json::from_str::<Value>(text).unwrap());
         assert!(parsed.errors.is_empty());
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_is_refused() {
+        assert!(parse(br#"{"a": "\ud83d\ude00"}"#).is_ok());
+        for text in [r#"{"a": "\ud800"}"#, r#"{"a": "\ude00\ud83d"}"#, r#"{"\ud800x": 1}"#, r#""\ud800\u0041""#] {
+            assert!(fail(text).contains("expected JSON"), "{}", fail(text));
+        }
     }
 
     #[test]

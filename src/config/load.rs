@@ -73,7 +73,7 @@ pub struct Prepared {
 /// What was read of a config, and what is wrong with the rest.
 pub(super) struct Draft {
     pub(super) config: Option<Config>,
-    omissions: Omissions,
+    pub(super) omissions: Omissions,
     pub(super) errors: Vec<ConfigError>,
 }
 

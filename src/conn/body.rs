@@ -42,6 +42,8 @@ pub(super) struct Incoming<'c> {
     state: &'c BodyState,
     /// A way to send `100 Continue` while the response holds the connection's own.
     interim: Option<SendHalf>,
+    /// Bytes of it that are sent.
+    interim_sent: usize,
 }
 
 impl<'c> Incoming<'c> {
@@ -64,7 +66,7 @@ impl<'c> Incoming<'c> {
         };
         let timeouts = &core.settings.timeouts;
         let patience = Patience::new(timeouts.body, timeouts.body_total, core.settings.rates.body);
-        Self { input, recv, deadline, core, rest, piece: 0, received: 0, patience, state, interim }
+        Self { input, recv, deadline, core, rest, piece: 0, received: 0, patience, state, interim, interim_sent: 0 }
     }
 
     /// Gives up the present piece, which would be taken for the next request otherwise, and says whether the whole body
@@ -172,12 +174,15 @@ impl<'c> Incoming<'c> {
         if !self.state.awaited.get() {
             return Poll::Ready(Ok(()));
         }
-        if let Some(interim) = &mut self.interim {
-            // Everything before it was sent, but may fill the socket still: a client that takes none of it must not be
-            // waited for without end. A part of these few bytes cannot be followed by anything.
-            match interim.poll_send(cx, CONTINUE_100) {
-                Poll::Ready(Ok(sent)) if sent == CONTINUE_100.len() => {}
-                Poll::Ready(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
+        while let Some(interim) = self.interim.as_mut().filter(|_| self.interim_sent < CONTINUE_100.len()) {
+            // Everything before it was sent, but may fill the socket still, which then takes a part of it or nothing: a
+            // client that takes none of it must not be waited for without end.
+            match interim.poll_send(cx, &CONTINUE_100[self.interim_sent..]) {
+                Poll::Ready(Ok(sent)) => {
+                    self.interim_sent += sent;
+                    self.state.torn.set(self.interim_sent < CONTINUE_100.len());
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
                 Poll::Pending => return self.poll_late(cx).map(Err),
             }
         }

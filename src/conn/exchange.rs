@@ -82,7 +82,7 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     let mut spans = Spans::NONE;
     let found = routes.find(&head, &mut spans);
     let framing = head.framing();
-    let body = BodyState { awaited: Cell::new(turn.head.expect_continue), unread: Cell::new(0) };
+    let body = BodyState { awaited: Cell::new(turn.head.expect_continue), ..BodyState::default() };
     let terms = core.terms(&body, head.version(), head.method() == Method::Head, persistent);
     let is_in_hand = |input: &Input| match framing {
         BodyFraming::None => true,

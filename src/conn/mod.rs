@@ -3,6 +3,7 @@
 //! `connection.rs` is the way of a connection through its states, `exchange.rs` one request that takes time or has a
 //! body, `input.rs`, `body.rs` and `output.rs` its bytes, `pace.rs` how slow they may move, `core.rs` what all connections
 //! of a core share.
+//! `oracle.rs` holds a whole connection against what its bytes ask for.
 
 mod accept;
 mod body;
@@ -13,6 +14,9 @@ mod input;
 mod output;
 mod pace;
 mod turn;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod oracle;
 #[cfg(test)]
 mod tests;
 

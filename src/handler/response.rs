@@ -45,6 +45,8 @@ pub struct BodyState {
     pub awaited: Cell<bool>,
     /// Bytes of body that were not read yet, as far as its length is known ahead.
     pub unread: Cell<u64>,
+    /// A part of `100 Continue` was sent, and nobody waits for the socket to take the rest: nothing may follow it.
+    pub torn: Cell<bool>,
 }
 
 impl BodyState {
@@ -293,7 +295,7 @@ impl<'x> Response<'x> {
         let State::Streaming(framing) = self.state else {
             return Err(Failure::internal("a piece was written to a response that was not started"));
         };
-        if self.torn {
+        if self.is_torn() {
             return Err(Failure::Gone);
         }
         if piece.is_empty() {
@@ -365,7 +367,7 @@ impl<'x> Response<'x> {
     /// # Errors
     /// [`Failure::Gone`], as [`Response::write`].
     pub async fn flush(&mut self) -> Reply {
-        if self.torn {
+        if self.is_torn() {
             return Err(Failure::Gone);
         }
         let mut sent = 0;
@@ -402,7 +404,7 @@ impl<'x> Response<'x> {
     pub(crate) fn finish(&mut self) -> Outcome {
         match self.state {
             State::Open => Outcome::Unanswered,
-            State::Whole | State::Streaming(_) if self.torn => Outcome::Cut(self.status),
+            State::Whole | State::Streaming(_) if self.is_torn() => Outcome::Cut(self.status),
             State::Whole | State::Streaming(Framing::Discard | Framing::UntilClose | Framing::Length(0)) => {
                 Outcome::Complete(self.status)
             }
@@ -416,7 +418,7 @@ impl<'x> Response<'x> {
 
     /// Takes back what was written since `start`, for another answer. False when some of it was sent already.
     pub(crate) fn restart(&mut self, start: usize) -> bool {
-        if self.sent || self.out.len() < start {
+        if self.sent || self.terms.body.torn.get() || self.out.len() < start {
             return false;
         }
         self.out.truncate(start);
@@ -425,6 +427,11 @@ impl<'x> Response<'x> {
         self.status = Status::OK;
         self.state = State::Open;
         true
+    }
+
+    /// Whether something was sent in part, so that nothing may follow it.
+    fn is_torn(&self) -> bool {
+        self.torn || self.terms.body.torn.get()
     }
 
     /// Has the connection closed after this response.

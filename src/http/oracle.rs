@@ -1,6 +1,9 @@
 //! Checks that hold for every input, beside the code they check: bodies for property tests and fuzz targets.
 //!
-//! They panic where a promise is broken and say nothing otherwise.
+//! They panic where a promise is broken and say nothing otherwise. `oracle/naive.rs` reads requests a second time, without
+//! the parser's help.
+
+mod naive;
 
 use super::error::{ChunkError, HeadError};
 use super::head::Head;
@@ -9,6 +12,8 @@ use super::{ChunkStep, ChunkedDecoder, RequestHead};
 
 /// Longest input of which every prefix is tried; the effort is quadratic.
 const INPUT_BYTES_MAX: usize = 4096;
+/// Longest chunked body: longer than every bound on its framing.
+const CHUNKED_BYTES_MAX: usize = 32 * 1024;
 
 /// Parses every prefix of `data` under several limits. Panics unless each is `Partial` up to one deciding byte, with the
 /// verdict and the facts of the whole from there on, and unless a complete head is what a naive reading of its lines gives.
@@ -37,43 +42,50 @@ pub fn check_head_split_invariance(data: &[u8]) {
             } else if verdict != Ok(Parse::Partial) {
                 if verdict == Ok(Parse::Complete) {
                     assert_eq!(head.len, len, "a head is complete with its last byte");
-                    check_head(prefix, &head, &limits);
                 }
                 decided = Some((verdict, head.clone()));
             }
         }
         assert!(decided.is_some() || data.len() < limits.head, "undecided at the bound");
+        let verdict = decided.as_ref().map_or(Ok(Parse::Partial), |(verdict, _)| *verdict);
+        let naive = naive::read_head(data, &limits, slash);
+        match (verdict, decided) {
+            (Ok(Parse::Complete), Some((_, head))) => {
+                assert_eq!(Ok(retell(data, &head)), naive);
+                #[cfg(feature = "oracle")]
+                check_against_httparse(&data[..head.len], &RequestHead::new(data, &head));
+            }
+            _ => assert!(naive.is_err(), "refused ({verdict:?}): {naive:?}"),
+        }
+        if naive == Err(naive::NoHead::Expectation) {
+            assert_eq!(verdict, Err(HeadError::Expectation));
+        }
+        if let Err(error) = verdict {
+            check_blame(error, data, &limits);
+        }
     }
 }
 
-/// Reads a complete head again, line by line and naively, and panics where it differs from what was parsed.
-fn check_head(bytes: &[u8], head: &Head, limits: &HeadLimits) {
-    let text = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
-    let text = text.strip_suffix(b"\r\n\r\n").expect("a head ends with an empty line");
-    let lines: Vec<&[u8]> = split_crlf(text);
-    assert!(lines.iter().all(|line| !line.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))), "bare CR, LF or NUL");
+/// What was parsed, in the naive reader's terms.
+fn retell(bytes: &[u8], head: &Head) -> naive::NaiveHead {
     let view = RequestHead::new(bytes, head);
-    let version = match view.version() {
-        super::Version::Http10 => "HTTP/1.0",
-        super::Version::Http11 => "HTTP/1.1",
-    };
-    assert_eq!(lines[0], format!("{} {} {version}", view.method_str(), view.target()).as_bytes());
-    assert_eq!(lines.len() - 1, view.headers().count());
-    for (line, (name, value)) in lines[1..].iter().zip(view.headers()) {
-        let colon = line.iter().position(|&b| b == b':').expect("a field has a colon");
-        assert_eq!(&line[..colon], name.as_bytes());
-        assert!(
-            line[colon + 1..].iter().filter(|b| !b" \t".contains(b)).eq(value.iter().filter(|b| !b" \t".contains(b)))
-        );
-        assert!(!name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':'));
+    let owned = |text: &str| text.to_owned();
+    naive::NaiveHead {
+        len: head.len,
+        method: view.method_str().to_owned(),
+        target: view.target().to_owned(),
+        version: view.version(),
+        fields: view.headers().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
+        path: view.path().to_owned(),
+        query: view.query().map(owned),
+        authority: view.authority().map(owned),
+        host: view.host().map(owned),
+        port: view.port(),
+        framing: view.framing(),
+        persistent: head.persistent,
+        expect_continue: head.expect_continue,
+        upgrade: head.upgrade,
     }
-    assert!(lines.len() - 1 <= limits.headers && bytes.len() <= limits.head && view.target().len() <= limits.target);
-    assert!(view.header_values("host").count() <= 1 && view.header_values("content-length").count() <= 1);
-    assert!(view.header("transfer-encoding").is_none() || view.framing() == super::BodyFraming::Chunked);
-    assert!(!view.path().split('/').any(|segment| matches!(segment, "." | "..")));
-    assert!(view.host().is_some() || view.version() == super::Version::Http10);
-    #[cfg(feature = "oracle")]
-    check_against_httparse(bytes, &view);
 }
 
 /// Panics unless `httparse`, which is more lenient, takes the head too and finds the same parts in it.
@@ -88,14 +100,31 @@ fn check_against_httparse(bytes: &[u8], view: &RequestHead<'_>) {
     assert!(request.headers.iter().map(|header| (header.name, header.value)).eq(view.headers()));
 }
 
-fn split_crlf(mut text: &[u8]) -> Vec<&[u8]> {
-    let mut lines = Vec::new();
-    while let Some(at) = text.windows(2).position(|pair| pair == b"\r\n") {
-        lines.push(&text[..at]);
-        text = &text[at + 2..];
-    }
-    lines.push(text);
-    lines
+/// Panics when a refusal that is answered with another status than 400 has no such reason.
+fn check_blame(error: HeadError, data: &[u8], limits: &HeadLimits) {
+    let text = data.strip_prefix(b"\r\n").unwrap_or(data);
+    let words: Vec<&[u8]> = text.split(|b| *b == b' ').collect();
+    let holds = match error.status().code() {
+        400 => true,
+        501 => words[0].len() > crate::limits::METHOD_BYTES_MAX,
+        414 => {
+            let is_open = words.len() == 2 && data.len() >= limits.head;
+            words.get(1).is_some_and(|target| target.len() > limits.target)
+                || is_open
+                || words[0].len() + 1 >= limits.head
+                || words.get(1).is_some_and(|target| words[0].len() + 1 + target.len() >= limits.head.saturating_sub(2))
+        }
+        431 => {
+            let lines = text.split(|b| *b == b'\n').count();
+            data.len() >= limits.head || lines > limits.headers + 1
+        }
+        505 => {
+            words.iter().any(|word| word.starts_with(b"HTTP/") && !word.starts_with(b"HTTP/1.1\r") && word.len() > 8)
+        }
+        417 => data.to_ascii_lowercase().windows(7).any(|name| name == b"expect:"),
+        _ => false,
+    };
+    assert!(holds, "{error:?} is answered with {}, without a reason", error.status().code());
 }
 
 /// Decodes a chunked body that arrives in `parts`. Returns the body as far as it came and the end: `Done` or `NeedMore`
@@ -128,14 +157,40 @@ pub fn decode_chunked(parts: &[&[u8]]) -> (Vec<u8>, Result<ChunkStep, ChunkError
     (body, Ok(ChunkStep::NeedMore { consumed: total }))
 }
 
-/// Decodes `data` whole, in every two parts, and byte by byte. Panics unless body and end are the same each time.
+/// Decodes `data` whole, in every two parts (where it is long, in some), and byte by byte. Panics unless body and end are the same each time, and what
+/// the naive reader finds.
 pub fn check_chunked_split_invariance(data: &[u8]) {
-    let data = &data[..data.len().min(INPUT_BYTES_MAX)];
+    let data = &data[..data.len().min(CHUNKED_BYTES_MAX)];
     let whole = decode_chunked(&[data]);
-    for at in 0..=data.len() {
+    for at in (0..=data.len()).step_by(data.len() / INPUT_BYTES_MAX * 64 + 1) {
         let (first, second) = data.split_at(at);
         assert_eq!(decode_chunked(&[first, second]), whole, "split at byte {at}");
     }
     let bytes: Vec<&[u8]> = data.chunks(1).collect();
     assert_eq!(decode_chunked(&bytes), whole, "byte by byte");
+    let (body, end) = naive::read_chunks(data);
+    let told = match whole.1 {
+        Ok(ChunkStep::Done { consumed }) => naive::ChunksEnd::Done(consumed),
+        Ok(ChunkStep::NeedMore { .. } | ChunkStep::Data { .. }) => naive::ChunksEnd::NeedMore,
+        Err(_) => naive::ChunksEnd::Bad,
+    };
+    assert_eq!((whole.0, told), (body, end), "the naive reader finds something else");
+}
+
+/// Takes `data` for a chunked body, and for a whole message: where its body ends must not depend on how it was split, and be
+/// where the naive reader finds it.
+pub fn check_framing_and_body(data: &[u8]) {
+    check_chunked_split_invariance(data);
+    let limits = HeadLimits::default();
+    let mut head = Head::new();
+    if parse_head_with(data, &limits, EncodedSlash::Refuse, &mut head) != Ok(Parse::Complete) {
+        return;
+    }
+    let view = RequestHead::new(data, &head);
+    let values = |name: &str| view.header_values(name).collect::<Vec<_>>();
+    let framing = naive::read_framing(view.version(), &values("transfer-encoding"), &values("content-length"));
+    assert_eq!(Some(view.framing()), framing);
+    if view.framing() == super::BodyFraming::Chunked {
+        check_chunked_split_invariance(&data[head.len..]);
+    }
 }

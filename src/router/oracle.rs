@@ -4,8 +4,10 @@
 //! takes the best.
 
 use super::explain::Reason;
-use super::{Lookup, Predicates, RouteError, RouteErrorKind, RouteId, RouteSpec, RouterBuf, Spans};
+use super::{Lookup, Pattern, Predicates, RouteError, RouteErrorKind, RouteId, RouteSpec, RouterBuf, Spans};
+use crate::http::target::{Normalized, normalize_path};
 use crate::http::{Method, MethodSet};
+use crate::limits::{ROUTE_PARAMS_MAX, ROUTE_PATTERN_BYTES_MAX};
 
 /// Names and values.
 pub type NaiveParams = Vec<(String, String)>;
@@ -164,11 +166,77 @@ impl Draw<'_> {
     }
 }
 
-/// Builds a router from `data`, asks it and the naive matcher, and panics where they differ.
+/// Whether a text is a pattern: split at slashes, each part looked at alone.
+pub fn naive_is_pattern(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix('/') else { return false };
+    let segments: Vec<&str> = rest.split('/').collect();
+    let is_name = |name: &str| {
+        let is_word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        is_word && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
+    };
+    let mut names = Vec::new();
+    let is_good = segments.iter().enumerate().all(|(at, segment)| {
+        let is_last = at + 1 == segments.len();
+        match segment.as_bytes().first() {
+            None => is_last,
+            Some(b':') => {
+                names.push(&segment[1..]);
+                is_name(&segment[1..])
+            }
+            Some(b'*') => {
+                names.push(&segment[1..]);
+                is_name(&segment[1..]) && is_last
+            }
+            // Text is what the normalisation of a path leaves as it is.
+            Some(_) => !segment.contains([':', '*']) && is_normal(segment),
+        }
+    });
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    is_good && text.len() <= ROUTE_PATTERN_BYTES_MAX && names.len() == count && count <= ROUTE_PARAMS_MAX
+}
+
+fn is_normal(segment: &str) -> bool {
+    // An encoded slash hides dot segments from nobody here: a request that has one behind it is refused by itself.
+    segment.split("%2F").enumerate().all(|(at, part)| {
+        let is_whole = at == 0 && part.len() == segment.len();
+        let path = format!("/{}{part}", if is_whole { "" } else { "a" });
+        normalize_path(path.as_bytes(), false, &mut Vec::new()) == Ok(Normalized::AsIs)
+    })
+}
+
+/// Takes each line of `text` for a pattern and for the path of a request.
+fn check_patterns(text: &str) {
+    let lines: Vec<&str> = text.lines().take(24).collect();
+    let mut specs: Vec<RouteSpec<'_>> = Vec::new();
+    for line in &lines {
+        let parsed = Pattern::parse(line);
+        assert_eq!(parsed.is_ok(), naive_is_pattern(line), "{parsed:?}");
+        match parsed {
+            Ok(_) => {
+                let spec =
+                    RouteSpec { host: None, pattern: line, methods: MethodSet::EMPTY, predicates: Predicates::NONE };
+                specs.push(spec);
+            }
+            Err(error) => assert_eq!(line.as_bytes().get(error.position).copied(), error.found, "{error:?}"),
+        }
+    }
+    let (specs, router) = check_build(specs);
+    for path in lines.iter().filter(|line| line.starts_with('/') && line.bytes().all(|b| b.is_ascii_graphic())) {
+        check_one(&specs, &router, None, path, Method::Get);
+    }
+}
+
+/// Builds a router from `data`, asks it and the naive matcher, and panics where they differ. What begins with a slash is
+/// read as text, a pattern a line.
 ///
 /// # Panics
 /// When the router is wrong.
 pub fn check_route_match(data: &[u8]) {
+    if let (Some(b'/'), Ok(text)) = (data.first(), str::from_utf8(data)) {
+        return check_patterns(text);
+    }
     let mut draw = Draw(data);
     let count = draw.below(24);
     let drawn: Vec<_> = (0..count).map(|_| (draw.host(), draw.pattern(), draw.methods(), draw.below(3))).collect();
@@ -177,20 +245,7 @@ pub fn check_route_match(data: &[u8]) {
         let predicates = Predicates(*predicates as u32);
         specs.push(RouteSpec { host: *host, pattern, methods: *methods, predicates });
     }
-    let conflicts = naive_conflicts(&specs);
-    if !conflicts.is_empty() {
-        let kind = |other| RouteErrorKind::Conflict { other };
-        let expected: Vec<_> =
-            conflicts.iter().map(|&(route, other)| RouteError { route, kind: kind(other) }).collect();
-        assert_eq!(RouterBuf::build(&specs).map(|_| ()), Err(expected), "{specs:?}");
-    }
-    // What is left without the later of each pair has no conflict, since each has its first earlier one named.
-    let mut at = 0;
-    specs.retain(|_| {
-        at += 1;
-        !conflicts.iter().any(|&(route, _)| route == at - 1)
-    });
-    let router = RouterBuf::build(&specs).unwrap_or_else(|errors| panic!("{errors:?} {specs:?}"));
+    let (specs, router) = check_build(specs);
     for _ in 0..8 {
         const HOSTS: [Option<&str>; 9] = [
             None,
@@ -206,6 +261,25 @@ pub fn check_route_match(data: &[u8]) {
         let (host, path, method) = (HOSTS[draw.below(9)], draw.path(), Method::ALL[draw.below(6)]);
         check_one(&specs, &router, host, &path, method);
     }
+}
+
+/// Holds the conflicts against the naive ones; what is left without them, and its router.
+fn check_build(mut specs: Vec<RouteSpec<'_>>) -> (Vec<RouteSpec<'_>>, RouterBuf) {
+    let conflicts = naive_conflicts(&specs);
+    if !conflicts.is_empty() {
+        let kind = |other| RouteErrorKind::Conflict { other };
+        let expected: Vec<_> =
+            conflicts.iter().map(|&(route, other)| RouteError { route, kind: kind(other) }).collect();
+        assert_eq!(RouterBuf::build(&specs).map(|_| ()), Err(expected), "{specs:?}");
+    }
+    // What is left without the later of each pair has no conflict, since each has its first earlier one named.
+    let mut at = 0;
+    specs.retain(|_| {
+        at += 1;
+        !conflicts.iter().any(|&(route, _)| route == at - 1)
+    });
+    let router = RouterBuf::build(&specs).unwrap_or_else(|errors| panic!("{errors:?} {specs:?}"));
+    (specs, router)
 }
 
 fn check_one(specs: &[RouteSpec<'_>], router: &RouterBuf, host: Option<&str>, path: &str, method: Method) {

@@ -120,6 +120,12 @@ impl Timers {
         wake.extend(self.entries.iter_mut().filter_map(|entry| entry.waker.take()));
     }
 
+    /// Deadlines that exist.
+    #[cfg(feature = "sim")]
+    pub(super) fn live(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
     #[cfg(test)]
     fn nodes(&self) -> usize {
         self.heap.len()

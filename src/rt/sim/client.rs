@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::network::{End, Fin};
+use super::network::{End, Fin, take_front};
 use super::world;
 use crate::clock::Moment;
 
@@ -86,7 +86,7 @@ impl Client {
                 let reset = connection.reset[End::Client as usize];
                 let pipe = connection.incoming(End::Client);
                 let count = pipe.arrived.len().min(most);
-                let bytes: Vec<u8> = pipe.arrived.drain(..count).collect();
+                let bytes = take_front(&mut pipe.arrived, count);
                 match (count, reset, pipe.fin) {
                     (1.., _, _) => {
                         world.was_read(self.id(), End::Client);

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::Style;
-use super::network::{End, Event, Fin, wake};
+use super::network::{End, Event, Fin, take_front, wake};
 use super::world::{self, World};
 use crate::pool;
 use crate::rt::core;
@@ -174,7 +174,7 @@ impl World {
             } else {
                 self.cores[core].free -= 1;
                 let count = pipe.arrived.len().min(bytes_max);
-                Completion::Bytes(pipe.arrived.drain(..count).collect())
+                Completion::Bytes(take_front(&mut pipe.arrived, count))
             };
             let receive = &mut connection.receive;
             if !matches!(completion, Completion::Bytes(_)) || receive.armed == Armed::Single {
@@ -251,7 +251,7 @@ impl World {
         let pipe = connection.incoming(End::Server);
         if !pipe.arrived.is_empty() {
             let count = pipe.arrived.len().min(crate::limits::SMALL_BUFFER_BYTES);
-            let bytes = pipe.arrived.drain(..count).collect();
+            let bytes = take_front(&mut pipe.arrived, count);
             self.was_read(id, End::Server);
             return Ok(bytes);
         }

@@ -157,6 +157,16 @@ where
     })
 }
 
+/// As [`run`], on this thread: for many short runs, each of which would cost a thread more than itself. What a thread
+/// keeps from run to run (the storage of its buffer pool) changes nothing that a run can see.
+pub fn run_here<F, T>(options: Options, main: impl FnOnce() -> F) -> Report<T>
+where
+    F: Future<Output = T> + 'static,
+    T: 'static,
+{
+    world::run(options, main)
+}
+
 /// Whether this thread is in a world.
 pub fn is_running() -> bool {
     world::try_with(|_| ()).is_some()

@@ -198,12 +198,11 @@ fn poll(id: usize) {
 fn reap(index: usize) {
     let tasks = with(|world| world.take_tasks(index));
     enter(index);
-    let stats = {
-        drop(tasks);
-        core::stats()
-    };
+    drop(tasks);
+    let leased = core::stats().buffers_in_use;
+    let timers = core::with_timers(|timers| timers.live()).unwrap_or(0);
     leave(index);
-    with(|world| world.check_ended_core(index, stats.buffers_in_use));
+    with(|world| world.check_ended_core(index, leased, timers));
 }
 
 fn run_checks() {
@@ -395,11 +394,14 @@ impl World {
         self.tasks.iter_mut().filter_map(|task| task.take_if(of_core)).collect()
     }
 
-    fn check_ended_core(&mut self, index: usize, leased: usize) {
+    fn check_ended_core(&mut self, index: usize, leased: usize, timers: usize) {
         let (free, total) = (self.cores[index].free, self.cores[index].options.buffers);
         self.note(format_args!("core {index} ends: {free} of {total} buffers free"));
         if leased != 0 || free != total {
             self.fail(format!("core {index} ended with {leased} leases, and {free} of {total} buffers given back"));
+        }
+        if timers != 0 {
+            self.fail(format!("core {index} ended with {timers} deadlines"));
         }
         if let Some(left) = self.network.open_on(index) {
             self.fail(format!("core {index} ended with connection {left} open"));
