@@ -213,6 +213,7 @@ pub(super) struct Recv {
     fd: Rc<OwnedFd>,
     mode: RecvMode,
     state: State,
+    /// A multishot was armed, which is only ever so on io_uring.
     armed_before: bool,
     /// [`core::returns`] when the receive was armed.
     asked: u64,
@@ -304,7 +305,13 @@ impl Recv {
                             readable.arm(&self.fd);
                             continue;
                         }
-                        result => return Poll::Ready(result),
+                        result => {
+                            // The wait began for a piece, and the mode has changed since: back to the ring.
+                            if self.armed_before && self.mode == RecvMode::Stream {
+                                self.state = State::Idle;
+                            }
+                            return Poll::Ready(result);
+                        }
                     }
                 }
             };

@@ -1,8 +1,8 @@
 //! Abuse: each kind of it against a server with one worker, while an innocent client of the same worker is timed; at the
 //! end memory and descriptors are back where they were.
 //!
-//! `RINGFORT_ABUSE=full` (see `scripts/abuse`) makes each kind many times larger, and holds every answer that the innocent
-//! client gets to [`PROMISED`]. The plain `cargo test` runs beside other tests on busy machines: there a generous bound
+//! `RINGFORT_ABUSE=full` (see `scripts/abuse`) makes each kind many times larger, holds every answer that the innocent
+//! client gets to [`PROMISED`], and compares memory with that after a first round. The plain `cargo test` runs beside other tests on busy machines: there a generous bound
 //! shows only that nobody is starved.
 
 mod churn;
@@ -171,8 +171,10 @@ fn endure(name: &str, start: impl Fn(Start) -> Start + Sync, attack: impl Fn(&Se
             descriptors, [fresh.descriptors; 2],
             "{name}, {driver}: descriptors before any abuse (right), and after"
         );
-        let most = fresh.resident_kib as f64 * GROWTH;
-        assert!(after.resident_kib as f64 <= most, "{name}, {driver}: memory was {fresh:?} and is {after:?}");
+        // Thousands of connections leave what a core keeps for reuse, and what the allocator does: once, and no more.
+        let was = if strength.is_full { between } else { fresh };
+        let most = was.resident_kib as f64 * GROWTH;
+        assert!(after.resident_kib as f64 <= most, "{name}, {driver}: memory was {was:?} and is {after:?}");
         let bound = if strength.is_full { PROMISED } else { BUSY };
         assert!(figures.worst() < bound, "{name}, {driver}: an innocent client waited {:?}", figures.worst());
     };
