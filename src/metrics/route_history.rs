@@ -200,6 +200,12 @@ fn route_delta(before: Option<&RouteSnapshot>, now: &RouteSnapshot) -> Option<Ro
     if before == Some(now) {
         return None;
     }
+    #[cfg(loom)]
+    if crate::sync::planted(crate::sync::Bug::SkipsLateBuckets)
+        && before.is_some_and(|before| before.requests == now.requests && before.sum == now.sum)
+    {
+        return None;
+    }
     let mut requests = now.requests;
     if let Some(before) = before {
         requests.iter_mut().zip(&before.requests).for_each(|(now, before)| *now = now.saturating_sub(*before));

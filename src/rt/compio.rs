@@ -7,11 +7,9 @@ use std::future::Future;
 use std::io;
 use std::num::NonZero;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use compio::buf::BufResult;
@@ -25,7 +23,7 @@ use futures_core::Stream;
 use super::stream::{Lease, RecvMode};
 use super::{Driver, DriverChoice, Options, RunError, Started, core};
 use crate::sys::probe::{self, IoUringRefusal};
-use crate::{clock, limits, pool, sys};
+use crate::{clock, limits, pool, sync, sys};
 
 /// A buffer of the ring that the kernel filled.
 pub(super) type Provided = BufferRef;
@@ -88,43 +86,16 @@ fn build_driver(options: &Options, driver: DriverType) -> io::Result<Runtime> {
     builder.build()
 }
 
-/// Wakes the main future: notes it, and ends the driver's wait.
-struct MainWaker {
-    woken: AtomicBool,
-    driver: Waker,
-}
-
-impl Wake for MainWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            self.driver.wake_by_ref();
-        }
-    }
-}
-
 fn drive<T>(runtime: &Runtime, main: impl Future<Output = T>) -> T {
-    let main_waker = Arc::new(MainWaker { woken: AtomicBool::new(true), driver: runtime.waker() });
-    let waker = Waker::from(main_waker.clone());
-    let mut context = Context::from_waker(&waker);
-    let mut main = pin!(main);
     clock::refresh();
-    loop {
-        if main_waker.woken.swap(false, Ordering::AcqRel)
-            && let Poll::Ready(result) = main.as_mut().poll(&mut context)
-        {
-            return result;
-        }
-        let busy = runtime.run() || main_waker.woken.load(Ordering::Acquire) || core::has_yielded();
+    sync::drive(runtime.waker(), main, |main| {
+        let busy = runtime.run() || main.is_woken() || core::has_yielded();
         runtime.poll_with(if busy { Some(Duration::ZERO) } else { wait() });
         clock::refresh();
         core::fire_timers();
         core::retry_parked();
         core::wake_yielded();
-    }
+    })
 }
 
 /// How long the driver may wait: until the next deadline, for ever when there is none.
