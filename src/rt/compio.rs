@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use compio::buf::BufResult;
-use compio::driver::op::{Interest, PollOnce, RecvFlags, RecvManaged, RecvMulti};
+use compio::driver::op::{Interest, OpCodeFlag, PollOnce, RecvFlags, RecvManaged, RecvMulti};
 use compio::driver::{
     BufferRef, Decision, DriverType, Extra, IourOpCode, OpEntry, PollOpCode, ProactorBuilder, TakeBuffer,
 };
@@ -63,6 +63,10 @@ fn build_io_uring(options: &Options) -> Result<Runtime, IoUringRefusal> {
 }
 
 fn explain(error: &io::Error) -> IoUringRefusal {
+    if error.kind() == io::ErrorKind::Unsupported {
+        // Every kernel that has the ring's flags, which were probed, has the operations: the asking itself has failed.
+        return IoUringRefusal::Unprobed;
+    }
     probe::explain_refusal(error.raw_os_error().unwrap_or(0))
 }
 
@@ -81,6 +85,11 @@ fn build_driver(options: &Options, driver: DriverType) -> io::Result<Runtime> {
         .thread_pool_limit(limits::BLOCKING_THREADS_MAX)
         .buffer_pool_size(NonZero::new(options.ring_buffers).unwrap_or(NonZero::<u16>::MIN))
         .buffer_pool_buffer_len(options.ring_buffer_bytes);
+    if driver == DriverType::IoUring {
+        // The driver asks the kernel for its operations at the first one, with a ring of its own, and where that ring is
+        // refused it runs the operation on a thread, which those we use cannot: ask now, while epoll is still a choice.
+        proactor.detect_opcode_support(OpCodeFlag::Recv | OpCodeFlag::PollAdd);
+    }
     let mut builder = RuntimeBuilder::new();
     builder.with_proactor(proactor);
     builder.build()

@@ -22,7 +22,7 @@ pub(crate) struct Start {
     driver: &'static str,
     config: Value,
     /// Changes the command before it is run.
-    prepare: Option<fn(&mut Command)>,
+    prepare: Option<Box<dyn FnOnce(&mut Command)>>,
 }
 
 /// What is run.
@@ -105,8 +105,8 @@ impl Start {
     }
 
     /// Changes the command before it is run.
-    pub(crate) fn prepare(mut self, prepare: fn(&mut Command)) -> Self {
-        self.prepare = Some(prepare);
+    pub(crate) fn prepare(mut self, prepare: impl FnOnce(&mut Command) + 'static) -> Self {
+        self.prepare = Some(Box::new(prepare));
         self
     }
 
