@@ -188,7 +188,7 @@ fn a_call_into_the_ring_that_fails_harms_no_request_no_connection_and_no_drain()
         let log = server.log().join("\n");
         assert!(log.contains("\"stopped\"") && !log.contains("panicked") && !log.contains("cut connections"), "{log}");
         let (calls, failed) = record.calls();
-        assert!(failed > 50, "{what}: only {failed} of {calls} calls were failed");
+        assert!(failed > 20, "{what}: only {failed} of {calls} calls were failed");
         // Someone who spins while there is nothing to do makes tens of thousands in the second or two of this test.
         assert!(calls - failed < 4 * asked, "{what}: {calls} calls, {failed} of them failed, for {asked} requests");
         eprintln!("{what}: {failed} of {calls} calls failed, {asked} requests answered");
