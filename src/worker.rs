@@ -15,6 +15,7 @@ use crate::handler::Routes;
 use crate::metrics::keys::Driver as DriverCode;
 use crate::metrics::{Counter, Gauge, ShardWriter};
 use crate::rt::{self, Listener, Mailbox, Postbox, RunError, Started};
+use crate::sync::Farewell;
 use crate::sys;
 
 /// How often a worker copies its executor's numbers into its shard.
@@ -82,36 +83,23 @@ pub enum End {
     Panicked,
 }
 
-/// Tells the master of the thread's end, even when that is a panic.
-struct Farewell {
-    index: usize,
-    news: Postbox<News>,
-    end: Option<End>,
-}
-
-impl Drop for Farewell {
-    fn drop(&mut self) {
-        let end = self.end.take().unwrap_or(End::Panicked);
-        // A full or closed mailbox means that the master is past caring.
-        let _ = self.news.post(News::Ended(self.index, end));
-    }
-}
-
 impl Worker {
     /// Runs the worker on this thread until it is told to leave.
     pub fn run(self) {
-        let mut farewell = Farewell { index: self.index, news: self.news.clone(), end: None };
+        let index = self.index;
+        let mut farewell = Farewell::new(self.news.clone(), News::Ended(index, End::Panicked));
         if let Some(core) = self.pin
             && !sys::cpu::pin(core)
         {
-            tracing::warn!(worker = self.index, core, "cannot pin to this core; the kernel places the worker");
+            tracing::warn!(worker = index, core, "cannot pin to this core; the kernel places the worker");
         }
         let executor = self.executor;
         let result = rt::run(&executor, |started| self.serve(started));
-        farewell.end = Some(match result {
+        let end = match result {
             Ok(cut) => End::Left { cut },
             Err(error) => End::Failed(error),
-        });
+        };
+        farewell.say(News::Ended(index, end));
     }
 
     /// Serves until told to leave, on the executor that runs already; returns how many connections are cut by that.

@@ -13,9 +13,8 @@
 //! Below 1.024 µs the error is one unit. Values above the range are counted in the last bucket; the sum and the maximum
 //! are exact for all values.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-
 use super::snapshot::Snapshot;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Where the buckets of a histogram lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,15 +28,19 @@ pub struct Layout {
 }
 
 /// The layout of latencies per core and status class: at most 1.6 % error from 1 µs to 68.7 s.
-pub const FULL: Layout = Layout { unit_bits: 4, sub_bits: 6, range_bits: 36 };
+pub const FULL: Layout = if MODEL { MODEL_LAYOUT } else { Layout { unit_bits: 4, sub_bits: 6, range_bits: 36 } };
 /// The layout of latencies per route: at most 6.25 % error from 1 µs to 68.7 s.
-pub const COMPACT: Layout = Layout { unit_bits: 6, sub_bits: 4, range_bits: 36 };
+pub const COMPACT: Layout = if MODEL { MODEL_LAYOUT } else { Layout { unit_bits: 6, sub_bits: 4, range_bits: 36 } };
+/// loom looks at every atomic: three buckets show as much of how they are written and read as two thousand.
+const MODEL: bool = cfg!(loom);
+const MODEL_LAYOUT: Layout = Layout { unit_bits: 0, sub_bits: 0, range_bits: 2 };
 /// Buckets of [`FULL`].
 pub const FULL_BUCKETS: usize = FULL.bucket_count();
 /// Buckets of [`COMPACT`].
 pub const COMPACT_BUCKETS: usize = COMPACT.bucket_count();
 
-const _: () = assert!(FULL_BUCKETS == 1728 && COMPACT_BUCKETS == 432, "the table above and the memory sums say so");
+const _: () =
+    assert!(MODEL || FULL_BUCKETS == 1728 && COMPACT_BUCKETS == 432, "the table above and the memory sums say so");
 // Sparse deltas (see `snapshot`) name a bucket by a `u16`.
 const _: () = assert!(FULL_BUCKETS <= u16::MAX as usize);
 
@@ -75,8 +78,8 @@ impl Layout {
 
 mod sealed {
     pub trait Sealed {}
-    impl Sealed for std::sync::atomic::AtomicU32 {}
-    impl Sealed for std::sync::atomic::AtomicU64 {}
+    impl Sealed for crate::sync::atomic::AtomicU32 {}
+    impl Sealed for crate::sync::atomic::AtomicU64 {}
 }
 
 /// A bucket: an atomic counter that wraps at its width. Only `AtomicU32` and `AtomicU64` are cells.

@@ -21,4 +21,7 @@ pub use defs::{Class, Counter, Gauge};
 pub use shard::{OTHER_ROUTE, Shard, ShardWriter};
 
 #[cfg(test)]
+#[cfg(loom)]
+mod loom_models;
+#[cfg(test)]
 mod validator;

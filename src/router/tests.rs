@@ -358,7 +358,7 @@ fn routers_are_shared_between_threads() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 8 } else { 2000 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_router_agrees_with_the_naive_matcher(data in proptest::collection::vec(proptest::num::u8::ANY, 0..500)) {

@@ -7,15 +7,13 @@ use std::future::Future;
 use std::io;
 use std::num::NonZero;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use compio::buf::BufResult;
-use compio::driver::op::{Interest, PollOnce, RecvFlags, RecvMulti};
+use compio::driver::op::{Interest, OpCodeFlag, PollOnce, RecvFlags, RecvMulti};
 use compio::driver::{BufferRef, Decision, DriverType, IourOpCode, OpEntry, PollOpCode, ProactorBuilder};
 use compio::runtime::{Runtime, RuntimeBuilder, Submit, SubmitMultiManaged};
 use futures_core::Stream;
@@ -23,7 +21,7 @@ use futures_core::Stream;
 use super::stream::{Lease, RecvMode};
 use super::{Driver, DriverChoice, Options, RunError, Started, core};
 use crate::sys::probe::{self, IoUringRefusal};
-use crate::{clock, limits, pool, sys};
+use crate::{clock, limits, pool, sync, sys};
 
 /// A buffer of the ring that the kernel filled.
 pub(super) type Provided = BufferRef;
@@ -63,6 +61,10 @@ fn build_io_uring(options: &Options) -> Result<Runtime, IoUringRefusal> {
 }
 
 fn explain(error: &io::Error) -> IoUringRefusal {
+    if error.kind() == io::ErrorKind::Unsupported {
+        // Every kernel that has the ring's flags, which were probed, has the operations: the asking itself has failed.
+        return IoUringRefusal::Unprobed;
+    }
     probe::explain_refusal(error.raw_os_error().unwrap_or(0))
 }
 
@@ -81,48 +83,26 @@ fn build_driver(options: &Options, driver: DriverType) -> io::Result<Runtime> {
         .thread_pool_limit(limits::BLOCKING_THREADS_MAX)
         .buffer_pool_size(NonZero::new(options.ring_buffers).unwrap_or(NonZero::<u16>::MIN))
         .buffer_pool_buffer_len(options.ring_buffer_bytes);
+    if driver == DriverType::IoUring {
+        // The driver asks the kernel for its operations at the first one, with a ring of its own, and where that ring is
+        // refused it runs the operation on a thread, which those we use cannot: ask now, while epoll is still a choice.
+        proactor.detect_opcode_support(OpCodeFlag::Recv | OpCodeFlag::PollAdd);
+    }
     let mut builder = RuntimeBuilder::new();
     builder.with_proactor(proactor);
     builder.build()
 }
 
-/// Wakes the main future: notes it, and ends the driver's wait.
-struct MainWaker {
-    woken: AtomicBool,
-    driver: Waker,
-}
-
-impl Wake for MainWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            self.driver.wake_by_ref();
-        }
-    }
-}
-
 fn drive<T>(runtime: &Runtime, main: impl Future<Output = T>) -> T {
-    let main_waker = Arc::new(MainWaker { woken: AtomicBool::new(true), driver: runtime.waker() });
-    let waker = Waker::from(main_waker.clone());
-    let mut context = Context::from_waker(&waker);
-    let mut main = pin!(main);
     clock::refresh();
-    loop {
-        if main_waker.woken.swap(false, Ordering::AcqRel)
-            && let Poll::Ready(result) = main.as_mut().poll(&mut context)
-        {
-            return result;
-        }
-        let busy = runtime.run() || main_waker.woken.load(Ordering::Acquire) || core::has_yielded();
+    sync::drive(runtime.waker(), main, |main| {
+        let busy = runtime.run() || main.is_woken() || core::has_yielded();
         runtime.poll_with(if busy { Some(Duration::ZERO) } else { wait() });
         clock::refresh();
         core::fire_timers();
         core::retry_parked();
         core::wake_yielded();
-    }
+    })
 }
 
 /// How long the driver may wait: until the next deadline, for ever when there is none.

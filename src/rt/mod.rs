@@ -14,7 +14,6 @@
 mod compio;
 mod core;
 mod facade;
-mod mailbox;
 mod stream;
 mod timers;
 
@@ -29,8 +28,9 @@ use std::str::FromStr;
 use std::task::{Context, Poll};
 
 pub use facade::{Listener, RecvHalf, SendHalf, Socket, from_socket};
-pub use mailbox::{Mailbox, Postbox, mailbox};
 pub use stream::{Lease, RecvMode};
+
+pub use crate::sync::{Mailbox, Postbox, mailbox};
 
 use crate::clock::Moment;
 use crate::sys::probe::IoUringRefusal;

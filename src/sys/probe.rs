@@ -24,6 +24,8 @@ pub enum IoUringRefusal {
     TooOld,
     /// ENOMEM: the ring's memory does not fit into RLIMIT_MEMLOCK (kernels before 5.12) or a cgroup's limit.
     NoMemory,
+    /// The rings can be made, but the kernel could not be asked which operations it has: that takes one more ring.
+    Unprobed,
     /// Another error, by its number.
     Other(i32),
 }
@@ -41,7 +43,9 @@ impl IoUringRefusal {
                 "allow the io_uring system calls in the seccomp profile that is in force, or run on Linux 6.1 or newer"
             }
             Self::Missing { filtered: false } | Self::TooOld => "run on Linux 6.1 or newer",
-            Self::NoMemory => "raise the memlock limit (ulimit -l unlimited) or the cgroup's memory limit",
+            Self::NoMemory | Self::Unprobed => {
+                "raise the memlock limit (ulimit -l unlimited) or the cgroup's memory limit"
+            }
             Self::Other(_) => "choose the driver by hand: --driver epoll",
         }
     }
@@ -58,6 +62,7 @@ impl fmt::Display for IoUringRefusal {
             Self::Missing { filtered: false } => write!(f, "this kernel has no io_uring"),
             Self::TooOld => write!(f, "this kernel lacks the ring flags of Linux 6.1"),
             Self::NoMemory => write!(f, "no memory for a ring"),
+            Self::Unprobed => write!(f, "the ring that asks the kernel for its operations cannot be made"),
             Self::Other(errno) => write!(f, "io_uring_setup fails: {}", io::Error::from_raw_os_error(*errno)),
         }
     }

@@ -13,6 +13,7 @@ mod conn;
 mod corpus;
 mod drain;
 mod fallback;
+mod faults;
 mod sim;
 mod strict;
 mod tidy;

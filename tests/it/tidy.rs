@@ -32,6 +32,7 @@ const fn module_with_unsafe(row: u8, name: &'static str, siblings: &'static [&'s
 const MAP: &[Module] = &[
     module(0, "limits", &[]),
     module(0, "clock", &[]),
+    module(0, "sync", &[]),
     module_with_unsafe(1, "sys", &[]),
     module_with_unsafe(1, "rt", &["sys", "pool", "metrics"]),
     module_with_unsafe(1, "pool", &["metrics"]),

@@ -16,13 +16,16 @@ use serde_json::{Value, json};
 use super::message::Response;
 use super::{Client, PATIENCE, app, wait_until};
 
+/// What changes a command before it is run.
+type Prepare = Box<dyn FnOnce(&mut Command)>;
+
 /// How to start a server.
 pub(crate) struct Start {
     program: Program,
     driver: &'static str,
     config: Value,
     /// Changes the command before it is run.
-    prepare: Option<fn(&mut Command)>,
+    prepare: Option<Prepare>,
 }
 
 /// What is run.
@@ -111,8 +114,8 @@ impl Start {
     }
 
     /// Changes the command before it is run.
-    pub(crate) fn prepare(mut self, prepare: fn(&mut Command)) -> Self {
-        self.prepare = Some(prepare);
+    pub(crate) fn prepare(mut self, prepare: impl FnOnce(&mut Command) + 'static) -> Self {
+        self.prepare = Some(Box::new(prepare));
         self
     }
 

@@ -1,10 +1,11 @@
 //! Control messages between threads: a bounded queue, and a bell that wakes the receiver's executor.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use super::Mutex;
+use super::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 /// The wake-up of whoever waits at a [`Mailbox`]. A lock is fine here: control messages are rare, and nothing on the
 /// request path takes it.
@@ -13,6 +14,11 @@ struct Bell(Mutex<Option<Waker>>);
 
 impl Bell {
     fn ring(&self) {
+        // A model that has failed drops what it holds while its other threads stand still, locks in hand.
+        #[cfg(loom)]
+        if std::thread::panicking() {
+            return;
+        }
         let waker = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waker) = waker {
             waker.wake();
@@ -58,7 +64,12 @@ impl<T> Postbox<T> {
     /// Gives the message back when the queue is full or the receiver is gone.
     pub fn post(&self, message: T) -> Result<(), T> {
         let sender = self.sender.as_ref().expect("taken only in drop");
-        let posted = sender.try_send(message).map_err(crossbeam_channel::TrySendError::into_inner);
+        #[cfg(loom)]
+        if super::planted(super::Bug::RingsEarly) {
+            self.bell.ring();
+            return sender.try_send(message).map_err(TrySendError::into_inner);
+        }
+        let posted = sender.try_send(message).map_err(TrySendError::into_inner);
         self.bell.ring();
         posted
     }
@@ -66,6 +77,10 @@ impl<T> Postbox<T> {
 
 impl<T> Drop for Postbox<T> {
     fn drop(&mut self) {
+        #[cfg(loom)]
+        if super::planted(super::Bug::EndsAfterTheBell) {
+            return self.bell.ring();
+        }
         // The channel must know of the last sender's end before the receiver looks, so it goes before the bell rings.
         drop(self.sender.take());
         self.bell.ring();
@@ -81,6 +96,10 @@ impl<T> Mailbox<T> {
                 Ok(message) => return Poll::Ready(Some(message)),
                 Err(TryRecvError::Disconnected) => return Poll::Ready(None),
                 Err(TryRecvError::Empty) => self.bell.set(cx.waker()),
+            }
+            #[cfg(loom)]
+            if super::planted(super::Bug::LooksOnce) {
+                return Poll::Pending;
             }
             match self.receiver.try_recv() {
                 Ok(message) => Poll::Ready(Some(message)),
