@@ -120,6 +120,15 @@ impl Footprint {
         let least = (0..50).map(|_| (pause(), Self::of(server)).1).min_by_key(|footprint| footprint.descriptors);
         least.unwrap()
     }
+
+    /// As [`Footprint::at_rest`], when there are as many descriptors as in `fresh` again: those whom the abuse left behind
+    /// in the listening queue are still to be accepted and closed.
+    fn as_before(server: &Server, fresh: Self) -> Self {
+        wait_until(&format!("there are {} descriptors again, as before any abuse", fresh.descriptors), || {
+            Self::at_rest(server).descriptors == fresh.descriptors
+        });
+        Self::at_rest(server)
+    }
 }
 
 /// Ends the innocent client, also when the abuse has panicked.
@@ -144,7 +153,7 @@ fn endure(name: &str, start: impl Fn(Start) -> Start + Sync, attack: impl Fn(&Se
         let calm = be_innocent(&server, |asked| asked >= CALM_REQUESTS);
         let fresh = Footprint::at_rest(&server);
         attack(&server, strength);
-        let between = Footprint::at_rest(&server);
+        let between = Footprint::as_before(&server, fresh);
         let over = AtomicBool::new(false);
         let figures = std::thread::scope(|scope| {
             let innocent = scope.spawn(|| be_innocent(&server, |asked| asked >= 10 && over.load(Ordering::Relaxed)));
@@ -153,7 +162,7 @@ fn endure(name: &str, start: impl Fn(Start) -> Start + Sync, attack: impl Fn(&Se
             drop(guard);
             innocent.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
-        let after = Footprint::at_rest(&server);
+        let after = Footprint::as_before(&server, fresh);
         eprintln!(
             "{name}, {driver}\n  calm:  {}\n  abuse: {}\n  resident {} KiB fresh, {} after one round, {} after two; {} \
              descriptors fresh, {}, {}",
