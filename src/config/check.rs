@@ -6,6 +6,7 @@ use super::error::{ConfigError, Step, quote};
 use super::model::Config;
 use crate::http::Fields;
 use crate::log::{self, LogError};
+use crate::rt::{DriverChoice, ExecutorChoice};
 
 /// What the loader left out of a config with mistakes, so that what is left can still be checked.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,7 @@ pub(super) fn check_settings(config: &Config, omissions: &Omissions) -> Vec<Conf
     let mut errors = Vec::new();
     check_addresses(config, omissions, &mut errors);
     check_limits(config, omissions, &mut errors);
+    errors.extend(check_executor(config));
     if let Some(name) = &config.server.name {
         let path = ["server".into(), "name".into()];
         if name.trim().is_empty() || Fields::new().push("Server", name).is_err() {
@@ -95,6 +97,23 @@ fn check_limits(config: &Config, omissions: &Omissions, errors: &mut Vec<ConfigE
     if limits.target > limits.head && omissions.keeps(&path("target")) && omissions.keeps(&path("head")) {
         let expected = format!("at most server.limits.head ({} bytes), of which it is a part", limits.head);
         errors.push(ConfigError::at(&path("target"), expected, format!("{} bytes", limits.target)));
+    }
+}
+
+/// An executor that is not compiled in, or that cannot run on the driver.
+fn check_executor(config: &Config) -> Option<ConfigError> {
+    let place = |key: &str| -> [Step; 2] { ["cores".into(), key.into()] };
+    let choice = ExecutorChoice::from(config.cores.executor);
+    let driver = DriverChoice::from(config.cores.driver);
+    match choice.resolve() {
+        Err(missing) => {
+            let expected = format!("an executor that this build has ({missing})");
+            Some(ConfigError::at(&place("executor"), expected, quote(choice.name())))
+        }
+        Ok(executor) => executor.refusal(driver).map(|reason| {
+            let expected = format!("a driver that cores.executor {} has ({reason})", quote(executor.name()));
+            ConfigError::at(&place("driver"), expected, quote(driver.name()))
+        }),
     }
 }
 

@@ -6,6 +6,8 @@ use std::task::{Poll, Waker};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
+use super::core;
+
 /// The wake-up of whoever waits at a [`Mailbox`]. A lock is fine here: control messages are rare, and nothing on the
 /// request path takes it.
 #[derive(Debug, Default)]
@@ -75,7 +77,7 @@ impl<T> Drop for Postbox<T> {
 impl<T> Mailbox<T> {
     /// The next message; `None` when every [`Postbox`] is gone.
     pub async fn next(&self) -> Option<T> {
-        poll_fn(|cx| {
+        let message = poll_fn(|cx| {
             // Looked at again after the bell is set: a message posted in between would ring for nobody.
             match self.receiver.try_recv() {
                 Ok(message) => return Poll::Ready(Some(message)),
@@ -88,6 +90,9 @@ impl<T> Mailbox<T> {
                 Err(TryRecvError::Empty) => Poll::Pending,
             }
         })
-        .await
+        .await;
+        // Another thread's ring may have ended a long sleep.
+        core::begin_turn();
+        message
     }
 }

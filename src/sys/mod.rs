@@ -10,3 +10,4 @@ pub mod probe;
 pub mod signal;
 pub mod socket;
 pub mod steering;
+pub mod timer;

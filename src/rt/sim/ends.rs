@@ -389,7 +389,15 @@ impl Drop for Recv {
 }
 
 impl Send {
-    pub(in crate::rt) fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    pub(in crate::rt) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    pub(in crate::rt) fn poll_send_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let id = self.descriptor.id;
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         ready!(self.turns.poll_next(cx));
