@@ -111,8 +111,17 @@ impl fmt::Display for RunError {
                 write!(f, "cores.driver: expected one that executor {executor} has, found {driver}: {reason}")
             }
             Self::NoFallback(executor, refusal) => {
+                let fix = match refusal {
+                    // Its own fix is the other driver.
+                    IoUringRefusal::Other(_) => "choose another executor (cores.executor)",
+                    IoUringRefusal::DisabledBySysctl(_)
+                    | IoUringRefusal::BlockedBySeccomp
+                    | IoUringRefusal::Missing { .. }
+                    | IoUringRefusal::TooOld
+                    | IoUringRefusal::NoMemory => refusal.fix(),
+                };
                 let executor = executor.name();
-                write!(f, "driver io_uring: {refusal}, and executor {executor} has no other; to fix: {}", refusal.fix())
+                write!(f, "driver io_uring: {refusal}, and executor {executor} has no other; to fix: {fix}")
             }
             Self::Driver(driver, error) => write!(f, "driver {}: {error}", driver.name()),
         }
