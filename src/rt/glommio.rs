@@ -109,11 +109,13 @@ impl fmt::Debug for Socket {
 pub(super) struct Recv {
     socket: Rc<Socket>,
     turns: core::Turns,
+    /// The last call waits: whatever ends that begins a turn.
+    is_waiting: bool,
 }
 
 impl Recv {
     pub(super) fn new(socket: Rc<Socket>) -> Self {
-        Self { socket, turns: core::Turns::default() }
+        Self { socket, turns: core::Turns::default(), is_waiting: false }
     }
 
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
@@ -128,9 +130,12 @@ impl Recv {
             buffer.resize(room, 0);
             let Poll::Ready(result) = self.socket.poll_read(cx, &mut buffer) else {
                 self.turns.begin();
+                self.is_waiting = true;
                 return Poll::Pending;
             };
-            core::begin_turn();
+            if std::mem::take(&mut self.is_waiting) {
+                core::begin_turn();
+            }
             match result {
                 Ok(length) => {
                     buffer.truncate(length);
@@ -157,6 +162,8 @@ impl Recv {
 #[derive(Debug)]
 pub(super) struct Room {
     is_armed: bool,
+    /// As [`Recv`]'s.
+    is_waiting: bool,
 }
 
 impl readiness::Wait for Room {
@@ -173,7 +180,7 @@ impl readiness::Wait for Room {
 
 impl readiness::Writable for Room {
     fn writable() -> Self {
-        Self { is_armed: false }
+        Self { is_armed: false, is_waiting: false }
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>, next: &[u8]) -> Poll<io::Result<usize>> {
@@ -181,9 +188,14 @@ impl readiness::Writable for Room {
             self.is_armed = false;
             return Poll::Ready(Ok(0));
         }
-        let result = ready!(socket.poll_write(cx, next));
+        let Poll::Ready(result) = socket.poll_write(cx, next) else {
+            self.is_waiting = true;
+            return Poll::Pending;
+        };
         self.is_armed = false;
-        core::begin_turn();
+        if std::mem::take(&mut self.is_waiting) {
+            core::begin_turn();
+        }
         Poll::Ready(result)
     }
 }

@@ -144,6 +144,15 @@ enum Direction {
     Writable,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    /// A wait is wanted.
+    Armed,
+    /// It has lasted: whatever ends it begins a turn.
+    Waiting,
+}
+
 /// Waiting until a descriptor is ready.
 ///
 /// monoio has no type for this but that of a future of an `async fn`, which has no name. So one boxed future waits again
@@ -151,7 +160,7 @@ enum Direction {
 #[derive(Debug)]
 pub(super) struct Ready {
     direction: Direction,
-    is_armed: bool,
+    phase: Phase,
     /// Made at the first wait.
     wait: Option<Wait>,
 }
@@ -192,17 +201,17 @@ impl readiness::Wait for Ready {
     type Socket = Socket;
 
     fn is_armed(&self) -> bool {
-        self.is_armed
+        self.phase != Phase::Idle
     }
 
     fn arm(&mut self, _socket: &Rc<Socket>) {
-        self.is_armed = true;
+        self.phase = Phase::Armed;
     }
 }
 
 impl readiness::Readable for Ready {
     fn readable() -> Self {
-        Self { direction: Direction::Readable, is_armed: false, wait: None }
+        Self { direction: Direction::Readable, phase: Phase::Idle, wait: None }
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<io::Result<()>> {
@@ -212,7 +221,7 @@ impl readiness::Readable for Ready {
 
 impl readiness::Writable for Ready {
     fn writable() -> Self {
-        Self { direction: Direction::Writable, is_armed: false, wait: None }
+        Self { direction: Direction::Writable, phase: Phase::Idle, wait: None }
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>, _next: &[u8]) -> Poll<io::Result<usize>> {
@@ -222,17 +231,21 @@ impl readiness::Writable for Ready {
 
 impl Ready {
     fn poll(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<io::Result<()>> {
-        if !self.is_armed {
+        if self.phase == Phase::Idle {
             return Poll::Ready(Ok(()));
         }
         let wait = self.wait.get_or_insert_with(|| Wait::new(socket.clone(), self.direction));
         // It never ends: it rests when a wait has ended.
         let _ = wait.future.as_mut().poll(cx);
         match wait.outcome.take() {
-            None => Poll::Pending,
+            None => {
+                self.phase = Phase::Waiting;
+                Poll::Pending
+            }
             Some(outcome) => {
-                self.is_armed = false;
-                core::begin_turn();
+                if std::mem::replace(&mut self.phase, Phase::Idle) == Phase::Waiting {
+                    core::begin_turn();
+                }
                 Poll::Ready(outcome)
             }
         }
@@ -247,7 +260,7 @@ struct TimerWait {
 
 impl Alarm for TimerWait {
     fn set(&mut self, after: Duration) -> io::Result<()> {
-        self.ready.is_armed = true;
+        self.ready.phase = Phase::Armed;
         sys::timer::set(&*self.timer, after)
     }
 

@@ -70,14 +70,19 @@ impl<R: Readable> Recv<R> {
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
         loop {
             if std::mem::take(&mut self.is_drained) {
-                self.wait();
+                self.readable.arm(&self.socket);
             }
             if self.readable.is_armed() {
-                ready!(self.readable.poll_readable(cx, &self.socket))?;
+                let Poll::Ready(result) = self.readable.poll_readable(cx, &self.socket) else {
+                    // Only now: a wait that ends at once lets nobody else run.
+                    self.turns.begin();
+                    return Poll::Pending;
+                };
+                result?;
             }
             ready!(self.turns.poll_next(cx));
             match ready!(self.receive(cx)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable.arm(&self.socket),
                 result => return Poll::Ready(result),
             }
         }
@@ -94,11 +99,6 @@ impl<R: Readable> Recv<R> {
     #[cfg(feature = "monoio")]
     pub(super) fn poll_rest(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Lease>> {
         Poll::Ready(None)
-    }
-
-    fn wait(&mut self) {
-        self.turns.begin();
-        self.readable.arm(&self.socket);
     }
 
     /// Receives into a pooled buffer, within the same bound on buffers as a ring of provided ones.
@@ -160,15 +160,18 @@ impl<W: Writable> Send<W> {
     ) -> Poll<io::Result<usize>> {
         loop {
             if self.writable.is_armed() {
-                let sent = ready!(self.writable.poll_writable(cx, &self.socket, first()))?;
-                if sent > 0 {
-                    return Poll::Ready(Ok(sent));
+                match self.writable.poll_writable(cx, &self.socket, first()) {
+                    Poll::Ready(Ok(0)) => {}
+                    Poll::Ready(result) => return Poll::Ready(result),
+                    Poll::Pending => {
+                        self.turns.begin();
+                        return Poll::Pending;
+                    }
                 }
             }
             ready!(self.turns.poll_next(cx));
             match send(self.socket.as_fd()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.turns.begin();
                     core::count(|stats| stats.send_waits += 1);
                     self.writable.arm(&self.socket);
                 }
@@ -240,4 +243,56 @@ fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable};
     matches!(error.kind(), Interrupted | ConnectionAborted | NetworkDown | HostUnreachable | NetworkUnreachable)
         || error.raw_os_error() == Some(libc::EPROTO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    /// An executor whose waits end at once.
+    #[derive(Debug)]
+    struct Hasty(bool);
+
+    impl Wait for Hasty {
+        type Socket = OwnedFd;
+
+        fn is_armed(&self) -> bool {
+            self.0
+        }
+
+        fn arm(&mut self, _socket: &Rc<OwnedFd>) {
+            self.0 = true;
+        }
+    }
+
+    impl Readable for Hasty {
+        fn readable() -> Self {
+            Self(false)
+        }
+
+        fn poll_readable(&mut self, _cx: &mut Context<'_>, _socket: &Rc<OwnedFd>) -> Poll<io::Result<()>> {
+            self.0 = false;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_peer_that_always_has_more_does_not_get_the_core_to_itself() {
+        use crate::limits::STREAM_BATCH;
+        use std::io::Write;
+        core::start(super::super::Executor::default(), super::super::Driver::Epoll, 8, 4096);
+        crate::clock::refresh();
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut recv = Recv::<Hasty>::new(Rc::new(ours.into()));
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..STREAM_BATCH {
+            theirs.write_all(b"x").unwrap();
+            let received = recv.poll_recv(&mut cx);
+            assert!(matches!(received, Poll::Ready(Ok(lease)) if &*lease == b"x"));
+        }
+        theirs.write_all(b"x").unwrap();
+        assert!(recv.poll_recv(&mut cx).is_pending(), "it stands back, although more has come");
+        assert!(core::has_yielded());
+    }
 }
