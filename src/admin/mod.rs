@@ -59,7 +59,7 @@ fn metrics(exchange: &mut Exchange<'_>) -> Reply {
     let mut text = String::with_capacity(32 * 1024);
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION"),
-        executor: "compio",
+        executor: state.snapshot().executor.executor.name(),
         uptime: state.uptime(),
         log_lines_dropped: state.log_lines_dropped(),
         process: process::read(),

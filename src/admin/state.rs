@@ -67,6 +67,7 @@ impl WorkerState {
         json!({
             "core": self.core,
             "pinned": self.pinned,
+            "executor": self.started.as_ref().map(|started| started.executor.name()),
             "driver": self.started.as_ref().map(|started| started.driver.name()),
             "driver_fallback": self.started.as_ref().and_then(|started| started.fallback.as_ref().map(ToString::to_string)),
             "ended": self.ended.as_ref().map(|ended| match ended {

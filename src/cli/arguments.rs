@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Override, Setting};
+use crate::rt::ExecutorChoice;
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 64 the command line is wrong, 78 the config is wrong, 1 anything else.
@@ -53,6 +54,9 @@ pub(super) struct ServeOptions {
     /// Workers: a number, core ids (2,3,4), or auto
     #[arg(long, value_name = "N|IDS|auto")]
     workers: Option<String>,
+    /// What runs tasks on each core; those but compio only where they are compiled in
+    #[arg(long, value_name = "EXECUTOR", value_parser = PossibleValuesParser::new(ExecutorChoice::NAMES))]
+    executor: Option<String>,
     /// How the executor talks to the kernel
     #[arg(long, value_name = "DRIVER", value_parser = PossibleValuesParser::new(["auto", "io_uring", "epoll"]))]
     driver: Option<String>,
@@ -74,6 +78,7 @@ impl ServeOptions {
         for (name, path, value) in [
             ("--admin", "admin.listen", &self.admin),
             ("--workers", "cores.workers", &self.workers),
+            ("--executor", "cores.executor", &self.executor),
             ("--driver", "cores.driver", &self.driver),
             ("--log-level", "log.level", &self.log_level),
             ("--log-format", "log.format", &self.log_format),

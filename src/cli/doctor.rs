@@ -11,6 +11,7 @@ use super::check::{describe_cores, describe_workers, error_json};
 use super::{Exit, Session};
 use crate::config::model::Driver;
 use crate::config::{Config, Failure, Host, Plan, Prepared, Steering, list_ids, resolve};
+use crate::rt::{DriverChoice, Executor, ExecutorChoice, list_built};
 use crate::sys::{self, file, limits, probe, socket};
 
 /// Descriptors beside those of connections: listeners, rings, files being served, logs.
@@ -79,6 +80,7 @@ pub(super) fn doctor(session: &mut Session<'_>, options: &CheckOptions) -> io::R
         Ok(Prepared { snapshot, plan, .. }) => (&snapshot.config, Ok(plan.clone())),
         Err(_) => (&fallback, resolve(&fallback.cores, &host)),
     };
+    findings.push(look_at_executor(config));
     findings.extend(look_at_kernel(config));
     findings.extend(look_at_limits(config));
     findings.extend(look_at_cores(&host, plan.as_ref().ok()));
@@ -124,6 +126,15 @@ fn judge_failure(failure: &Failure) -> Finding {
     Finding::bad("config", Grade::Fail, found, "mend what is listed at the end")
 }
 
+fn look_at_executor(config: &Config) -> Finding {
+    Finding::ok("executor", format!("{} (this build has: {})", executor(config).name(), list_built()))
+}
+
+fn executor(config: &Config) -> Executor {
+    // A config that names one that is not built is a config with a mistake, in whose place the defaults are judged.
+    ExecutorChoice::from(config.cores.executor).resolve().unwrap_or_default()
+}
+
 fn look_at_kernel(config: &Config) -> Vec<Finding> {
     let (release, version) = probe::kernel();
     let mut findings = Vec::new();
@@ -137,13 +148,16 @@ fn look_at_kernel(config: &Config) -> Vec<Finding> {
         ),
     });
     let driver = config.cores.driver;
+    let executor = executor(config);
     findings.push(match (probe::io_uring(), driver) {
         (_, Driver::Epoll) => Finding::ok("io_uring", "not used: cores.driver is epoll"),
         (Ok(()), _) => Finding::ok("io_uring", "a ring with the flags of a worker can be made"),
-        (Err(refusal), Driver::Auto) => {
+        (Err(refusal), Driver::Auto) if executor.refusal(DriverChoice::Epoll).is_none() => {
             Finding::bad("io_uring", Grade::Warn, format!("{refusal}; epoll will be used"), refusal.fix())
         }
-        (Err(refusal), Driver::IoUring) => Finding::bad("io_uring", Grade::Fail, refusal.to_string(), refusal.fix()),
+        (Err(refusal), Driver::Auto | Driver::IoUring) => {
+            Finding::bad("io_uring", Grade::Fail, refusal.to_string(), refusal.fix())
+        }
     });
     let filter = if probe::seccomp_filters() { "a filter is in force" } else { "no filter" };
     findings.push(Finding::ok("seccomp", filter));

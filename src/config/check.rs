@@ -7,6 +7,7 @@ use super::model::Config;
 use super::units::TimeSpan;
 use crate::http::Fields;
 use crate::log::{self, LogError};
+use crate::rt::{DriverChoice, ExecutorChoice};
 
 /// What the loader left out of a config with mistakes, so that what is left can still be checked.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,7 @@ pub(super) fn check_settings(config: &Config, omissions: &Omissions) -> Vec<Conf
     check_addresses(config, omissions, &mut errors);
     check_limits(config, omissions, &mut errors);
     check_totals(config, omissions, &mut errors);
+    errors.extend(check_executor(config));
     if let Some(name) = &config.server.name {
         let path = ["server".into(), "name".into()];
         if name.trim().is_empty() || Fields::new().push("Server", name).is_err() {
@@ -114,6 +116,23 @@ fn check_totals(config: &Config, omissions: &Omissions, errors: &mut Vec<ConfigE
             let found = TimeSpan::from_millis(pause.as_millis() as u64).to_string();
             errors.push(ConfigError::at(&path(key), expected, quote(&found)));
         }
+    }
+}
+
+/// An executor that is not compiled in, or that cannot run on the driver.
+fn check_executor(config: &Config) -> Option<ConfigError> {
+    let place = |key: &str| -> [Step; 2] { ["cores".into(), key.into()] };
+    let choice = ExecutorChoice::from(config.cores.executor);
+    let driver = DriverChoice::from(config.cores.driver);
+    match choice.resolve() {
+        Err(missing) => {
+            let expected = format!("an executor that this build has ({missing})");
+            Some(ConfigError::at(&place("executor"), expected, quote(choice.name())))
+        }
+        Ok(executor) => executor.refusal(driver).map(|reason| {
+            let expected = format!("a driver that cores.executor {} has ({reason})", quote(executor.name()));
+            ConfigError::at(&place("driver"), expected, quote(driver.name()))
+        }),
     }
 }
 

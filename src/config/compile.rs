@@ -97,9 +97,8 @@ fn settings(config: &Config) -> conn::Settings {
 fn executor(config: &Config) -> rt::Options {
     let ring = &config.cores.ring;
     rt::Options {
-        executor: match config.cores.executor {
-            model::Executor::Auto | model::Executor::Compio => rt::Executor::Compio,
-        },
+        // One that is not built is among the errors that keep a config from being compiled.
+        executor: rt::ExecutorChoice::from(config.cores.executor).resolve().unwrap_or_default(),
         driver: config.cores.driver.into(),
         ring_entries: ring.entries,
         ring_buffers: ring.buffers,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::environment::{Override, read_variables};
 use super::load::{Input, read_draft};
 use super::*;
+use crate::rt::ExecutorChoice;
 use crate::sys::cpu::Confinement;
 
 fn host() -> Host {
@@ -191,13 +192,34 @@ fn every_bound_of_cores_admin_and_log_is_checked_on_both_sides() {
     check_bounds("cores.ring.buffers", json!([16, 32768]), json!([8, 65536, 1000]));
     check_bounds("cores.ring.buffer_size", json!(["1KiB", "64KiB", 5000]), json!([1023, "65KiB"]));
     check_bounds("cores.pin", json!(["auto", "on", "off"]), json!(["yes", true, null, ["auto"]]));
-    check_bounds("cores.executor", json!(["auto", "compio"]), json!(["monoio", null]));
+    check_bounds("cores.executor", json!(["auto", "compio"]), json!(["tokio", null]));
     check_bounds("cores.driver", json!(["auto", "io_uring", "epoll"]), json!(["kqueue", 1]));
     check_bounds("cores.steering", json!(["hash", "cpu"]), json!(["random", null]));
     check_bounds("admin.listen", json!(["off", "[::1]:9090"]), json!(["on", null, "127.0.0.1:8080", 9090]));
     check_bounds("log.level", json!(["off", "info,ringfort::conn=debug"]), json!(["", "loud", 3]));
     check_bounds("log.format", json!(["json", "pretty", "text"]), json!(["JSON", "xml"]));
     check_bounds("log.access", json!(["off"]), json!(["on", true]));
+}
+
+#[test]
+fn an_executor_is_refused_where_it_is_not_built_and_on_a_driver_that_it_lacks() {
+    for name in ExecutorChoice::NAMES {
+        let choice: ExecutorChoice = name.parse().unwrap();
+        for driver in ["auto", "io_uring", "epoll"] {
+            let config = json!({ "cores": { "executor": name, "driver": driver } });
+            let expected = match choice.resolve() {
+                Err(missing) => Some(format!(
+                    "cores.executor: expected an executor that this build has ({missing}), found \"{name}\""
+                )),
+                Ok(executor) => executor.refusal(driver.parse().unwrap()).map(|reason| {
+                    format!(
+                        "cores.driver: expected a driver that cores.executor \"{name}\" has ({reason}), found \"{driver}\""
+                    )
+                }),
+            };
+            assert_eq!(errors_of(&config), expected.into_iter().collect::<Vec<_>>());
+        }
+    }
 }
 
 #[test]
@@ -213,7 +235,6 @@ fn what_is_known_and_not_built_is_refused_by_name() {
         (route(json!({ "proxy": { "upstream": "a" } })), "routes[0].proxy"),
         (json!({ "routes": [{ "match": { "path": "/", "query": {} }, "respond": {} }] }), "routes[0].match.query"),
         (json!({ "log": { "access": "json" } }), "log.access"),
-        (json!({ "cores": { "executor": "glommio" } }), "cores.executor"),
     ] {
         let error = only_error_of(&config);
         assert!(error.starts_with(path) && error.ends_with("known, but not built yet"), "{error}");

@@ -1,4 +1,4 @@
-//! Connections end to end, on both drivers: a small server on this thread's executor, a blocking client on another.
+//! Connections end to end, on each backend: a small server on this thread's executor, a blocking client on another.
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
@@ -15,7 +15,7 @@ use crate::handler::{Action, BodyError, BodyLength, BodySource, BodyState, Excha
 use crate::http::{BodyFraming, HeadLimits};
 use crate::metrics::ShardWriter;
 use crate::router::RouterBuf;
-use crate::rt::{self, DriverChoice, Listener, Options};
+use crate::rt::{self, Listener, Options};
 use crate::{clock, sys};
 
 crate::routes! {
@@ -103,18 +103,16 @@ fn core(settings: &Settings) -> Rc<Core> {
     Core::new(settings.clone(), routes, metrics, 1, Rc::new(()))
 }
 
-fn drivers() -> Vec<DriverChoice> {
-    let all = [DriverChoice::IoUring, DriverChoice::Epoll];
-    all.into_iter().filter(|driver| *driver == DriverChoice::Epoll || sys::probe::io_uring().is_ok()).collect()
+/// On each backend that can run here, with eight receive buffers.
+fn backends() -> Vec<Options> {
+    let options =
+        |(executor, driver)| Options { executor, driver, ring_entries: 64, ring_buffers: 8, ..Options::default() };
+    rt::tests::backends().into_iter().map(options).collect()
 }
 
-fn options(driver: DriverChoice) -> Options {
-    Options { driver, ring_entries: 64, ring_buffers: 8, ..Options::default() }
-}
-
-/// Serves `ROUTES` with eight receive buffers until `client` has ended, on either driver; `check` then sees the core.
+/// Serves `ROUTES` with eight receive buffers until `client` has ended, on each backend; `check` then sees the core.
 fn serve(settings: &Settings, client: impl Fn(SocketAddr) + Clone + Send + 'static, check: impl Fn(&Core)) {
-    for driver in drivers() {
+    for options in backends() {
         let socket = sys::socket::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = sys::socket::local_address(&socket).unwrap();
         let (running, ended) = rt::mailbox::<()>(1);
@@ -123,7 +121,7 @@ fn serve(settings: &Settings, client: impl Fn(SocketAddr) + Clone + Send + 'stat
             let _running = running;
             client(address);
         });
-        rt::run(&options(driver), |_| async {
+        rt::run(&options, |_| async {
             let core = core(settings);
             rt::spawn(accept(Listener::new(socket), core.clone()));
             let late = clock::now() + Duration::from_secs(30);
@@ -298,11 +296,11 @@ fn a_request_that_came_while_another_was_answered_is_timed_from_its_own_arrival(
 fn a_client_that_takes_no_interim_response_runs_out_of_time() {
     let timeouts = Timeouts { body: Duration::from_millis(100), ..settings().timeouts };
     let settings = Settings { timeouts, ..settings() };
-    for driver in drivers() {
+    for options in backends() {
         let socket = sys::socket::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let _client = connect(sys::socket::local_address(&socket).unwrap());
-        let mut listener = Listener::new(socket);
-        let result = rt::run(&options(driver), |_| async {
+        let result = rt::run(&options, |_| async {
+            let mut listener = Listener::new(socket);
             let (mut recv, send) = rt::from_socket(poll_fn(|cx| listener.poll_accept(cx)).await.unwrap().0);
             // The socket counts as writable only when a third of it is free, so it is asked anew each time.
             let mut refused = 0;

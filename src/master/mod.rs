@@ -245,9 +245,10 @@ impl Master {
                     "io_uring cannot be used: the workers run on epoll, which costs more CPU per request"
                 );
             }
+            let executor = workers[0].started.as_ref().map(|started| started.executor.name());
             let driver = workers[0].started.as_ref().map(|started| started.driver.name());
             for address in self.state.listen() {
-                tracing::info!(%address, workers = workers.len(), driver, "listening");
+                tracing::info!(%address, workers = workers.len(), executor, driver, "listening");
             }
             if let Some(address) = self.state.admin() {
                 tracing::info!(%address, "admin listening");

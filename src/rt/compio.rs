@@ -19,7 +19,7 @@ use compio::runtime::{Runtime, RuntimeBuilder, Submit, SubmitMultiManaged};
 use futures_core::Stream;
 
 use super::stream::{Lease, RecvMode};
-use super::{Driver, DriverChoice, Options, RunError, Started, core};
+use super::{Driver, DriverChoice, Executor, Options, RunError, Started, core, readiness};
 use crate::sys::probe::{self, IoUringRefusal};
 use crate::{clock, limits, pool, sync, sys};
 
@@ -34,7 +34,12 @@ where
     F: Future<Output = T>,
 {
     let (runtime, started) = build(options)?;
-    core::start(started.driver, usize::from(options.ring_buffers.next_power_of_two()));
+    core::start(
+        Executor::Compio,
+        started.driver,
+        usize::from(options.ring_buffers.next_power_of_two()),
+        options.ring_buffer_bytes,
+    );
     Ok(runtime.enter(|| drive(&runtime, main(started))))
 }
 
@@ -42,13 +47,15 @@ fn build(options: &Options) -> Result<(Runtime, Started), RunError> {
     let refusal = match options.driver {
         DriverChoice::Epoll => None,
         DriverChoice::Auto | DriverChoice::IoUring => match build_io_uring(options) {
-            Ok(runtime) => return Ok((runtime, Started { driver: Driver::IoUring, fallback: None })),
+            Ok(runtime) => {
+                return Ok((runtime, Started { executor: Executor::Compio, driver: Driver::IoUring, fallback: None }));
+            }
             Err(refusal) if options.driver == DriverChoice::IoUring => return Err(RunError::IoUring(refusal)),
             Err(refusal) => Some(refusal),
         },
     };
     let runtime = build_driver(options, DriverType::Poll).map_err(|error| RunError::Driver(Driver::Epoll, error))?;
-    Ok((runtime, Started { driver: Driver::Epoll, fallback: refusal }))
+    Ok((runtime, Started { executor: Executor::Compio, driver: Driver::Epoll, fallback: refusal }))
 }
 
 fn build_io_uring(options: &Options) -> Result<Runtime, IoUringRefusal> {
@@ -140,25 +147,41 @@ impl std::fmt::Debug for Wait {
     }
 }
 
-impl Ready {
-    pub(super) const fn readable() -> Self {
-        Self { interest: Interest::Readable, waiting: None }
-    }
+impl readiness::Wait for Ready {
+    type Socket = OwnedFd;
 
-    pub(super) const fn writable() -> Self {
-        Self { interest: Interest::Writable, waiting: None }
-    }
-
-    pub(super) const fn is_armed(&self) -> bool {
+    fn is_armed(&self) -> bool {
         self.waiting.is_some()
     }
 
-    pub(super) fn arm(&mut self, fd: &Rc<OwnedFd>) {
+    fn arm(&mut self, fd: &Rc<OwnedFd>) {
         let op = PollOnce::new(fd.clone(), self.interest);
         self.waiting = Some(Box::new(Wait(Runtime::with_current(|runtime| runtime.submit(op)))));
     }
+}
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, fd: &Rc<OwnedFd>) -> Poll<io::Result<()>> {
+impl readiness::Writable for Ready {
+    fn writable() -> Self {
+        Self { interest: Interest::Writable, waiting: None }
+    }
+
+    fn poll_writable(&mut self, cx: &mut Context<'_>, fd: &Rc<OwnedFd>, _next: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll(cx, fd).map_ok(|()| 0)
+    }
+}
+
+impl readiness::Readable for Ready {
+    fn readable() -> Self {
+        Self { interest: Interest::Readable, waiting: None }
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>, fd: &Rc<OwnedFd>) -> Poll<io::Result<()>> {
+        self.poll(cx, fd)
+    }
+}
+
+impl Ready {
+    fn poll(&mut self, cx: &mut Context<'_>, fd: &Rc<OwnedFd>) -> Poll<io::Result<()>> {
         loop {
             let Some(wait) = &mut self.waiting else { return Poll::Ready(Ok(())) };
             let BufResult(result, _) = ready!(Pin::new(&mut wait.0).poll(cx));
@@ -166,7 +189,7 @@ impl Ready {
             match result {
                 Ok(_) => return Poll::Ready(Ok(())),
                 // A cancel by descriptor (see `CancelAll`) was meant for a receive and took this one along.
-                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => self.arm(fd),
+                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => readiness::Wait::arm(self, fd),
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -185,7 +208,7 @@ enum State {
     /// epoll, and pieces on either driver: waiting until there is something to receive. Pieces are received into pooled
     /// buffers. From the ring, a receive that is asked for anew for each piece, at once, takes the buffer that it has just
     /// given back: as many uploads as there are buffers would keep all others from ever getting one.
-    Readable(Ready),
+    Readable(Box<readiness::Recv<Ready>>),
 }
 
 /// The receiving half of a connection.
@@ -197,7 +220,6 @@ pub(super) struct Recv {
     armed_before: bool,
     /// [`core::returns`] when the receive was armed.
     asked: u64,
-    turns: core::Turns,
 }
 
 impl std::fmt::Debug for Recv {
@@ -208,14 +230,7 @@ impl std::fmt::Debug for Recv {
 
 impl Recv {
     pub(super) fn new(fd: Rc<OwnedFd>) -> Self {
-        Self {
-            fd,
-            mode: RecvMode::Stream,
-            state: State::Idle,
-            armed_before: false,
-            asked: 0,
-            turns: core::Turns::default(),
-        }
+        Self { fd, mode: RecvMode::Stream, state: State::Idle, armed_before: false, asked: 0 }
     }
 
     pub(super) fn set_mode(&mut self, mode: RecvMode) {
@@ -223,7 +238,7 @@ impl Recv {
             return;
         }
         self.mode = mode;
-        if matches!(&self.state, State::Readable(readable) if !readable.is_armed()) {
+        if matches!(&self.state, State::Readable(recv) if !recv.is_waiting()) {
             self.state = State::Idle;
         }
         // Back to `Stream`: whatever is under way ends by itself, then a multishot is armed.
@@ -276,23 +291,13 @@ impl Recv {
                         }
                     }
                 }
-                State::Readable(readable) => {
-                    ready!(readable.poll(cx, &self.fd))?;
-                    ready!(self.turns.poll_next(cx));
-                    match ready!(receive_now(cx, &self.fd)) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            self.turns.begin();
-                            readable.arm(&self.fd);
-                            continue;
-                        }
-                        result => {
-                            // The wait began for a piece, and the mode has changed since: back to the ring.
-                            if self.armed_before && self.mode == RecvMode::Stream {
-                                self.state = State::Idle;
-                            }
-                            return Poll::Ready(result);
-                        }
+                State::Readable(recv) => {
+                    let result = ready!(recv.poll_recv(cx));
+                    // The wait began for a piece, and the mode has changed since: back to the ring.
+                    if self.armed_before && self.mode == RecvMode::Stream {
+                        self.state = State::Idle;
                     }
+                    return Poll::Ready(result);
                 }
             };
             match result {
@@ -322,8 +327,7 @@ impl Recv {
     fn arm(&mut self) -> io::Result<State> {
         Runtime::with_current(|runtime| {
             if runtime.driver_type() == DriverType::Poll || self.mode == RecvMode::Pieces {
-                // Data is there more often than not when it is first asked for; the wait is armed when it is not.
-                return Ok(State::Readable(Ready::readable()));
+                return Ok(State::Readable(Box::new(readiness::Recv::new(self.fd.clone()))));
             }
             let buffers = runtime.buffer_pool()?;
             if std::mem::replace(&mut self.armed_before, true) {
@@ -342,7 +346,7 @@ impl Drop for Recv {
         let in_flight = match &self.state {
             State::Idle => false,
             State::Multishot(_) | State::Ending(_) => true,
-            State::Readable(readable) => readable.is_armed() && self.mode == RecvMode::Pieces,
+            State::Readable(recv) => recv.is_waiting() && self.mode == RecvMode::Pieces,
         };
         if in_flight {
             sys::socket::shutdown_both(&*self.fd);
@@ -353,21 +357,6 @@ impl Drop for Recv {
 /// ENOBUFS of a provided-buffer ring, which compio turns into an error of its own.
 fn is_out_of_buffers(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ResourceBusy || error.raw_os_error() == Some(libc::ENOBUFS)
-}
-
-/// Receives into a pooled buffer, within the same bound on buffers as from the ring.
-fn receive_now(cx: &Context<'_>, fd: &Rc<OwnedFd>) -> Poll<io::Result<Lease>> {
-    if core::exhausted() {
-        core::park(cx.waker());
-        return Poll::Pending;
-    }
-    let mut buffer = pool::take(pool::Class::Small);
-    loop {
-        match sys::socket::receive(&**fd, &mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return Poll::Ready(result.map(|_| Lease::pooled(buffer))),
-        }
-    }
 }
 
 /// Cancels every operation on a descriptor (`IORING_ASYNC_CANCEL_FD | ALL`, Linux 5.19), which compio cannot: it ends a

@@ -5,9 +5,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::timers::{Key, Timers};
-use super::{Driver, Stats};
+use super::{Driver, Executor, Stats};
 use crate::clock::{self, Moment};
 use crate::limits::STREAM_BATCH;
+use crate::pool;
 
 /// How often parked tasks look for a buffer by themselves.
 const PARKED_RETRY: Duration = Duration::from_millis(20);
@@ -19,10 +20,16 @@ pub(super) struct Core {
     /// Tasks that wait for a receive buffer to come back.
     parked: Vec<Waker>,
     retried: Moment,
+    /// The least that [`take_buffer`]'s buffers hold.
+    buffer_bytes: usize,
     /// Receive buffers that have come back in all.
     returns: u64,
     /// Tasks that stood back for the others.
     yielded: Vec<Waker>,
+    /// Who looks after the above where the executor's loop is not ours (see `pacer.rs`), and the moment until which it
+    /// means to sleep.
+    #[cfg(any(feature = "monoio", feature = "glommio"))]
+    pacer: Option<(Waker, Moment)>,
 }
 
 /// Has a task that never has to wait let others run.
@@ -59,10 +66,39 @@ thread_local! {
     static CORE: RefCell<Core> = RefCell::default();
 }
 
-pub(super) fn start(driver: Driver, buffers: usize) {
+#[cfg(any(feature = "monoio", feature = "glommio"))]
+thread_local! {
+    static EXECUTOR: std::cell::Cell<Executor> = const { std::cell::Cell::new(Executor::Compio) };
+}
+
+/// The executor of this thread.
+#[cfg(any(feature = "monoio", feature = "glommio"))]
+pub(super) fn executor() -> Executor {
+    EXECUTOR.get()
+}
+
+/// The executor of this thread: known when the build has but one.
+#[cfg(not(any(feature = "monoio", feature = "glommio")))]
+pub(super) const fn executor() -> Executor {
+    Executor::Compio
+}
+
+#[cfg_attr(not(any(feature = "monoio", feature = "glommio")), allow(unused_variables, reason = "there is but one"))]
+pub(super) fn start(executor: Executor, driver: Driver, buffers: usize, buffer_bytes: usize) {
+    #[cfg(any(feature = "monoio", feature = "glommio"))]
+    EXECUTOR.set(executor);
     CORE.with_borrow_mut(|core| {
+        core.buffer_bytes = buffer_bytes;
         core.stats = Stats { driver: Some(driver), buffers_total: buffers, ..Stats::default() };
     });
+}
+
+/// Something has happened that may have ended a sleep: reads the clock for the turn where no loop of ours does.
+pub(super) fn begin_turn() {
+    #[cfg(any(feature = "monoio", feature = "glommio"))]
+    if executor() != Executor::Compio {
+        clock::refresh();
+    }
 }
 
 pub(super) fn stats() -> Stats {
@@ -76,6 +112,13 @@ pub(super) fn count(change: impl FnOnce(&mut Stats)) {
 pub(super) fn with_timers<T>(work: impl FnOnce(&mut Timers) -> T) -> Option<T> {
     // `None` at thread exit, when a deadline outlives the core's state: there is nothing left to time.
     CORE.try_with(|core| work(&mut core.borrow_mut().timers)).ok()
+}
+
+/// Sets a deadline (see [`Timers::set`]).
+pub(super) fn set_timer(key: Key, at: Moment) {
+    with_timers(|timers| timers.set(key, at));
+    #[cfg(any(feature = "monoio", feature = "glommio"))]
+    hurry_pacer();
 }
 
 pub(super) fn remove_timer(key: Key) {
@@ -126,6 +169,12 @@ pub(super) fn returns() -> u64 {
 
 /// Parks the task until a receive buffer comes back, or until the next retry (see [`retry_parked`]).
 pub(super) fn park(waker: &Waker) {
+    park_waker(waker);
+    #[cfg(any(feature = "monoio", feature = "glommio"))]
+    hurry_pacer();
+}
+
+fn park_waker(waker: &Waker) {
     CORE.with_borrow_mut(|core| {
         core.stats.buffers_exhausted += 1;
         #[cfg(feature = "sim")]
@@ -142,6 +191,8 @@ pub(super) fn park(waker: &Waker) {
 /// executor runs a task that wakes itself up to 61 times before it looks at the driver again.
 pub(super) fn wake_next_turn(waker: &Waker) {
     CORE.with_borrow_mut(|core| core.yielded.push(waker.clone()));
+    #[cfg(any(feature = "monoio", feature = "glommio"))]
+    hurry_pacer();
 }
 
 /// Whether a task stood back: the driver must not wait then.
@@ -155,6 +206,7 @@ pub(super) fn wake_yielded() {
 }
 
 /// Whether every receive buffer is leased.
+#[cfg(feature = "sim")]
 pub(super) fn exhausted() -> bool {
     CORE.with_borrow(|core| core.stats.buffers_in_use >= core.stats.buffers_total)
 }
@@ -162,6 +214,16 @@ pub(super) fn exhausted() -> bool {
 /// Whether more than half of the receive buffers are leased.
 pub(super) fn is_short() -> bool {
     CORE.with_borrow(|core| core.stats.buffers_in_use > core.stats.buffers_total / 2)
+}
+
+/// A buffer to receive into where none is provided by a ring; `None` when as many are leased as there may be.
+pub(super) fn take_buffer() -> Option<pool::Buffer> {
+    let bytes =
+        CORE.with_borrow(|core| (core.stats.buffers_in_use < core.stats.buffers_total).then_some(core.buffer_bytes))?;
+    let mut buffer = pool::take(pool::Class::Small);
+    // Up to the pool's own size this does nothing; up to twice of it the pool keeps what was grown.
+    buffer.reserve_exact(bytes);
+    Some(buffer)
 }
 
 /// Time until parked tasks are to be tried again; `None` when none is parked. A buffer that a closed connection never
@@ -188,15 +250,45 @@ pub(super) fn swap(other: &mut Core) {
     CORE.with_borrow_mut(|core| std::mem::swap(core, other));
 }
 
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "sim", feature = "monoio", feature = "glommio"))]
 impl Core {
-    /// When [`fire_timers`], [`retry_parked`] or [`wake_yielded`] next have something to do.
+    /// When [`fire_timers`], [`retry_parked`] or [`wake_yielded`] next have something to do: `now` for at once.
     pub(super) fn next_due(&self, now: Moment) -> Option<Moment> {
         if !self.yielded.is_empty() {
             return Some(now);
         }
-        let timer = self.timers.until_next(now).map(|wait| now + wait);
+        let timer = self.timers.first().map(|at| at.max(now));
         let retry = (!self.parked.is_empty()).then(|| (self.retried + PARKED_RETRY).max(now));
         timer.into_iter().chain(retry).min()
+    }
+}
+
+/// For the pacer: the moment at which it is needed next, the first of all for at once. It is woken when that becomes
+/// earlier.
+#[cfg(any(feature = "monoio", feature = "glommio"))]
+pub(super) fn watch_pace(waker: &Waker) -> Moment {
+    CORE.with_borrow_mut(|core| {
+        let due = match core.next_due(Moment::default()) {
+            None => Moment::NEVER,
+            // At once is at once, however often it is asked for.
+            Some(due) if due <= clock::turn() => Moment::default(),
+            Some(due) => due,
+        };
+        core.pacer = Some((waker.clone(), due));
+        due
+    })
+}
+
+/// Wakes the pacer when it would come too late for what is due next.
+#[cfg(any(feature = "monoio", feature = "glommio"))]
+fn hurry_pacer() {
+    let pacer = CORE.try_with(|core| {
+        let mut core = core.borrow_mut();
+        let (_, until) = core.pacer.as_ref()?;
+        let is_late = core.next_due(Moment::default()).is_some_and(|due| due < *until);
+        if is_late { core.pacer.take() } else { None }
+    });
+    if let Ok(Some((waker, _))) = pacer {
+        waker.wake();
     }
 }

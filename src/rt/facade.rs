@@ -6,10 +6,29 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::compio;
+#[cfg(feature = "glommio")]
+use super::glommio;
+#[cfg(feature = "monoio")]
+use super::monoio;
 #[cfg(feature = "sim")]
 use super::sim;
-use super::stream::{Lease, OsListener, OsSend, RecvMode};
+use super::stream::{Lease, RecvMode};
+use super::{Executor, compio, core, readiness};
+
+/// `work` on whatever backend's value this is: they have the same methods.
+macro_rules! on_each {
+    ($of:ident, $value:expr, $bound:ident => $work:expr) => {
+        match $value {
+            $of::Compio($bound) => $work,
+            #[cfg(feature = "monoio")]
+            $of::Monoio($bound) => $work,
+            #[cfg(feature = "glommio")]
+            $of::Glommio($bound) => $work,
+            #[cfg(feature = "sim")]
+            $of::Simulated($bound) => $work,
+        }
+    };
+}
 
 /// A socket that is listened on, was accepted or is connected, before a core takes it into use.
 #[derive(Debug)]
@@ -43,6 +62,10 @@ pub struct RecvHalf(RecvOf);
 #[derive(Debug)]
 enum RecvOf {
     Compio(compio::Recv),
+    #[cfg(feature = "monoio")]
+    Monoio(readiness::Recv<monoio::Ready>),
+    #[cfg(feature = "glommio")]
+    Glommio(glommio::Recv),
     #[cfg(feature = "sim")]
     Simulated(sim::Recv),
 }
@@ -53,23 +76,42 @@ pub struct SendHalf(SendOf);
 
 #[derive(Debug)]
 enum SendOf {
-    Os(OsSend),
+    Compio(readiness::Send<compio::Ready>),
+    #[cfg(feature = "monoio")]
+    Monoio(readiness::Send<monoio::Ready>),
+    #[cfg(feature = "glommio")]
+    Glommio(readiness::Send<glommio::Room>),
     #[cfg(feature = "sim")]
     Simulated(sim::Send),
 }
 
 /// The two halves of an accepted or connected socket. It is closed when both are gone and nothing is in flight on it.
 pub fn from_socket(socket: Socket) -> (RecvHalf, SendHalf) {
-    match socket.0 {
-        SocketOf::Os(socket) => {
-            let socket = Rc::new(socket);
-            let send = OsSend::new(socket.clone());
-            (RecvHalf(RecvOf::Compio(compio::Recv::new(socket))), SendHalf(SendOf::Os(send)))
-        }
+    let socket = match socket.0 {
+        SocketOf::Os(socket) => socket,
         #[cfg(feature = "sim")]
         SocketOf::Simulated(socket) => {
             let (recv, send) = sim::halves(socket);
-            (RecvHalf(RecvOf::Simulated(recv)), SendHalf(SendOf::Simulated(send)))
+            return (RecvHalf(RecvOf::Simulated(recv)), SendHalf(SendOf::Simulated(send)));
+        }
+    };
+    match core::executor() {
+        Executor::Compio => {
+            let socket = Rc::new(socket);
+            let send = readiness::Send::new(socket.clone());
+            (RecvHalf(RecvOf::Compio(compio::Recv::new(socket))), SendHalf(SendOf::Compio(send)))
+        }
+        #[cfg(feature = "monoio")]
+        Executor::Monoio => {
+            let socket = Rc::new(monoio::Socket::new(socket));
+            let send = readiness::Send::new(socket.clone());
+            (RecvHalf(RecvOf::Monoio(readiness::Recv::new(socket))), SendHalf(SendOf::Monoio(send)))
+        }
+        #[cfg(feature = "glommio")]
+        Executor::Glommio => {
+            let socket = Rc::new(glommio::Socket::new(socket));
+            let send = readiness::Send::new(socket.clone());
+            (RecvHalf(RecvOf::Glommio(glommio::Recv::new(socket))), SendHalf(SendOf::Glommio(send)))
         }
     }
 }
@@ -80,40 +122,24 @@ impl RecvHalf {
     /// # Errors
     /// ECONNRESET and the like: the connection is gone. Running out of buffers is not an error, it waits.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
-        match &mut self.0 {
-            RecvOf::Compio(recv) => recv.poll_recv(cx),
-            #[cfg(feature = "sim")]
-            RecvOf::Simulated(recv) => recv.poll_recv(cx),
-        }
+        on_each!(RecvOf, &mut self.0, recv => recv.poll_recv(cx))
     }
 
     /// Changes how bytes are asked for. Nothing that came meanwhile is lost.
     pub fn set_mode(&mut self, mode: RecvMode) {
-        match &mut self.0 {
-            RecvOf::Compio(recv) => recv.set_mode(mode),
-            #[cfg(feature = "sim")]
-            RecvOf::Simulated(recv) => recv.set_mode(mode),
-        }
+        on_each!(RecvOf, &mut self.0, recv => recv.set_mode(mode));
     }
 
     /// Stops taking in what comes until [`RecvHalf::poll_recv`] is called again: for a wait of unknown length during which
     /// nobody calls it. A multishot receive would fill the core's buffers with this one peer's bytes meanwhile.
     pub fn hold(&mut self) {
-        match &mut self.0 {
-            RecvOf::Compio(recv) => recv.hold(),
-            #[cfg(feature = "sim")]
-            RecvOf::Simulated(recv) => recv.hold(),
-        }
+        on_each!(RecvOf, &mut self.0, recv => recv.hold());
     }
 
     /// After [`RecvHalf::hold`]: what had come before it took effect, a piece a call; `None` when that was all. Arms
     /// nothing. Whoever holds a receive for long takes these, or they keep the core's buffers.
     pub fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
-        match &mut self.0 {
-            RecvOf::Compio(recv) => recv.poll_rest(cx),
-            #[cfg(feature = "sim")]
-            RecvOf::Simulated(recv) => recv.poll_rest(cx),
-        }
+        on_each!(RecvOf, &mut self.0, recv => recv.poll_rest(cx))
     }
 }
 
@@ -123,11 +149,7 @@ impl SendHalf {
     /// # Errors
     /// EPIPE, ECONNRESET: the peer is gone.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            SendOf::Os(send) => send.poll_send(cx, bytes),
-            #[cfg(feature = "sim")]
-            SendOf::Simulated(send) => send.poll_send(cx, &[IoSlice::new(bytes)]),
-        }
+        on_each!(SendOf, &mut self.0, send => send.poll_send(cx, bytes))
     }
 
     /// As [`SendHalf::poll_send`], gathering several slices.
@@ -135,11 +157,7 @@ impl SendHalf {
     /// # Errors
     /// As [`SendHalf::poll_send`].
     pub fn poll_send_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            SendOf::Os(send) => send.poll_send_vectored(cx, slices),
-            #[cfg(feature = "sim")]
-            SendOf::Simulated(send) => send.poll_send(cx, slices),
-        }
+        on_each!(SendOf, &mut self.0, send => send.poll_send_vectored(cx, slices))
     }
 
     /// Sends a part of `head`, at least one byte, or where that is empty of `file` from `offset` on, without copying it;
@@ -155,57 +173,41 @@ impl SendHalf {
         offset: u64,
         most: usize,
     ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            SendOf::Os(send) => send.poll_send_file(cx, head, file.descriptor(), offset, most),
-            #[cfg(feature = "sim")]
-            SendOf::Simulated(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
-        }
+        on_each!(SendOf, &mut self.0, send => send.poll_send_file(cx, head, file.descriptor(), offset, most))
     }
 
     /// A second way to send on the same socket, for an interim response while the first is held by the final one. Only
     /// one of them may be sending at any time.
     pub fn another(&self) -> SendHalf {
-        match &self.0 {
-            SendOf::Os(send) => SendHalf(SendOf::Os(send.another())),
+        SendHalf(match &self.0 {
+            SendOf::Compio(send) => SendOf::Compio(send.another()),
+            #[cfg(feature = "monoio")]
+            SendOf::Monoio(send) => SendOf::Monoio(send.another()),
+            #[cfg(feature = "glommio")]
+            SendOf::Glommio(send) => SendOf::Glommio(send.another()),
             #[cfg(feature = "sim")]
-            SendOf::Simulated(send) => SendHalf(SendOf::Simulated(send.another())),
-        }
+            SendOf::Simulated(send) => SendOf::Simulated(send.another()),
+        })
     }
 
     /// Whether a send waits until the socket takes more.
     pub fn is_waiting(&self) -> bool {
-        match &self.0 {
-            SendOf::Os(send) => send.is_waiting(),
-            #[cfg(feature = "sim")]
-            SendOf::Simulated(send) => send.is_waiting(),
-        }
+        on_each!(SendOf, &self.0, send => send.is_waiting())
     }
 
     /// Bytes that the socket has taken and the peer has not acknowledged: a system call, for when nothing else moves.
     pub fn queued(&self) -> u64 {
-        match &self.0 {
-            SendOf::Os(send) => send.queued(),
-            #[cfg(feature = "sim")]
-            SendOf::Simulated(send) => send.queued(),
-        }
+        on_each!(SendOf, &self.0, send => send.queued())
     }
 
     /// Ends the connection with a reset: the peer cannot take what it got for the whole of it.
     pub fn reset(&self) {
-        match &self.0 {
-            SendOf::Os(send) => send.reset(),
-            #[cfg(feature = "sim")]
-            SendOf::Simulated(send) => send.reset(),
-        }
+        on_each!(SendOf, &self.0, send => send.reset());
     }
 
     /// Ends the sending side: the peer reads what was sent and then sees the end.
     pub fn shutdown(&self) {
-        match &self.0 {
-            SendOf::Os(send) => send.shutdown(),
-            #[cfg(feature = "sim")]
-            SendOf::Simulated(send) => send.shutdown(),
-        }
+        on_each!(SendOf, &self.0, send => send.shutdown());
     }
 }
 
@@ -215,16 +217,27 @@ pub struct Listener(ListenerOf);
 
 #[derive(Debug)]
 enum ListenerOf {
-    Os(OsListener),
+    Compio(readiness::Listener<compio::Ready>),
+    #[cfg(feature = "monoio")]
+    Monoio(readiness::Listener<monoio::Ready>),
+    #[cfg(feature = "glommio")]
+    Glommio(readiness::Listener<glommio::Knock>),
     #[cfg(feature = "sim")]
     Simulated(sim::Listener),
 }
 
 impl Listener {
-    /// Takes over a listening socket; one of the operating system is non-blocking.
+    /// Takes over a listening socket for the executor that runs on this thread; one of the operating system is
+    /// non-blocking.
     pub fn new(socket: impl Into<Socket>) -> Self {
         Self(match socket.into().0 {
-            SocketOf::Os(socket) => ListenerOf::Os(OsListener::new(socket)),
+            SocketOf::Os(socket) => match core::executor() {
+                Executor::Compio => ListenerOf::Compio(readiness::Listener::new(Rc::new(socket))),
+                #[cfg(feature = "monoio")]
+                Executor::Monoio => ListenerOf::Monoio(readiness::Listener::new(Rc::new(monoio::Socket::new(socket)))),
+                #[cfg(feature = "glommio")]
+                Executor::Glommio => ListenerOf::Glommio(readiness::Listener::new(Rc::new(socket))),
+            },
             #[cfg(feature = "sim")]
             SocketOf::Simulated(socket) => ListenerOf::Simulated(sim::Listener::new(socket)),
         })
@@ -236,24 +249,16 @@ impl Listener {
     /// EMFILE, ENFILE, ENOBUFS, ENOMEM: the process or the host ran out; try again later. A peer that left before it was
     /// accepted is passed over.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
-        match &mut self.0 {
-            ListenerOf::Os(listener) => listener.poll_accept(cx).map_ok(|(socket, peer)| (Socket::from(socket), peer)),
-            #[cfg(feature = "sim")]
-            ListenerOf::Simulated(listener) => {
-                listener.poll_accept(cx).map_ok(|(socket, peer)| (Socket::from(socket), peer))
-            }
-        }
+        on_each!(ListenerOf, &mut self.0, listener => {
+            listener.poll_accept(cx).map_ok(|(socket, peer)| (Socket::from(socket), peer))
+        })
     }
 
     /// A connection that waits in the socket's queue now, whether the driver has told of it or not: for the last look
     /// before the socket closes.
     pub fn accept_waiting(&mut self) -> Option<(Socket, SocketAddr)> {
-        match &mut self.0 {
-            ListenerOf::Os(listener) => listener.accept_waiting().map(|(socket, peer)| (Socket::from(socket), peer)),
-            #[cfg(feature = "sim")]
-            ListenerOf::Simulated(listener) => {
-                listener.accept_waiting().map(|(socket, peer)| (Socket::from(socket), peer))
-            }
-        }
+        on_each!(ListenerOf, &mut self.0, listener => {
+            listener.accept_waiting().map(|(socket, peer)| (Socket::from(socket), peer))
+        })
     }
 }

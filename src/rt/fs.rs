@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::compio;
+use super::{Executor, compio, core};
 use crate::pool;
 use crate::sys::file::{self, Lookup};
 
@@ -55,6 +55,28 @@ impl File {
     /// # Errors
     /// EIO, EISDIR.
     pub async fn read_at(&self, offset: u64, most: usize) -> io::Result<pool::Buffer> {
-        compio::read_at(&self.descriptor, offset, most).await
+        match core::executor() {
+            Executor::Compio => compio::read_at(&self.descriptor, offset, most).await,
+            #[cfg(feature = "monoio")]
+            Executor::Monoio => read_at(&self.descriptor, offset, most).await,
+            #[cfg(feature = "glommio")]
+            Executor::Glommio => read_at(&self.descriptor, offset, most).await,
+        }
     }
+}
+
+/// Reads what the kernel has cached at once, the rest on the blocking pool: monoio would read on the core's own thread
+/// where it has no ring, glommio owns the files that it reads.
+#[cfg(any(feature = "monoio", feature = "glommio"))]
+async fn read_at(descriptor: &OwnedFd, offset: u64, most: usize) -> io::Result<pool::Buffer> {
+    let mut buffer = pool::take(pool::Class::Large);
+    match file::read_cached_at(descriptor, &mut buffer, offset, most) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        result => return result.map(|()| buffer),
+    }
+    let descriptor = descriptor.try_clone()?;
+    // The bytes go to another thread, the buffer stays with its core's pool.
+    let mut bytes = std::mem::take(&mut *buffer);
+    *buffer = super::blocking(move || file::read_at(descriptor, &mut bytes, offset, most).map(|()| bytes)).await?;
+    Ok(buffer)
 }

@@ -9,12 +9,29 @@
 //! - sends copy into the socket or wait until it takes more: no buffer is ever owned by the kernel, so dropping a
 //!   pending send is always sound;
 //! - a descriptor stays open until the last operation on it has completed.
-#![allow(unsafe_code, reason = "one operation that compio lacks is implemented against its unsafe trait")]
+//!
+//! compio is the executor that every build has. Those of the features `monoio` and `glommio` exist to be measured beside
+//! it, on the same server: `readiness.rs` is their sockets, `pacer.rs` their timers, `blocking.rs` their blocking pool,
+//! `tasks.rs` their end; their own files hold only what differs.
+#![allow(unsafe_code, reason = "operations that an executor lacks, and descriptors that it owns")]
 
+#[cfg(any(feature = "monoio", feature = "glommio"))]
+mod blocking;
+mod choice;
 mod compio;
 mod core;
 mod facade;
+mod mailbox;
+#[cfg(feature = "glommio")]
+mod glommio;
+#[cfg(feature = "monoio")]
+mod monoio;
+#[cfg(any(feature = "monoio", feature = "glommio"))]
+mod pacer;
+mod readiness;
 mod stream;
+#[cfg(any(feature = "monoio", feature = "glommio"))]
+mod tasks;
 mod timers;
 
 pub mod fs;
@@ -24,68 +41,17 @@ pub mod sim;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::str::FromStr;
 use std::task::{Context, Poll};
 
+pub use choice::{Driver, DriverChoice, Executor, ExecutorChoice, NotBuilt, list_built};
 pub use facade::{Listener, RecvHalf, SendHalf, Socket, from_socket};
+pub use mailbox::{Mailbox, mailbox};
 pub use stream::{Lease, RecvMode};
 
-pub use crate::sync::{Mailbox, Postbox, mailbox};
+pub use crate::sync::Postbox;
 
 use crate::clock::Moment;
 use crate::sys::probe::IoUringRefusal;
-
-/// Which executor runs a core.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Executor {
-    /// compio: io_uring with multishot receive, or epoll.
-    #[default]
-    Compio,
-}
-
-/// Which driver is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DriverChoice {
-    /// io_uring where it works, epoll with a warning where not.
-    #[default]
-    Auto,
-    /// io_uring or nothing.
-    IoUring,
-    /// epoll.
-    Epoll,
-}
-
-impl FromStr for DriverChoice {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "io_uring" => Ok(Self::IoUring),
-            "epoll" => Ok(Self::Epoll),
-            other => Err(format!("expected auto, io_uring or epoll, found {other:?}")),
-        }
-    }
-}
-
-/// Which driver is in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
-    /// io_uring.
-    IoUring,
-    /// epoll.
-    Epoll,
-}
-
-impl Driver {
-    /// The name that configs, logs and metrics use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::IoUring => "io_uring",
-            Self::Epoll => "epoll",
-        }
-    }
-}
 
 /// How a core's executor is built.
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +71,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            executor: Executor::Compio,
+            executor: Executor::default(),
             driver: DriverChoice::Auto,
             ring_entries: 4096,
             ring_buffers: 1024,
@@ -117,6 +83,8 @@ impl Default for Options {
 /// What a core's executor came to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Started {
+    /// The executor.
+    pub executor: Executor,
     /// The driver in use.
     pub driver: Driver,
     /// Why `auto` fell back to epoll; `None` when it did not.
@@ -128,6 +96,10 @@ pub struct Started {
 pub enum RunError {
     /// io_uring was asked for by name and is refused.
     IoUring(IoUringRefusal),
+    /// The executor cannot run on the driver that was asked for.
+    Unsupported(Executor, DriverChoice, &'static str),
+    /// io_uring is refused, and the executor has nothing to fall back on.
+    NoFallback(Executor, IoUringRefusal),
     /// The driver could not be built for another reason.
     Driver(Driver, std::io::Error),
 }
@@ -136,6 +108,24 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IoUring(refusal) => write!(f, "driver io_uring: {refusal}; to fix: {}", refusal.fix()),
+            Self::Unsupported(executor, driver, reason) => {
+                let (executor, driver) = (executor.name(), driver.name());
+                write!(f, "cores.driver: expected one that executor {executor} has, found {driver}: {reason}")
+            }
+            Self::NoFallback(executor, refusal) => {
+                let fix = match refusal {
+                    // Its own fix is the other driver.
+                    IoUringRefusal::Other(_) => "choose another executor (cores.executor)",
+                    IoUringRefusal::DisabledBySysctl(_)
+                    | IoUringRefusal::BlockedBySeccomp
+                    | IoUringRefusal::Missing { .. }
+                    | IoUringRefusal::TooOld
+                    | IoUringRefusal::Unprobed
+                    | IoUringRefusal::NoMemory => refusal.fix(),
+                };
+                let executor = executor.name();
+                write!(f, "driver io_uring: {refusal}, and executor {executor} has no other; to fix: {fix}")
+            }
             Self::Driver(driver, error) => write!(f, "driver {}: {error}", driver.name()),
         }
     }
@@ -173,8 +163,15 @@ pub fn run<F, T>(options: &Options, main: impl FnOnce(Started) -> F) -> Result<T
 where
     F: Future<Output = T>,
 {
+    if let Some(reason) = options.executor.refusal(options.driver) {
+        return Err(RunError::Unsupported(options.executor, options.driver, reason));
+    }
     match options.executor {
         Executor::Compio => compio::run(options, main),
+        #[cfg(feature = "monoio")]
+        Executor::Monoio => monoio::run(options, main),
+        #[cfg(feature = "glommio")]
+        Executor::Glommio => glommio::run(options, main),
     }
 }
 
@@ -184,7 +181,13 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
     if sim::is_running() {
         return sim::spawn(task);
     }
-    compio::spawn(task);
+    match core::executor() {
+        Executor::Compio => compio::spawn(task),
+        #[cfg(feature = "monoio")]
+        Executor::Monoio => monoio::spawn(task),
+        #[cfg(feature = "glommio")]
+        Executor::Glommio => glommio::spawn(task),
+    }
 }
 
 /// Runs `work` on this core's blocking pool and waits for it. A panic in it resumes here.
@@ -193,7 +196,13 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     if sim::is_running() {
         return sim::blocking(work).await;
     }
-    compio::blocking(work).await
+    match core::executor() {
+        Executor::Compio => compio::blocking(work).await,
+        #[cfg(feature = "monoio")]
+        Executor::Monoio => blocking::run(work).await,
+        #[cfg(feature = "glommio")]
+        Executor::Glommio => blocking::run(work).await,
+    }
 }
 
 /// What this core's executor has done so far.
@@ -223,7 +232,7 @@ impl Deadline {
 
     /// Sets when it comes due; some milliseconds late at most, never early.
     pub fn set(&self, at: Moment) {
-        core::with_timers(|timers| timers.set(self.0, at));
+        core::set_timer(self.0, at);
     }
 
     /// Clears it.
@@ -309,4 +318,4 @@ pub async fn yield_now() {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

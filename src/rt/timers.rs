@@ -89,9 +89,14 @@ impl Timers {
         }
     }
 
+    /// When the first node comes due; `None` when there is none.
+    pub(super) fn first(&self) -> Option<Moment> {
+        self.heap.peek().map(|Reverse((at, _, _))| *at)
+    }
+
     /// Time from `now` until the first node comes due; `None` when there is none.
     pub(super) fn until_next(&self, now: Moment) -> Option<Duration> {
-        self.heap.peek().map(|Reverse((at, _, _))| at.since(now))
+        self.first().map(|at| at.since(now))
     }
 
     /// Moves every node that is due at `now`, and hands the wakers of deadlines that came due to `wake`.

@@ -1,5 +1,9 @@
-//! Files beneath a root directory: opened so that no path, however written, and no symbolic link leads out of it.
-#![allow(unsafe_code, reason = "cachestat has no safe wrapper")]
+//! Files beneath a root directory: opened so that no path, however written, and no symbolic link leads out of it; what of
+//! them is cached; and reading them where the executor does not.
+#![allow(
+    unsafe_code,
+    reason = "cachestat has no safe wrapper, and reading without waiting for the disk takes raw memory"
+)]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -126,6 +130,52 @@ pub fn is_cached(file: impl AsFd, offset: u64, length: u64) -> bool {
     result == 0 && pages.cached >= (offset + length).div_ceil(page) - offset / page
 }
 
+/// Reads at most `most` bytes from `offset` into the spare capacity of `buffer`, without waiting for the disk
+/// (`RWF_NOWAIT`, Linux 4.14). Nothing read is the end of the file.
+///
+/// # Errors
+/// `WouldBlock` when it would wait, or when the file system cannot tell; EIO, EISDIR.
+pub fn read_cached_at(file: impl AsFd, buffer: &mut Vec<u8>, offset: u64, most: usize) -> io::Result<()> {
+    let spare = buffer.spare_capacity_mut();
+    let piece = libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: most.min(spare.len()) };
+    let offset = offset_of(offset)?;
+    let descriptor = file.as_fd().as_raw_fd();
+    // SAFETY: `piece` lies within the buffer's spare capacity, which nothing else refers to during the call.
+    let length = unsafe { libc::preadv2(descriptor, &raw const piece, 1, offset, libc::RWF_NOWAIT) };
+    let Ok(length) = usize::try_from(length) else {
+        let error = io::Error::last_os_error();
+        return Err(match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP | libc::ENOSYS) => io::ErrorKind::WouldBlock.into(),
+            _ => error,
+        });
+    };
+    // SAFETY: the kernel has written `length` bytes behind the buffer's last.
+    unsafe { buffer.set_len(buffer.len() + length) };
+    Ok(())
+}
+
+/// As [`read_cached_at`], waiting for the disk: not on a core's own thread.
+///
+/// # Errors
+/// EIO, EISDIR.
+pub fn read_at(file: impl AsFd, buffer: &mut Vec<u8>, offset: u64, most: usize) -> io::Result<()> {
+    offset_of(offset)?;
+    let before = buffer.len();
+    buffer.resize(before + most.min(buffer.capacity() - before), 0);
+    let result = loop {
+        match rustix::io::pread(&file, &mut buffer[before..], offset) {
+            Err(Errno::INTR) => {}
+            result => break result,
+        }
+    };
+    buffer.truncate(before + result.unwrap_or(0));
+    Ok(result.map(drop)?)
+}
+
+fn offset_of(offset: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +191,28 @@ mod tests {
             assert_eq!(is_cached(&file, offset, length), can_tell, "{offset} {length}");
         }
         assert!(!is_cached(&file, 0, 200_000), "what is not there is not cached");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_read_is_bounded_and_ends_where_the_file_ends() {
+        let path = std::env::temp_dir().join(format!("ringfort-read-{}", std::process::id()));
+        std::fs::write(&path, "hello").unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let read = |offset, most, capacity| {
+            let (mut waiting, mut cached) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
+            read_at(&file, &mut waiting, offset, most).unwrap();
+            match read_cached_at(&file, &mut cached, offset, most) {
+                Ok(()) => assert_eq!(cached, waiting),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+            String::from_utf8(waiting).unwrap()
+        };
+        assert_eq!(read(0, 100, 100), "hello");
+        assert_eq!(read(1, 3, 100), "ell");
+        assert_eq!(read(1, 100, 2), "el");
+        assert_eq!(read(5, 100, 100), "");
+        assert!(read_at(&file, &mut Vec::with_capacity(1), u64::MAX, 1).is_err());
         std::fs::remove_file(&path).unwrap();
     }
 

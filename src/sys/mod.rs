@@ -13,3 +13,4 @@ pub mod send_queue;
 pub mod signal;
 pub mod socket;
 pub mod steering;
+pub mod timer;

@@ -3,7 +3,7 @@
 #[path = "../../src/metrics/validator.rs"]
 mod validator;
 
-use crate::support::{PATIENCE, Server, Start, on_each_driver, wait_until};
+use crate::support::{PATIENCE, Server, Start, executor, on_each_driver, wait_until};
 
 #[test]
 fn a_serving_process_is_alive_ready_and_healthy() {
@@ -38,6 +38,7 @@ fn the_state_of_the_process_is_shown() {
         let workers = status["workers"].as_array().unwrap();
         assert_eq!(workers.len(), 2);
         assert!(workers.iter().all(|worker| worker["driver"] == driver && worker["ended"].is_null()), "{workers:?}");
+        assert!(workers.iter().all(|worker| worker["executor"] == executor().name()), "{workers:?}");
         assert!(status["process"]["threads"].as_u64().unwrap() >= 3 && status["metrics"].is_object());
 
         let config = server.admin_get("/config").json();
@@ -77,6 +78,7 @@ fn metrics_are_well_formed_and_count_what_was_asked() {
             ("ringfort_connections_open", "", 1.0),
             ("ringfort_keepalive_reuses_total", "", 8.0),
             ("ringfort_worker_up", "", 2.0),
+            ("ringfort_build_info", &format!("executor=\"{}\"", executor().name()), 1.0),
             ("ringfort_driver_info", &format!("driver=\"{driver}\""), 2.0),
         ] {
             server.wait_metric(name, labels, expected);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ringfort::cli::{Application, Exit, run_application};
 use ringfort::handler::{Action, Exchange, Reply};
+use ringfort::rt::ExecutorChoice;
 use serde_json::Value;
 
 fn hello(exchange: &mut Exchange<'_>) -> Reply {
@@ -59,6 +60,7 @@ fn a_wrong_command_line_ends_with_64() {
         &["bogus"][..],
         &["check", "--bogus"],
         &["serve", "--driver", "kqueue"],
+        &["serve", "--executor", "tokio"],
         &["explain", "GET"],
         &["explain", "G T", "/"],
         &["explain", "GET", "/a b"],
@@ -98,6 +100,35 @@ fn check_tells_every_error_and_ends_with_78() {
     assert_eq!((ran.exit, &ran.json()["valid"]), (Exit::Config, &Value::Bool(false)));
     assert_eq!(ran.json()["errors"][1]["path"], "server.timeouts.body");
     assert_eq!(ran.json()["errors"][1]["suggestion"], "30s");
+}
+
+#[test]
+fn an_executor_that_is_not_built_is_refused_with_what_is() {
+    for name in ["monoio", "glommio"] {
+        let choice: ExecutorChoice = name.parse().unwrap();
+        let variables = [("RINGFORT__CORES__EXECUTOR", name)];
+        let application = Application { tables: &[], context: Arc::new(|| Rc::new(())) };
+        let ran = run_with(&["check"], &variables, &application);
+        let doctor = run_with(&["doctor", "--json"], &variables, &application).json();
+        let finding =
+            doctor["findings"].as_array().unwrap().iter().find(|finding| finding["name"] == "executor").cloned();
+        let found = finding.unwrap()["found"].as_str().unwrap().to_owned();
+        let Err(missing) = choice.resolve() else {
+            assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+            assert!(found.starts_with(&format!("{name} (this build has: compio, ")), "{found}");
+            continue;
+        };
+        assert_eq!(ran.exit, Exit::Config);
+        let expected =
+            format!("cores.executor: expected an executor that this build has ({missing}), found \"{name}\"\n");
+        assert!(ran.err.contains(&expected), "{}", ran.err);
+        assert!(
+            found.starts_with("compio (this build has: compio"),
+            "a config with mistakes is judged by defaults: {found}"
+        );
+        let ran = run(&["serve", "--executor", name]);
+        assert!(ran.exit == Exit::Config && ran.err.contains("cores.executor: "), "{}", ran.err);
+    }
 }
 
 #[test]
@@ -224,6 +255,7 @@ fn doctor_grades_each_finding_and_says_how_to_mend_it() {
     let findings = json["findings"].as_array().expect("a list");
     for name in [
         "config",
+        "executor",
         "kernel",
         "io_uring",
         "seccomp",

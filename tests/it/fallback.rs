@@ -5,9 +5,10 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use ringfort::rt::DriverChoice;
 use serde_json::json;
 
-use crate::support::{PATIENCE, Start};
+use crate::support::{PATIENCE, Start, executor};
 
 const LOAD_WORD: u16 = 0x20;
 const JUMP_IF_EQUAL: u16 = 0x15;
@@ -59,8 +60,35 @@ fn start(driver: &'static str) -> Start {
     Start::command(driver, json!([{"match": {"path": "/users/:id"}, "respond": {"text": "user {id}"}}]))
 }
 
+/// Whether the executor has something to fall back on.
+fn has_epoll() -> bool {
+    executor().refusal(DriverChoice::Epoll).is_none()
+}
+
+#[test]
+fn where_io_uring_is_refused_an_executor_without_epoll_does_not_start_and_says_why() {
+    if has_epoll() {
+        eprintln!("{} has epoll to fall back on", executor().name());
+        return;
+    }
+    for (name, refuse) in refusals() {
+        let mut process = start("auto").prepare(refuse).spawn();
+        assert_eq!(process.wait_exit(PATIENCE).code(), Some(1), "{name}");
+        let log = process.log().join("\n");
+        let reason = format!("and executor {} has no other; to fix: ", executor().name());
+        assert!(log.contains("driver io_uring: ") && log.contains(&reason), "{log}");
+    }
+    let mut process = start("epoll").spawn();
+    assert_eq!(process.wait_exit(PATIENCE).code(), Some(78));
+    let log = process.log().join("\n");
+    assert!(log.contains("cores.driver: expected a driver that cores.executor"), "{log}");
+}
+
 #[test]
 fn where_io_uring_is_refused_auto_serves_on_epoll_and_says_so() {
+    if !has_epoll() {
+        return eprintln!("{} has no epoll", executor().name());
+    }
     for (name, refuse) in refusals() {
         let mut server = start("auto").prepare(refuse).serve();
         assert_eq!(server.get("/users/1").text(), "user 1", "{name}");
@@ -94,6 +122,9 @@ fn where_io_uring_is_refused_and_asked_for_by_name_nothing_starts() {
 
 #[test]
 fn epoll_by_name_needs_no_io_uring_and_warns_of_nothing() {
+    if !has_epoll() {
+        return eprintln!("{} has no epoll", executor().name());
+    }
     let server = start("epoll").prepare(refusals()[0].1).serve();
     assert_eq!(server.get("/users/1").text(), "user 1");
     assert!(

@@ -18,8 +18,7 @@ pub struct Cores {
     pub master: MasterCore,
     /// Whether threads are bound to their cores: `"auto"` does so in an exclusive cpuset or on a host without a CPU quota.
     pub pin: Pin,
-    /// The executor.
-    #[schemars(extend("x-not-built" = ["monoio", "glommio"]))]
+    /// The executor: `"auto"` is compio, which every build has; the others are refused where they are not compiled in.
     pub executor: Executor,
     /// How the executor talks to the kernel: `"auto"` takes epoll, with a warning, where io_uring is missing or blocked.
     pub driver: Driver,
@@ -105,6 +104,21 @@ pub enum Executor {
     Auto,
     /// compio.
     Compio,
+    /// monoio, where it is compiled in.
+    Monoio,
+    /// glommio, where it is compiled in; on io_uring alone.
+    Glommio,
+}
+
+impl From<Executor> for rt::ExecutorChoice {
+    fn from(executor: Executor) -> Self {
+        match executor {
+            Executor::Auto => Self::Auto,
+            Executor::Compio => Self::Compio,
+            Executor::Monoio => Self::Monoio,
+            Executor::Glommio => Self::Glommio,
+        }
+    }
 }
 
 /// `cores.driver`.

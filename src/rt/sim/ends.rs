@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -389,7 +390,15 @@ impl Drop for Recv {
 }
 
 impl Send {
-    pub(in crate::rt) fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    pub(in crate::rt) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    pub(in crate::rt) fn poll_send_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let id = self.descriptor.id;
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         ready!(self.turns.poll_next(cx));
@@ -420,6 +429,18 @@ impl Send {
 
     pub(in crate::rt) fn another(&self) -> Self {
         Self::new(self.descriptor.clone())
+    }
+
+    /// Only bytes in memory go through the simulated network.
+    pub(in crate::rt) fn poll_send_file(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _head: &[u8],
+        _file: &OwnedFd,
+        _offset: u64,
+        _most: usize,
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(ErrorKind::Unsupported.into()))
     }
 
     pub(in crate::rt) fn queued(&self) -> u64 {

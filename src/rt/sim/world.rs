@@ -15,7 +15,7 @@ use super::random::Random;
 use super::trace::Trace;
 use super::{CoreOptions, Joined, Options, Report};
 use crate::clock::{self, Moment, Source};
-use crate::rt::{Driver, core};
+use crate::rt::{Driver, Executor, core};
 
 /// Wall-clock time at the world's beginning: dates in answers are the same in every run.
 const EPOCH: Duration = Duration::from_secs(1_800_000_000);
@@ -275,7 +275,7 @@ impl World {
         let index = self.cores.len();
         let mut state = core::Core::default();
         core::swap(&mut state);
-        core::start(Driver::IoUring, options.buffers);
+        core::start(Executor::default(), Driver::IoUring, options.buffers, options.buffer_bytes);
         core::swap(&mut state);
         let root = self.spawn_on(index, main(index));
         self.cores.push(SimCore { options, state, free: options.buffers, open: 0, root, ended: false });

@@ -89,7 +89,7 @@ fn clients_that_send_a_body_and_never_read_its_echo_leave_receive_buffers_to_oth
         |server, strength| {
             let mut request = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000000\r\n\r\n".to_vec();
             request.resize(32 << 20, b'x');
-            ask_and_leave_unread(server, strength.of(24, 60), &request);
+            ask_and_leave_unread(server, strength.of(18, 60), &request);
         },
     );
 }

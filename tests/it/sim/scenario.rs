@@ -190,7 +190,7 @@ fn start_worker(index: usize, shared: &Shared, core: CoreOptions, news: &Postbox
         orders: inbox,
         news: news.clone(),
     };
-    let started = rt::Started { driver: rt::Driver::IoUring, fallback: None };
+    let started = rt::Started { executor: rt::Executor::default(), driver: rt::Driver::IoUring, fallback: None };
     Serving { orders, ended: sim::core(core, async move { worker.serve(started).await }) }
 }
 

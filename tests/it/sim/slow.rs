@@ -208,7 +208,8 @@ fn in_worlds(test: impl AsyncFn(Pair) + Copy + Send + 'static) {
                 orders: inbox,
                 news,
             };
-            let started = rt::Started { driver: rt::Driver::IoUring, fallback: None };
+            let started =
+                rt::Started { executor: rt::Executor::default(), driver: rt::Driver::IoUring, fallback: None };
             let core = CoreOptions { style, buffers: 64, buffer_bytes: 1024 };
             let ended = sim::core(core, async move { worker.serve(started).await });
             assert!(matches!(told.next().await, Some(News::Accepting(..))));

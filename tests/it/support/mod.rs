@@ -12,6 +12,7 @@ pub(crate) use server::{Server, Start};
 use std::time::Duration;
 
 use ringfort::clock;
+use ringfort::rt::{DriverChoice, Executor, ExecutorChoice};
 
 /// How long anything may take that should come to be: far above what it takes, for hosts that are busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,16 +33,31 @@ pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }
 
-/// Runs a test on each driver that this host has, both at once.
+/// The executor that servers run on: what `RINGFORT_TEST_EXECUTOR` names, else what a server takes by itself.
+pub(crate) fn executor() -> Executor {
+    let choice = match std::env::var("RINGFORT_TEST_EXECUTOR") {
+        Ok(name) => name.parse().unwrap(),
+        Err(_) => ExecutorChoice::Auto,
+    };
+    choice.resolve().unwrap_or_else(|missing| panic!("RINGFORT_TEST_EXECUTOR={}: {missing}", choice.name()))
+}
+
+/// Runs a test on each driver that this host and the executor have, all at once.
 pub(crate) fn on_each_driver(test: impl Fn(&'static str) + Sync) {
     let io_uring = ringfort::sys::probe::io_uring();
     if let Err(refusal) = &io_uring {
         eprintln!("io_uring is not tested on this host: {refusal}");
     }
+    let no_epoll = executor().refusal(DriverChoice::Epoll);
+    if let Some(reason) = no_epoll {
+        eprintln!("epoll is not tested on {}: {reason}", executor().name());
+    }
     let test = &test;
     std::thread::scope(|scope| {
         let first = io_uring.is_ok().then(|| scope.spawn(|| test("io_uring")));
-        test("epoll");
+        if no_epoll.is_none() {
+            test("epoll");
+        }
         if let Some(Err(panic)) = first.map(std::thread::ScopedJoinHandle::join) {
             std::panic::resume_unwind(panic);
         }

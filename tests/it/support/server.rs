@@ -14,7 +14,7 @@ use ringfort::clock;
 use serde_json::{Value, json};
 
 use super::message::Response;
-use super::{Client, PATIENCE, app, wait_until};
+use super::{Client, PATIENCE, app, executor, wait_until};
 
 /// What changes a command before it is run.
 type Prepare = Box<dyn FnOnce(&mut Command)>;
@@ -65,7 +65,7 @@ impl Start {
         let config = json!({
             "server": {"listen": ["127.0.0.1:0"], "timeouts": {}, "rates": {}, "limits": {}},
             "admin": {"listen": "127.0.0.1:0"},
-            "cores": {"workers": 2, "driver": driver, "pin": "off", "ring": {}},
+            "cores": {"workers": 2, "executor": executor().name(), "driver": driver, "pin": "off", "ring": {}},
         });
         Self { program: Program::Application, driver, config, prepare: None }
     }
@@ -165,7 +165,14 @@ impl Start {
         let mut command = Command::new(program);
         command.arg("serve").arg("--config").arg(config);
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
-        command.args(["--driver", self.driver, "--workers", &self.config["cores"]["workers"].to_string()]);
+        command.args([
+            "--executor",
+            executor().name(),
+            "--driver",
+            self.driver,
+            "--workers",
+            &self.config["cores"]["workers"].to_string(),
+        ]);
         command
     }
 }
