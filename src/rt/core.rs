@@ -159,6 +159,11 @@ pub(super) fn exhausted() -> bool {
     CORE.with_borrow(|core| core.stats.buffers_in_use >= core.stats.buffers_total)
 }
 
+/// Whether half of the receive buffers or more are leased: whoever holds one through a wait should copy it then.
+pub(super) fn is_scarce() -> bool {
+    CORE.with_borrow(|core| 2 * core.stats.buffers_in_use >= core.stats.buffers_total)
+}
+
 /// Time until parked tasks are to be tried again; `None` when none is parked. A buffer that a closed connection never
 /// looked at goes back to the kernel unseen, so waiting for [`returned`] alone could wait for ever.
 pub(super) fn until_retry() -> Option<Duration> {
@@ -172,6 +177,10 @@ pub(super) fn retry_parked() {
             return Vec::new();
         }
         core.retried = clock::turn();
+        #[cfg(feature = "sim")]
+        if super::sim::planted(super::sim::Bug::NoRetry) {
+            return Vec::new();
+        }
         std::mem::take(&mut core.parked)
     });
     parked.into_iter().for_each(Waker::wake);
@@ -185,6 +194,21 @@ pub(super) fn swap(other: &mut Core) {
 
 #[cfg(feature = "sim")]
 impl Core {
+    /// Receive buffers that are leased, as far as the core knows.
+    pub(super) fn counted_leases(&self) -> usize {
+        self.stats.buffers_in_use
+    }
+
+    /// Whether this task is known to wait for a receive buffer.
+    pub(super) fn has_parked(&self, waker: &Waker) -> bool {
+        self.parked.iter().any(|parked| parked.will_wake(waker))
+    }
+
+    /// For how long the most urgent deadline that somebody watches has been due.
+    pub(super) fn overdue(&self, now: Moment) -> Duration {
+        self.timers.overdue(now)
+    }
+
     /// When [`fire_timers`], [`retry_parked`] or [`wake_yielded`] next have something to do.
     pub(super) fn next_due(&self, now: Moment) -> Option<Moment> {
         if !self.yielded.is_empty() {

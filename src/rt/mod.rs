@@ -201,6 +201,12 @@ pub fn stats() -> Stats {
     core::stats()
 }
 
+/// Whether this core's receive buffers run short: half of them or more are leased. Whoever keeps received bytes through a
+/// wait of unknown length copies them then, and gives the buffer back.
+pub fn are_buffers_scarce() -> bool {
+    core::is_scarce()
+}
+
 /// Wakes every task of this core that watches a [`Deadline`], so that it looks at what changed (a drain).
 pub fn wake_all() {
     core::wake_all();

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::network::{End, Fin};
+use super::network::{End, Fin, take_front};
 use super::world;
 use crate::clock::Moment;
 
@@ -86,7 +86,7 @@ impl Client {
                 let reset = connection.reset[End::Client as usize];
                 let pipe = connection.incoming(End::Client);
                 let count = pipe.arrived.len().min(most);
-                let bytes: Vec<u8> = pipe.arrived.drain(..count).collect();
+                let bytes = take_front(&mut pipe.arrived, count);
                 match (count, reset, pipe.fin) {
                     (1.., _, _) => {
                         world.was_read(self.id(), End::Client);
@@ -127,6 +127,11 @@ impl Client {
     /// Bytes that have arrived here, read or not.
     pub fn received(&self) -> u64 {
         world::with(|world| world.network.connection(self.id()).incoming(End::Client).delivered)
+    }
+
+    /// Whether the network got in its way.
+    pub fn is_disturbed(&self) -> bool {
+        world::with(|world| world.network.connection(self.id()).disturbed)
     }
 
     /// When the server accepted it.

@@ -9,11 +9,12 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::Style;
-use super::network::{End, Event, Fin, wake};
+use super::network::{End, Event, Fin, take_front, wake};
+use super::wire::Wire;
 use super::world::{self, World};
 use crate::pool;
 use crate::rt::core;
-use crate::rt::stream::{Lease, RecvMode};
+use crate::rt::stream::{Lease, RecvMode, is_passing};
 
 /// A descriptor in a world: listening, or an accepted connection. Dropping it closes it.
 #[derive(Debug)]
@@ -55,11 +56,22 @@ impl Listener {
     }
 
     pub(in crate::rt) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
-        world::with(|world| world.accept(self.0.id, cx.waker())).map_or(Poll::Pending, Poll::Ready)
+        loop {
+            match world::with(|world| world.accept(self.0.id, cx.waker())) {
+                None => return Poll::Pending,
+                Some(Err(error)) if is_passing(&error) => {}
+                Some(result) => return Poll::Ready(result),
+            }
+        }
     }
 
     pub(in crate::rt) fn accept_waiting(&mut self) -> Option<(Socket, SocketAddr)> {
-        world::with(|world| world.accept(self.0.id, Waker::noop()))?.ok()
+        loop {
+            match world::with(|world| world.accept(self.0.id, Waker::noop()))? {
+                Err(error) if is_passing(&error) => {}
+                result => return result.ok(),
+            }
+        }
     }
 }
 
@@ -89,21 +101,43 @@ pub(in crate::rt) fn halves(socket: Socket) -> (Recv, Send) {
 /// A receive buffer of a core, filled.
 #[derive(Debug)]
 pub(in crate::rt) struct Provided {
-    bytes: Vec<u8>,
+    bytes: Filled,
     core: usize,
+    connection: usize,
+}
+
+#[derive(Debug)]
+enum Filled {
+    /// By the kernel, ahead.
+    Ahead(Vec<u8>),
+    /// On demand, a buffer of the core's pool.
+    Pooled(pool::Buffer),
+}
+
+impl Provided {
+    fn new(world: &mut World, connection: usize, core: usize, bytes: Filled) -> Self {
+        world.network.connection(connection).leases += 1;
+        Self { bytes, core, connection }
+    }
 }
 
 impl Deref for Provided {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        match &self.bytes {
+            Filled::Ahead(bytes) => bytes,
+            Filled::Pooled(bytes) => bytes,
+        }
     }
 }
 
 impl Drop for Provided {
     fn drop(&mut self) {
-        world::try_with(|world| world.cores[self.core].free += 1);
+        world::try_with(|world| {
+            world.cores[self.core].free += 1;
+            world.network.connection(self.connection).leases -= 1;
+        });
     }
 }
 
@@ -153,7 +187,33 @@ impl Default for Receive {
     }
 }
 
+impl Receive {
+    /// Filled receive buffers that the application has not seen.
+    pub(super) fn unseen(&self) -> usize {
+        self.completions.iter().filter(|completion| matches!(completion, Completion::Bytes(_))).count()
+    }
+
+    /// The bytes in them.
+    pub(super) fn unseen_bytes(&self) -> usize {
+        let bytes = self.completions.iter().map(|completion| match completion {
+            Completion::Bytes(bytes) => bytes.len(),
+            Completion::End | Completion::OutOfBuffers | Completion::Reset | Completion::Ended => 0,
+        });
+        bytes.sum()
+    }
+}
+
 impl World {
+    /// The application takes bytes that were received.
+    fn take_bytes(&mut self, id: usize, core: usize, bytes: Filled) -> Lease {
+        let provided = Provided::new(self, id, core, bytes);
+        let count = provided.len();
+        self.progress();
+        self.note(format_args!("connection {id}: server takes {count} bytes"));
+        self.tapped(id, || Wire::Taken(count));
+        Lease::simulated(provided)
+    }
+
     /// Fills completions with what has arrived, as far as the receive and the core's buffers go.
     pub(super) fn fill(&mut self, id: usize) {
         let connection = self.network.connection(id);
@@ -174,7 +234,7 @@ impl World {
             } else {
                 self.cores[core].free -= 1;
                 let count = pipe.arrived.len().min(bytes_max);
-                Completion::Bytes(pipe.arrived.drain(..count).collect())
+                Completion::Bytes(take_front(&mut pipe.arrived, count))
             };
             let receive = &mut connection.receive;
             if !matches!(completion, Completion::Bytes(_)) || receive.armed == Armed::Single {
@@ -236,8 +296,7 @@ impl World {
         let connection = self.network.connection(id);
         let receive = std::mem::take(&mut connection.receive);
         let Some(core) = connection.core else { return };
-        let unseen = receive.completions.iter().filter(|completion| matches!(completion, Completion::Bytes(_)));
-        self.cores[core].free += unseen.count();
+        self.cores[core].free += receive.unseen();
         if receive.armed != Armed::No {
             // As compio's backend does, to end the receive by all means.
             self.shut(id, End::Server);
@@ -251,7 +310,7 @@ impl World {
         let pipe = connection.incoming(End::Server);
         if !pipe.arrived.is_empty() {
             let count = pipe.arrived.len().min(crate::limits::SMALL_BUFFER_BYTES);
-            let bytes = pipe.arrived.drain(..count).collect();
+            let bytes = take_front(&mut pipe.arrived, count);
             self.was_read(id, End::Server);
             return Ok(bytes);
         }
@@ -290,10 +349,7 @@ impl Recv {
                     Some(Completion::Bytes(bytes)) if connection.receive.armed != Armed::Single => {
                         let bytes = bytes.clone();
                         connection.receive.completions.pop_front();
-                        let count = bytes.len();
-                        world.progress();
-                        world.note(format_args!("connection {id}: server takes {count} bytes of the rest"));
-                        return Poll::Ready(Some(Lease::simulated(Provided { bytes, core })));
+                        return Poll::Ready(Some(world.take_bytes(id, core, Filled::Ahead(bytes))));
                     }
                     Some(Completion::Ended | Completion::OutOfBuffers) => {
                         connection.receive.completions.pop_front();
@@ -320,17 +376,12 @@ impl Recv {
                     connection.incoming(End::Server).reader = Some(cx.waker().clone());
                     return Err(());
                 }
-                if let Some(Completion::Bytes(bytes)) = &next {
-                    let count = bytes.len();
-                    world.progress();
-                    world.note(format_args!("connection {id}: server takes {count} bytes"));
-                }
                 Ok((next, core))
             });
             let Ok((next, core)) = next else { return Poll::Pending };
             match next {
                 Some(Completion::Bytes(bytes)) => {
-                    return Poll::Ready(Ok(Lease::simulated(Provided { bytes, core })));
+                    return Poll::Ready(Ok(world::with(|world| world.take_bytes(id, core, Filled::Ahead(bytes)))));
                 }
                 Some(Completion::End) => return Poll::Ready(Ok(empty())),
                 Some(Completion::Reset) => return Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
@@ -338,9 +389,7 @@ impl Recv {
                 Some(Completion::OutOfBuffers)
                     if world::with(|world| world.network.connection(id).receive.asked) != core::returns() => {}
                 Some(Completion::OutOfBuffers) => {
-                    super::note(format_args!("connection {id}: no receive buffer, waits"));
-                    core::park(cx.waker());
-                    return Poll::Pending;
+                    return park(id, cx);
                 }
                 Some(Completion::Ended) => {}
                 None => {
@@ -353,10 +402,9 @@ impl Recv {
 
     fn poll_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
         let id = self.0.id;
-        if core::exhausted() {
-            super::note(format_args!("connection {id}: no receive buffer, waits"));
-            core::park(cx.waker());
-            return Poll::Pending;
+        let index = world::with(|world| world.current_core());
+        if core::exhausted() || world::with(|world| world.cores[index].free == 0) {
+            return park(id, cx);
         }
         let received = world::with(|world| {
             let received = world.receive_now(id);
@@ -366,16 +414,27 @@ impl Recv {
             received
         });
         match received {
+            Ok(bytes) if bytes.is_empty() => Poll::Ready(Ok(empty())),
             Ok(bytes) => {
-                super::note(format_args!("connection {id}: server takes {} bytes", bytes.len()));
                 let mut buffer = pool::take(pool::Class::Small);
                 buffer.extend_from_slice(&bytes);
-                Poll::Ready(Ok(Lease::pooled(buffer)))
+                Poll::Ready(Ok(world::with(|world| {
+                    world.cores[index].free -= 1;
+                    world.take_bytes(id, index, Filled::Pooled(buffer))
+                })))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
     }
+}
+
+/// The task waits for a receive buffer.
+fn park(id: usize, cx: &Context<'_>) -> Poll<io::Result<Lease>> {
+    super::note(format_args!("connection {id}: no receive buffer, waits"));
+    world::with(|world| world.park_current(id));
+    core::park(cx.waker());
+    Poll::Pending
 }
 
 fn empty() -> Lease {
