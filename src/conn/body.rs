@@ -13,7 +13,7 @@ use crate::http::encode::CONTINUE_100;
 use crate::http::{BodyFraming, RequestError};
 use crate::limits::{BODY_BYTES_PER_SECOND_MIN, DISCARD_BYTES_MAX};
 use crate::metrics::Counter;
-use crate::rt::{Deadline, RecvHalf, SendHalf};
+use crate::rt::{self, Deadline, RecvHalf, SendHalf};
 
 /// What is still to come.
 #[derive(Debug)]
@@ -100,6 +100,11 @@ impl<'c> Incoming<'c> {
         matches!(self.rest, Rest::Done)
     }
 
+    /// Gives the receive buffer back while the client takes no answer. Not within a piece: see [`Incoming::finish`].
+    pub(super) fn put_aside(&mut self) {
+        self.input.settle(&self.core.metrics);
+    }
+
     /// Whether nothing of it has to be received any more.
     pub(super) fn is_in_hand(&self) -> bool {
         self.recv.is_none()
@@ -135,6 +140,10 @@ impl<'c> Incoming<'c> {
             Rest::Length(left) => {
                 let piece = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 *left -= piece as u64;
+                #[cfg(feature = "sim")]
+                if *left == 1 && rt::sim::planted(rt::sim::Bug::ImpatientBody) {
+                    *left = 0;
+                }
                 self.state.unread.set(*left);
                 (0, piece)
             }
@@ -201,6 +210,15 @@ impl<'c> Incoming<'c> {
     }
 }
 
+/// Whether the piece that just came must not stay in its receive buffer.
+fn is_to_be_copied() -> bool {
+    #[cfg(feature = "sim")]
+    if rt::sim::planted(rt::sim::Bug::HeldPiece) {
+        return false;
+    }
+    rt::are_buffers_scarce()
+}
+
 impl BodySource for Incoming<'_> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
         self.give_up_piece();
@@ -219,6 +237,10 @@ impl BodySource for Incoming<'_> {
                     self.core.metrics.add(Counter::RequestBytes, lease.len() as u64);
                     self.patience.received(clock::turn(), lease.len());
                     self.input.push(lease, &self.core.metrics);
+                    // The handler may write the piece to a client that takes its time, which must not cost others theirs.
+                    if is_to_be_copied() {
+                        self.input.settle(&self.core.metrics);
+                    }
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(self.fail(BodyError::Gone))),
                 Poll::Pending => return self.poll_late(cx).map(Err),

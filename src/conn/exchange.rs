@@ -18,6 +18,8 @@ use crate::handler::{
 };
 use crate::http::{BodyFraming, Method, RequestHead};
 use crate::metrics::Counter;
+#[cfg(feature = "sim")]
+use crate::metrics::Gauge;
 use crate::rt::{RecvHalf, RecvMode};
 
 /// The way out of a handler that answers at once: it has none of its own, its answer goes out with the batch.
@@ -51,16 +53,26 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
     let head_persistent = connection.may_persist(&turn.head);
     let in_flight = InFlight::new(connection.core.clone());
     let Left { ended, body_done } = exchange(connection, turn, head_persistent).await;
+    #[cfg(feature = "sim")]
+    if ended.is_internal_error() && crate::rt::sim::planted(crate::rt::sim::Bug::PanicStaysInFlight) {
+        connection.core.metrics.step(Gauge::RequestsInFlight, 1);
+    }
     drop(in_flight);
     match ended {
         Ended::Cut { open_ended, .. } => {
             // What is left of it may have been sent in part.
             turn.out.clear();
-            // Not otherwise: a reset takes along what the client has not received of earlier answers.
+            // Not otherwise: a reset takes along what the client has not received of earlier answers. So would closing
+            // over what it sent ahead.
             if open_ended {
                 connection.output.reset();
+                return Next::Close(Closing::AtOnce);
             }
-            Next::Close(Closing::AtOnce)
+            #[cfg(feature = "sim")]
+            if crate::rt::sim::planted(crate::rt::sim::Bug::CutOverUnread) {
+                return Next::Close(Closing::AtOnce);
+            }
+            Next::Close(Closing::Linger)
         }
         Ended::Whole { persistent, .. } if body_done => {
             connection.recv.set_mode(RecvMode::Stream);
@@ -148,7 +160,14 @@ async fn end_body(incoming: &mut Incoming<'_>, output: &mut Output, out: &mut Ve
     }
     // The response is not held up by what the client still sends.
     let mut sent = 0;
-    let flushed = poll_fn(|cx| output.poll_all(cx, out, &mut sent)).await;
+    let flushed = poll_fn(|cx| {
+        let result = output.poll_all(cx, out, &mut sent);
+        if result.is_pending() && output.is_stalled() {
+            incoming.put_aside();
+        }
+        result
+    });
+    let flushed = flushed.await;
     out.clear();
     flushed.is_ok() && incoming.discard().await
 }

@@ -8,6 +8,8 @@ use super::core::Core;
 use crate::clock;
 use crate::handler::Sink;
 use crate::metrics::Counter;
+#[cfg(feature = "sim")]
+use crate::rt::sim::{Bug, planted};
 use crate::rt::{Deadline, SendHalf};
 
 /// The sending side of one connection.
@@ -51,9 +53,13 @@ impl Output {
     pub(super) fn poll_all(&mut self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
         while *sent < bytes.len() {
             let result = self.send.poll_send(cx, &bytes[*sent..]);
+            #[cfg(feature = "sim")]
+            if matches!(result, Poll::Ready(Err(_))) && planted(Bug::IgnoredSendError) {
+                return Poll::Ready(Ok(()));
+            }
             *sent += std::task::ready!(self.account(cx, result))?;
             #[cfg(feature = "sim")]
-            if crate::rt::sim::planted(crate::rt::sim::Bug::ShortSendTakenForWhole) {
+            if planted(Bug::ShortSendTakenForWhole) {
                 *sent = bytes.len();
             }
         }
@@ -75,6 +81,8 @@ impl Output {
             Poll::Pending if !self.send.is_waiting() => Poll::Pending,
             Poll::Pending => {
                 let timeout = self.core.settings.timeouts.write;
+                #[cfg(feature = "sim")]
+                let timeout = if planted(Bug::EndlessWrite) { timeout * 1000 } else { timeout };
                 let stalled = self.stalled.get_or_insert_with(|| {
                     let deadline = Deadline::new();
                     deadline.set(clock::turn() + timeout);
