@@ -97,7 +97,9 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     let in_hand = connection.input.bytes().len() as u64;
     if framing == BodyFraming::Chunked || matches!(framing, BodyFraming::Length(length) if length > in_hand) {
         connection.recv.set_mode(RecvMode::Pieces);
+        end_receive(connection).await;
     }
+    let in_hand = connection.input.bytes().len() as u64;
     if found.pace() == Pace::Suspending && !connection.input.is_empty() {
         // A slow answer holds no receive buffer: neither for a body nor for the request behind this one.
         connection.input.settle(&core.metrics);
@@ -147,6 +149,24 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     connection.input.append(aside.bytes(), &core.metrics);
     connection.note(turn, found.index(), ended);
     Left { ended, body_done }
+}
+
+/// Waits for the receive that was told to end, and puts aside what it had delivered: nobody asks for that while a handler
+/// does something else, and it would keep as many of the core's receive buffers as had been filled.
+async fn end_receive(connection: &mut Connection) {
+    #[cfg(feature = "sim")]
+    if crate::rt::sim::planted(crate::rt::sim::Bug::UnseenRest) {
+        return;
+    }
+    let Connection { input, recv, core, .. } = connection;
+    poll_fn(|cx| {
+        let ended = input.poll_rest(recv, cx, &core.metrics);
+        if ended.is_pending() {
+            input.settle(&core.metrics);
+        }
+        ended
+    })
+    .await;
 }
 
 /// Reads what is left of the body, when the connection is to go on: whether its end was reached.

@@ -26,6 +26,8 @@ pub enum Bug {
     EndlessLinger,
     /// A body's piece stays in its receive buffer while its handler waits, however few there are.
     HeldPiece,
+    /// What a receive delivered before it ended, at the start of a body, is left lying until the handler asks for it.
+    UnseenRest,
     /// A receive buffer is not given back.
     LeakedBuffer,
     /// The head time-out starts anew with each byte.

@@ -193,6 +193,11 @@ impl Receive {
         self.completions.iter().filter(|completion| matches!(completion, Completion::Bytes(_))).count()
     }
 
+    /// A multishot receive was told to end, and has not.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending
+    }
+
     /// The bytes in them.
     pub(super) fn unseen_bytes(&self) -> usize {
         let bytes = self.completions.iter().map(|completion| match completion {

@@ -77,8 +77,14 @@ impl World {
         Ok(())
     }
 
-    /// Those who wait leave most receive buffers to others.
-    fn check_held(&self) -> Result<(), String> {
+    /// Those who wait leave most receive buffers to others, and none that are filled lie about.
+    fn check_held(&mut self) -> Result<(), String> {
+        for (id, _, connection) in self.network.open_mut() {
+            let unseen = connection.receive.unseen();
+            if unseen > 0 && !connection.receive.is_ending() {
+                return Err(format!("connection {id}: {unseen} receive buffers are filled, and nobody takes them"));
+            }
+        }
         for (index, core) in self.cores.iter().enumerate().filter(|(_, core)| !core.ended) {
             let ((_, leased), total) = (core.busy, core.options.buffers);
             if leased > 0 && 2 * leased >= total {

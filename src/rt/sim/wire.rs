@@ -48,6 +48,8 @@ pub struct Sight {
     pub unread: usize,
     /// The application asked for bytes and waits for a receive buffer.
     pub is_parked: bool,
+    /// A receive that was told to end has not ended yet: a matter of a millisecond.
+    pub is_ending: bool,
     /// Since when sends have waited for the client to take something.
     pub stalled_since: Option<Moment>,
     /// The server ended its sending side.
@@ -92,6 +94,7 @@ impl World {
             .map(|(id, core)| {
                 let connection = self.network.connection(id);
                 let is_reset = connection.reset[End::Server as usize];
+                let (unseen, is_ending) = (connection.receive.unseen_bytes(), connection.receive.is_ending());
                 let incoming = connection.incoming(End::Server);
                 let (arrived, fin) = (incoming.arrived.len(), incoming.fin);
                 let outgoing = connection.pipe(End::Server);
@@ -100,7 +103,8 @@ impl World {
                     core,
                     stalled_since: outgoing.stalled_since,
                     has_ended: outgoing.fin != Fin::Open,
-                    unread: arrived + connection.receive.unseen_bytes(),
+                    unread: arrived + unseen,
+                    is_ending,
                     is_parked: parked.contains(&id),
                     is_client_gone: is_reset || fin == Fin::Arrived,
                 }

@@ -111,6 +111,7 @@ fn every_planted_bug_is_found() {
         Bug::LingerKeepsBuffer,
         Bug::EndlessLinger,
         Bug::HeldPiece,
+        Bug::UnseenRest,
         Bug::LeakedBuffer,
         Bug::PatientHead,
         Bug::EndlessWrite,

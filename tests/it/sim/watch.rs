@@ -144,7 +144,7 @@ const CLASSES: &[Counter] =
 
 /// Nobody was forgotten: what has come is read, and what was read is answered.
 fn check_waiting(sight: &Sight, dialogue: &Dialogue) -> Result<(), String> {
-    if sight.stalled_since.is_some() || sight.is_parked || dialogue.is_later() {
+    if sight.stalled_since.is_some() || sight.is_parked || sight.is_ending || dialogue.is_later() {
         return Ok(());
     }
     if dialogue.is_broken {
