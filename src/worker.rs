@@ -123,6 +123,8 @@ impl Worker {
                 Some(Some(Order::Stop) | None) => return core.open(),
             }
         };
+        #[cfg(feature = "sim")]
+        let until = if rt::sim::planted(rt::sim::Bug::EndlessDrain) { Moment::NEVER } else { until };
         core.close();
         // The other workers get the same order at this moment; a client that is turned away by one should not find
         // another's queue still open.

@@ -30,8 +30,11 @@ async fn accept_all(mut listener: Listener, core: Rc<Core>) {
     // Watched so that `Core::close` wakes this loop; it never comes due.
     let drained = Deadline::new();
     let mut in_a_row = 0;
+    let limit = core.settings.connections;
+    #[cfg(feature = "sim")]
+    let limit = limit + usize::from(rt::sim::planted(rt::sim::Bug::OneTooMany));
     loop {
-        if core.open() >= core.settings.connections && !core.is_closed() {
+        if core.open() >= limit && !core.is_closed() {
             core.metrics.add(Counter::ConnectionsBackpressured, 1);
             poll_fn(|cx| core.poll_room(cx)).await;
         }
@@ -51,6 +54,10 @@ async fn accept_all(mut listener: Listener, core: Rc<Core>) {
             Some(Err(error)) => {
                 tracing::warn!(%error, "accepting rests: the process or the host ran out of something");
                 rt::sleep_until(clock::now() + REST).await;
+                #[cfg(feature = "sim")]
+                if rt::sim::planted(rt::sim::Bug::NoMoreAccepts) {
+                    poll_fn(|cx| drained.poll_due(cx)).await;
+                }
             }
         }
         in_a_row += 1;

@@ -76,14 +76,14 @@ impl<'c> Incoming<'c> {
         matches!(self.rest, Rest::Done)
     }
 
+    /// Gives the receive buffer back while the client takes no answer. Not within a piece: see [`Incoming::finish`].
+    pub(super) fn put_aside(&mut self) {
+        self.input.settle(&self.core.metrics);
+    }
+
     /// Whether nothing of it has to be received any more.
     pub(super) fn is_in_hand(&self) -> bool {
         self.recv.is_none()
-    }
-
-    /// Gives the receive buffer back: before a wait of unknown length.
-    pub(super) fn settle(&mut self) {
-        self.input.settle(&self.core.metrics);
     }
 
     /// Reads the rest and throws it away, to keep the connection; false when that is not worth it or fails.
@@ -116,6 +116,10 @@ impl<'c> Incoming<'c> {
             Rest::Length(left) => {
                 let piece = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 *left -= piece as u64;
+                #[cfg(feature = "sim")]
+                if *left == 1 && rt::sim::planted(rt::sim::Bug::ImpatientBody) {
+                    *left = 0;
+                }
                 self.state.unread.set(*left);
                 (0, piece)
             }
@@ -191,6 +195,15 @@ impl<'c> Incoming<'c> {
     }
 }
 
+/// Whether the piece that just came must not stay in its receive buffer.
+fn is_to_be_copied() -> bool {
+    #[cfg(feature = "sim")]
+    if rt::sim::planted(rt::sim::Bug::HeldPiece) {
+        return false;
+    }
+    rt::are_buffers_scarce()
+}
+
 impl BodySource for Incoming<'_> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
         self.give_up_piece();
@@ -212,7 +225,7 @@ impl BodySource for Incoming<'_> {
                     self.input.push(lease, &self.core.metrics);
                     // How long the handler keeps the piece nobody knows: it may be sending it to a client that takes
                     // nothing. Buffers that everybody needs must not wait with it.
-                    if rt::is_short_of_buffers() {
+                    if is_to_be_copied() {
                         self.input.settle(&self.core.metrics);
                     }
                 }

@@ -135,6 +135,8 @@ impl Connection {
             }
             match next {
                 // What came while the answers could not be sent is looked at before anything is waited for.
+                #[cfg(feature = "sim")]
+                Next::Wait if rt::sim::planted(rt::sim::Bug::ForgottenRest) => return None,
                 Next::Wait if std::mem::take(&mut self.took_rest) => {}
                 Next::Wait => return None,
                 Next::Again => {
@@ -212,7 +214,7 @@ impl Connection {
         match ended {
             Ended::Whole { persistent: true, .. } => None,
             Ended::Whole { persistent: false, .. } => Some(self.close_after_response(&turn.head)),
-            Ended::Cut { .. } => Some(Next::Close(Closing::AtOnce)),
+            Ended::Cut { .. } => Some(Next::Close(Closing::Linger)),
         }
     }
 
@@ -325,6 +327,12 @@ impl Connection {
             (None, None) if self.served == 0 => (self.opened + timeouts.head, Silence::Head),
             (None, None) => (self.idle_since + timeouts.idle, Silence::Idle),
         };
+        #[cfg(feature = "sim")]
+        let due = if matches!(silence, Silence::Idle) && rt::sim::planted(rt::sim::Bug::EndlessIdle) {
+            Moment::NEVER
+        } else {
+            due
+        };
         self.deadline.set(due);
         self.deadline.poll_due(cx).map(|()| Err(silence))
     }
@@ -344,7 +352,8 @@ impl Connection {
                     self.problem(&mut turn, Status::REQUEST_TIMEOUT, "the request head came too slowly");
                     self.flush(&mut turn).await;
                     self.core.give_turn(turn);
-                    return Closing::Linger;
+                    // A client that takes no answer is not waited for again.
+                    return if self.output.has_failed() { Closing::AtOnce } else { Closing::Linger };
                 }
             }
         }
@@ -355,9 +364,13 @@ impl Connection {
     async fn linger(&mut self) {
         self.output.shutdown();
         // Nobody reads on behind the last request: its receive buffer must not wait with us.
+        #[cfg(feature = "sim")]
+        let _kept = rt::sim::planted(rt::sim::Bug::LingerKeepsBuffer).then(|| std::mem::take(&mut self.input));
         self.input = Input::default();
         self.recv.set_mode(RecvMode::Pieces);
         let patience = if self.core.is_draining() { DRAIN_GRACE_MS } else { LINGER_MS };
+        #[cfg(feature = "sim")]
+        let patience = if rt::sim::planted(rt::sim::Bug::EndlessLinger) { u64::MAX / 1_000_000 } else { patience };
         self.deadline.set(clock::turn() + Duration::from_millis(patience));
         let mut thrown = 0;
         while thrown < LINGER_BYTES_MAX {
@@ -434,6 +447,12 @@ impl Ended {
             Self::Whole { status, .. } => Self::Whole { status, persistent: false },
             cut => cut,
         }
+    }
+
+    /// Whether the server is to blame.
+    #[cfg(feature = "sim")]
+    pub(super) fn is_internal_error(self) -> bool {
+        self.status() == Status::INTERNAL_SERVER_ERROR
     }
 
     const fn status(self) -> Status {

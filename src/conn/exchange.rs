@@ -18,6 +18,8 @@ use crate::handler::{
 };
 use crate::http::{BodyFraming, Method, RequestHead};
 use crate::metrics::Counter;
+#[cfg(feature = "sim")]
+use crate::metrics::Gauge;
 use crate::router::Spans;
 use crate::rt::{RecvHalf, RecvMode};
 
@@ -52,16 +54,26 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
     let head_persistent = connection.may_persist(&turn.head);
     let in_flight = InFlight::new(connection.core.clone());
     let Left { ended, body_done } = exchange(connection, turn, head_persistent).await;
+    #[cfg(feature = "sim")]
+    if ended.is_internal_error() && crate::rt::sim::planted(crate::rt::sim::Bug::PanicStaysInFlight) {
+        connection.core.metrics.step(Gauge::RequestsInFlight, 1);
+    }
     drop(in_flight);
     match ended {
         Ended::Cut { open_ended, .. } => {
             // What is left of it may have been sent in part.
             turn.out.clear();
-            // Not otherwise: a reset takes along what the client has not received of earlier answers.
+            // Not otherwise: a reset takes along what the client has not received of earlier answers. So would closing
+            // over what it sent ahead.
             if open_ended {
                 connection.output.reset();
+                return Next::Close(Closing::AtOnce);
             }
-            Next::Close(Closing::AtOnce)
+            #[cfg(feature = "sim")]
+            if crate::rt::sim::planted(crate::rt::sim::Bug::CutOverUnread) {
+                return Next::Close(Closing::AtOnce);
+            }
+            Next::Close(Closing::Linger)
         }
         Ended::Whole { persistent, .. } if body_done => {
             connection.recv.set_mode(RecvMode::Stream);
@@ -148,7 +160,18 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
 async fn receive_in_pieces(connection: &mut Connection) {
     let Connection { recv, input, core, .. } = connection;
     recv.set_mode(RecvMode::Pieces);
-    poll_fn(|cx| input.poll_rest(recv, cx, &core.metrics)).await;
+    #[cfg(feature = "sim")]
+    if crate::rt::sim::planted(crate::rt::sim::Bug::UnseenRest) {
+        return;
+    }
+    poll_fn(|cx| {
+        let ended = input.poll_rest(recv, cx, &core.metrics);
+        if ended.is_pending() {
+            input.settle(&core.metrics);
+        }
+        ended
+    })
+    .await;
 }
 
 /// Reads what is left of the body, when the connection is to go on: whether its end was reached.
@@ -165,7 +188,7 @@ async fn end_body(incoming: &mut Incoming<'_>, output: &mut Output, out: &mut Ve
     let flushed = poll_fn(|cx| {
         let result = output.poll_all(cx, out, &mut sent);
         if result.is_pending() && output.is_stalled() {
-            incoming.settle();
+            incoming.put_aside();
         }
         result
     })

@@ -1,6 +1,6 @@
 //! Received bytes that are not used up: in the buffer they came in, or, where a head spans several, put together.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use crate::clock::{self, Moment};
 use crate::metrics::{Counter, ShardWriter};
@@ -62,18 +62,15 @@ impl Input {
 
     /// Adds what a held receive still delivers, copied: it must not keep the core's receive buffers. Whether there was any.
     pub(super) fn take_rest(&mut self, recv: &mut RecvHalf, cx: &mut Context<'_>, metrics: &ShardWriter) -> bool {
-        let mut any = false;
-        while let Poll::Ready(Some(lease)) = recv.poll_rest(cx) {
-            metrics.add(Counter::RequestBytes, lease.len() as u64);
-            self.append(&lease, metrics);
-            any = true;
-        }
-        any
+        let before = self.bytes().len();
+        // Pending: the rest of it comes when the task is woken.
+        let _ = self.poll_rest(recv, cx, metrics);
+        self.bytes().len() > before
     }
 
-    /// As [`Input::take_rest`], ready when that was all.
+    /// The same; ready when the receive has ended and nothing of it is left.
     pub(super) fn poll_rest(&mut self, recv: &mut RecvHalf, cx: &mut Context<'_>, metrics: &ShardWriter) -> Poll<()> {
-        while let Some(lease) = std::task::ready!(recv.poll_rest(cx)) {
+        while let Some(lease) = ready!(recv.poll_rest(cx)) {
             metrics.add(Counter::RequestBytes, lease.len() as u64);
             self.append(&lease, metrics);
         }

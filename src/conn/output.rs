@@ -11,6 +11,8 @@ use crate::handler::Sink;
 use crate::limits::WRITE_LOOKS;
 use crate::metrics::Counter;
 use crate::rt::fs::File;
+#[cfg(feature = "sim")]
+use crate::rt::sim::{Bug, planted};
 use crate::rt::{Deadline, SendHalf};
 
 /// The sending side of one connection.
@@ -103,9 +105,13 @@ impl Output {
     pub(super) fn poll_all(&mut self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
         while *sent < bytes.len() {
             let result = self.send.poll_send(cx, &bytes[*sent..]);
+            #[cfg(feature = "sim")]
+            if matches!(result, Poll::Ready(Err(_))) && planted(Bug::IgnoredSendError) {
+                return Poll::Ready(Ok(()));
+            }
             *sent += std::task::ready!(self.account(cx, result))?;
             #[cfg(feature = "sim")]
-            if crate::rt::sim::planted(crate::rt::sim::Bug::ShortSendTakenForWhole) {
+            if planted(Bug::ShortSendTakenForWhole) {
                 *sent = bytes.len();
             }
         }
@@ -134,6 +140,10 @@ impl Output {
                 let make = || Box::new(Slowness::new(&self.core.settings, delivered()));
                 let slowness = self.slowness.get_or_insert_with(make);
                 std::task::ready!(slowness.poll_late(cx, delivered));
+                #[cfg(feature = "sim")]
+                if planted(Bug::EndlessWrite) {
+                    return Poll::Pending;
+                }
                 self.failed = true;
                 let is_total = slowness.patience.is_spent_in_all(clock::turn());
                 let cause = if is_total { Counter::WriteTotalTimeouts } else { Counter::WriteTimeouts };

@@ -21,14 +21,14 @@ mod range;
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::{Answer, BodyLength, Exchange, Failure, Handler, Pace, Reply, Request, Response, redirect};
 use crate::clock;
 use crate::http::{FieldError, Fields, Method, Status};
 use crate::limits::{COPY_BYTES_MAX, LARGE_BUFFER_BYTES};
+#[cfg(feature = "sim")]
+use crate::rt;
 use crate::rt::fs::{self, File, Kind};
 use conditional::{Etag, Validators, Verdict};
 use encoding::Identity;
@@ -84,7 +84,7 @@ impl std::error::Error for FilesError {}
 /// Serves files.
 #[derive(Debug)]
 pub struct Files {
-    root: Arc<OwnedFd>,
+    root: fs::Root,
     index: Option<String>,
     param: Option<String>,
     precompressed: Vec<Coding>,
@@ -116,7 +116,7 @@ impl Files {
             Fields::new().push("Cache-Control", value).map_err(FilesError::CacheControl)?;
         }
         match fs::open_root(&root) {
-            Ok(root) => Ok(Self { root: Arc::new(root), index, param, precompressed, cache_control }),
+            Ok(root) => Ok(Self { root, index, param, precompressed, cache_control }),
             Err(error) => Err(FilesError::Root { root, error }),
         }
     }
@@ -250,6 +250,10 @@ async fn send(response: &mut Response<'_>, file: &File, start: u64, length: u64)
     }
     if length <= COPY_BYTES_MAX as u64 {
         let whole = file.read_at(start, length as usize).await.map_err(Failure::internal)?;
+        #[cfg(feature = "sim")]
+        if rt::sim::planted(rt::sim::Bug::ShortReadTakenForEnd) {
+            return response.send(&whole);
+        }
         if whole.len() as u64 == length {
             return response.send(&whole);
         }

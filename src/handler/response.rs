@@ -10,6 +10,8 @@ use crate::clock::{self, Moment};
 use crate::http::encode::{self, FieldError, Fields};
 use crate::http::{Status, StatusClass, Version, write_problem};
 use crate::limits::{COPY_BYTES_MAX, DISCARD_BYTES_MAX, FILE_PIECE_BYTES};
+#[cfg(feature = "sim")]
+use crate::rt;
 use crate::rt::fs::File;
 
 /// Where a response's bytes go: the connection, or a test.
@@ -487,7 +489,14 @@ impl<'x> Response<'x> {
             self.out.extend_from_slice(self.terms.server);
         }
         if !dated {
-            encode::write_date(self.out, &clock::http_date());
+            let date = clock::http_date();
+            #[cfg(feature = "sim")]
+            let date = if rt::sim::planted(rt::sim::Bug::StaleDate) {
+                clock::format_date(clock::wall() - std::time::Duration::from_secs(86_400))
+            } else {
+                date
+            };
+            encode::write_date(self.out, &date);
         }
         match (self.terms.persistent, self.terms.version) {
             (false, _) => self.out.extend_from_slice(b"Connection: close\r\n"),

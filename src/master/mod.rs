@@ -4,9 +4,9 @@
 //! It runs on the thread that called it and never stands on a request's path.
 
 mod sockets;
+mod supervisor;
 
 use std::any::Any;
-use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::admin::{self, Ended, Phase, State, WorkerState};
-use crate::clock::{self, Moment};
+use crate::clock;
 use crate::config::{Plan, Snapshot};
 use crate::conn::{self, Core, Settings};
 use crate::handler::Routes;
@@ -26,12 +26,11 @@ use crate::metrics::{Shard, ShardWriter};
 use crate::router::RouterBuf;
 use crate::rt::{self, Listener, Mailbox, Postbox, RunError};
 use crate::sys;
-use crate::worker::{End, MakeContext, News, Order, Worker};
+use crate::worker::{MakeContext, News, Order, Worker};
+use supervisor::PATIENCE;
 
-/// How often the shards are read and aggregated.
-const TICK: Duration = Duration::from_secs(1);
-/// How much longer than the drain time-out the master waits for its workers before it leaves without them.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub use supervisor::{Note, Signal, Supervisor};
+
 /// Submission queue entries of the master's executor.
 const MASTER_RING_ENTRIES: u32 = 256;
 /// Receive buffers of the master's executor.
@@ -95,11 +94,6 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// What reaches the master.
-enum Event {
-    Signal(&'static str),
-}
-
 /// A started worker.
 struct Running {
     orders: Postbox<Order>,
@@ -117,7 +111,7 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
     let (signal_post, signals) = rt::mailbox(CONTROL_MESSAGES_MAX);
     let armed = sys::signal::arm(move |name| {
         // A full mailbox holds signals enough.
-        let _ = signal_post.post(Event::Signal(name));
+        let _ = signal_post.post(Signal(name));
     })
     .map_err(ServeError::Signals)?;
     let config = &service.snapshot.config;
@@ -151,10 +145,6 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
 struct Master {
     state: Rc<State>,
     workers: Vec<Running>,
-    news: Mailbox<News>,
-    drain: Duration,
-    /// Workers whose threads have not ended.
-    alive: Cell<usize>,
 }
 
 impl Master {
@@ -162,7 +152,7 @@ impl Master {
         service: Service,
         groups: sockets::Groups,
         admin_socket: Option<(OwnedFd, SocketAddr)>,
-        signals: Mailbox<Event>,
+        signals: Mailbox<Signal>,
     ) -> Result<(), ServeError> {
         let Service { snapshot, plan, context, log_lines_dropped } = service;
         if plan.pin
@@ -184,53 +174,26 @@ impl Master {
         });
         let admin_address = admin_socket.as_ref().map(|(_, address)| *address);
         let state = State::new(snapshot.clone(), states.collect(), groups.addresses, admin_address, log_lines_dropped);
-        let master = Self {
-            state: Rc::new(state),
-            alive: Cell::new(workers.len()),
-            workers,
-            news,
-            drain: snapshot.config.server.timeouts.drain,
-        };
+        let master = Self { state: Rc::new(state), workers };
         if let Some((socket, _)) = admin_socket {
             serve_admin(socket, &master.state, &snapshot);
         }
-        let result = master.supervise(&signals).await;
+        let orders = master.workers.iter().map(|worker| worker.orders.clone()).collect();
+        let supervisor = Supervisor::new(orders, snapshot.config.server.timeouts.drain);
+        let result = supervisor.run(&news, &signals, |note| master.note(note)).await;
         master.join().await;
         result
     }
 
-    /// Watches over the workers until all have ended.
-    async fn supervise(&self, signals: &Mailbox<Event>) -> Result<(), ServeError> {
-        let mut result = Ok(());
-        let mut until = Moment::NEVER;
-        while self.alive.get() > 0 && clock::now() < until {
-            self.tick();
-            let wake = (clock::now() + TICK).min(until);
-            let news = async { rt::timeout(wake, self.news.next()).await.flatten() };
-            match rt::select(news, signals.next()).await {
-                rt::Either::First(Some(News::Accepting(index, started))) => self.note_accepting(index, started),
-                rt::Either::First(Some(News::Ended(index, end))) => {
-                    if let Err(error) = self.note_end(index, end, until)
-                        && result.is_ok()
-                    {
-                        tracing::error!(%error, "stopping");
-                        result = Err(error);
-                        until = self.drain();
-                    }
-                }
-                rt::Either::Second(Some(Event::Signal(name))) if until == Moment::NEVER => {
-                    tracing::info!(signal = name, timeout = ?self.drain, "draining");
-                    until = self.drain();
-                }
-                rt::Either::Second(Some(Event::Signal(name))) => {
-                    tracing::warn!(signal = name, "stopping at once");
-                    self.order(Order::Stop);
-                    return result;
-                }
-                rt::Either::First(None) | rt::Either::Second(None) => {}
-            }
+    /// Keeps the state that the admin listener shows.
+    fn note(&self, note: Note) {
+        match note {
+            Note::Tick => self.tick(),
+            Note::Accepting(index, started) => self.note_accepting(index, started),
+            Note::Ended(index, Ok(())) => self.state.workers_mut()[index].ended = Some(Ended::Stopped),
+            Note::Ended(index, Err(reason)) => self.state.workers_mut()[index].ended = Some(Ended::Died(reason)),
+            Note::Draining => self.state.set_phase(Phase::Draining),
         }
-        result
     }
 
     fn note_accepting(&self, index: usize, started: rt::Started) {
@@ -256,38 +219,6 @@ impl Master {
         }
     }
 
-    /// Notes that a worker's thread ended; an error when it was not told to.
-    fn note_end(&self, index: usize, end: End, until: Moment) -> Result<(), ServeError> {
-        self.alive.set(self.alive.get() - 1);
-        let reason = match end {
-            End::Left { cut: 0 } if until < Moment::NEVER => None,
-            End::Left { cut } if until < Moment::NEVER => {
-                tracing::warn!(worker = index, connections = cut, "the drain time-out cut connections");
-                None
-            }
-            End::Left { .. } => Some("it left by itself".to_owned()),
-            End::Failed(error) => Some(error.to_string()),
-            End::Panicked => Some("it panicked".to_owned()),
-        };
-        self.state.workers_mut()[index].ended = Some(reason.clone().map_or(Ended::Stopped, Ended::Died));
-        reason.map_or(Ok(()), |reason| Err(ServeError::Worker { index, reason }))
-    }
-
-    /// Tells every worker to drain; returns when the master's own patience ends.
-    fn drain(&self) -> Moment {
-        self.state.set_phase(Phase::Draining);
-        let until = clock::now() + self.drain;
-        self.order(Order::Drain(until));
-        until + PATIENCE
-    }
-
-    fn order(&self, order: Order) {
-        for worker in &self.workers {
-            // A worker that takes no order has ended, or is found not to end.
-            let _ = worker.orders.post(order);
-        }
-    }
-
     fn tick(&self) {
         let shards = self.workers.iter().map(|worker| worker.shard.read()).collect();
         let now = Duration::from_nanos(clock::now().as_nanos());
@@ -297,7 +228,6 @@ impl Master {
 
     /// Joins the threads that end; one that hangs is left to the end of the process.
     async fn join(self) {
-        self.order(Order::Stop);
         let until = clock::now() + PATIENCE;
         for worker in self.workers {
             while !worker.thread.is_finished() && clock::now() < until {

@@ -223,6 +223,16 @@ impl Shard {
         self.core
     }
 
+    /// One counter's value.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize].load(Relaxed)
+    }
+
+    /// One gauge's value.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.gauges[gauge as usize].load(Relaxed)
+    }
+
     /// Copies everything; see the module for what a concurrent writer may leave out. For the master, once a second:
     /// it copies 68 KiB and 1.7 KiB for each route that has had a request.
     pub fn read(&self) -> ShardSnapshot {

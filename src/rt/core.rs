@@ -211,9 +211,9 @@ pub(super) fn exhausted() -> bool {
     CORE.with_borrow(|core| core.stats.buffers_in_use >= core.stats.buffers_total)
 }
 
-/// Whether more than half of the receive buffers are leased.
-pub(super) fn is_short() -> bool {
-    CORE.with_borrow(|core| core.stats.buffers_in_use > core.stats.buffers_total / 2)
+/// Whether half of the receive buffers or more are leased: whoever holds one through a wait should copy it then.
+pub(super) fn is_scarce() -> bool {
+    CORE.with_borrow(|core| 2 * core.stats.buffers_in_use >= core.stats.buffers_total)
 }
 
 /// A buffer to receive into where none is provided by a ring; `None` when as many are leased as there may be.
@@ -239,6 +239,10 @@ pub(super) fn retry_parked() {
             return Vec::new();
         }
         core.retried = clock::turn();
+        #[cfg(feature = "sim")]
+        if super::sim::planted(super::sim::Bug::NoRetry) {
+            return Vec::new();
+        }
         std::mem::take(&mut core.parked)
     });
     parked.into_iter().for_each(Waker::wake);
@@ -252,6 +256,21 @@ pub(super) fn swap(other: &mut Core) {
 
 #[cfg(any(feature = "sim", feature = "monoio", feature = "glommio"))]
 impl Core {
+    /// Receive buffers that are leased, as far as the core knows.
+    pub(super) fn counted_leases(&self) -> usize {
+        self.stats.buffers_in_use
+    }
+
+    /// Whether this task is known to wait for a receive buffer.
+    pub(super) fn has_parked(&self, waker: &Waker) -> bool {
+        self.parked.iter().any(|parked| parked.will_wake(waker))
+    }
+
+    /// For how long the most urgent deadline that somebody watches has been due.
+    pub(super) fn overdue(&self, now: Moment) -> Duration {
+        self.timers.overdue(now)
+    }
+
     /// When [`fire_timers`], [`retry_parked`] or [`wake_yielded`] next have something to do: `now` for at once.
     pub(super) fn next_due(&self, now: Moment) -> Option<Moment> {
         if !self.yielded.is_empty() {

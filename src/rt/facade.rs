@@ -173,7 +173,10 @@ impl SendHalf {
         offset: u64,
         most: usize,
     ) -> Poll<io::Result<usize>> {
-        on_each!(SendOf, &mut self.0, send => send.poll_send_file(cx, head, file.descriptor(), offset, most))
+        match file.descriptor() {
+            Some(file) => on_each!(SendOf, &mut self.0, send => send.poll_send_file(cx, head, file, offset, most)),
+            None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
     }
 
     /// A second way to send on the same socket, for an interim response while the first is held by the final one. Only

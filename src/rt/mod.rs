@@ -210,9 +210,10 @@ pub fn stats() -> Stats {
     core::stats()
 }
 
-/// Whether more than half of this core's receive buffers are in use: who may keep one for long copies it then.
-pub fn is_short_of_buffers() -> bool {
-    core::is_short()
+/// Whether this core's receive buffers run short: half of them or more are leased. Whoever keeps received bytes through a
+/// wait of unknown length copies them then, and gives the buffer back.
+pub fn are_buffers_scarce() -> bool {
+    core::is_scarce()
 }
 
 /// Wakes every task of this core that watches a [`Deadline`], so that it looks at what changed (a drain).

@@ -270,7 +270,7 @@ impl<R: Readable> Listener<R> {
 }
 
 /// Errors of accept(2) that concern one connection, not the listener.
-fn is_passing(error: &io::Error) -> bool {
+pub(super) fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable};
     matches!(error.kind(), Interrupted | ConnectionAborted | NetworkDown | HostUnreachable | NetworkUnreachable)
         || error.raw_os_error() == Some(libc::EPROTO)

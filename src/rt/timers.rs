@@ -63,6 +63,10 @@ impl Timers {
         let entry = &mut self.entries[key.0 as usize];
         entry.deadline = deadline;
         let due = round_up(deadline);
+        #[cfg(feature = "sim")]
+        if entry.node != Moment::NEVER && super::sim::planted(super::sim::Bug::LostDeadline) {
+            return;
+        }
         if due < entry.node {
             entry.node = due;
             entry.generation = entry.generation.wrapping_add(1);
@@ -129,6 +133,13 @@ impl Timers {
     #[cfg(feature = "sim")]
     pub(super) fn live(&self) -> usize {
         self.entries.len() - self.free.len()
+    }
+
+    /// For how long the most urgent of the deadlines that are watched has been due.
+    #[cfg(feature = "sim")]
+    pub(super) fn overdue(&self, now: Moment) -> Duration {
+        let watched = self.entries.iter().filter(|entry| entry.waker.is_some());
+        watched.map(|entry| now.since(entry.deadline)).max().unwrap_or_default()
     }
 
     #[cfg(test)]

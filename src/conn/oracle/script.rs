@@ -88,6 +88,7 @@ impl Script {
             short_sends: [0, 100, 500, 900][faults >> 4 & 3],
             refused_sends: [0, 20, 200, 200][faults >> 6 & 3],
             failed_accepts: [0, 0, 100, 500][faults >> 5 & 3],
+            ..Faults::default()
         };
         Self {
             seed: (seed_high << 8 | seed_low) as u64,

@@ -129,6 +129,11 @@ impl Client {
         world::with(|world| world.network.connection(self.id()).incoming(End::Client).delivered)
     }
 
+    /// Whether the network got in its way.
+    pub fn is_disturbed(&self) -> bool {
+        world::with(|world| world.network.connection(self.id()).disturbed)
+    }
+
     /// When the server accepted it.
     pub fn accepted_at(&self) -> Option<Moment> {
         world::with(|world| world.network.connection(self.id()).accepted)

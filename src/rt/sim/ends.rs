@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use super::Style;
 use super::network::{End, Event, Fin, take_front, wake};
+use super::wire::Wire;
 use super::world::{self, World};
 use crate::pool;
 use crate::rt::core;
+use crate::rt::readiness::is_passing;
 use crate::rt::stream::{Lease, RecvMode};
 
 /// A descriptor in a world: listening, or an accepted connection. Dropping it closes it.
@@ -56,11 +58,22 @@ impl Listener {
     }
 
     pub(in crate::rt) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
-        world::with(|world| world.accept(self.0.id, cx.waker())).map_or(Poll::Pending, Poll::Ready)
+        loop {
+            match world::with(|world| world.accept(self.0.id, cx.waker())) {
+                None => return Poll::Pending,
+                Some(Err(error)) if is_passing(&error) => {}
+                Some(result) => return Poll::Ready(result),
+            }
+        }
     }
 
     pub(in crate::rt) fn accept_waiting(&mut self) -> Option<(Socket, SocketAddr)> {
-        world::with(|world| world.accept(self.0.id, Waker::noop()))?.ok()
+        loop {
+            match world::with(|world| world.accept(self.0.id, Waker::noop()))? {
+                Err(error) if is_passing(&error) => {}
+                result => return result.ok(),
+            }
+        }
     }
 }
 
@@ -90,21 +103,43 @@ pub(in crate::rt) fn halves(socket: Socket) -> (Recv, Send) {
 /// A receive buffer of a core, filled.
 #[derive(Debug)]
 pub(in crate::rt) struct Provided {
-    bytes: Vec<u8>,
+    bytes: Filled,
     core: usize,
+    connection: usize,
+}
+
+#[derive(Debug)]
+enum Filled {
+    /// By the kernel, ahead.
+    Ahead(Vec<u8>),
+    /// On demand, a buffer of the core's pool.
+    Pooled(pool::Buffer),
+}
+
+impl Provided {
+    fn new(world: &mut World, connection: usize, core: usize, bytes: Filled) -> Self {
+        world.network.connection(connection).leases += 1;
+        Self { bytes, core, connection }
+    }
 }
 
 impl Deref for Provided {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        match &self.bytes {
+            Filled::Ahead(bytes) => bytes,
+            Filled::Pooled(bytes) => bytes,
+        }
     }
 }
 
 impl Drop for Provided {
     fn drop(&mut self) {
-        world::try_with(|world| world.cores[self.core].free += 1);
+        world::try_with(|world| {
+            world.cores[self.core].free += 1;
+            world.network.connection(self.connection).leases -= 1;
+        });
     }
 }
 
@@ -119,19 +154,12 @@ enum Completion {
     Ended,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Armed {
-    #[default]
-    No,
-    Multishot,
-    Single,
-}
-
 /// A connection's receives, as io_uring has them.
 #[derive(Debug)]
 pub(super) struct Receive {
     mode: RecvMode,
-    armed: Armed,
+    /// A multishot receive is under way.
+    armed: bool,
     /// A multishot receive was told to end.
     ending: bool,
     /// Counts receives.
@@ -143,18 +171,42 @@ pub(super) struct Receive {
 
 impl Default for Receive {
     fn default() -> Self {
-        Self {
-            mode: RecvMode::Stream,
-            armed: Armed::No,
-            ending: false,
-            number: 0,
-            asked: 0,
-            completions: VecDeque::new(),
-        }
+        Self { mode: RecvMode::Stream, armed: false, ending: false, number: 0, asked: 0, completions: VecDeque::new() }
+    }
+}
+
+impl Receive {
+    /// Filled receive buffers that the application has not seen.
+    pub(super) fn unseen(&self) -> usize {
+        self.completions.iter().filter(|completion| matches!(completion, Completion::Bytes(_))).count()
+    }
+
+    /// A multishot receive was told to end, and has not.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// The bytes in them.
+    pub(super) fn unseen_bytes(&self) -> usize {
+        let bytes = self.completions.iter().map(|completion| match completion {
+            Completion::Bytes(bytes) => bytes.len(),
+            Completion::End | Completion::OutOfBuffers | Completion::Reset | Completion::Ended => 0,
+        });
+        bytes.sum()
     }
 }
 
 impl World {
+    /// The application takes bytes that were received.
+    fn take_bytes(&mut self, id: usize, core: usize, bytes: Filled) -> Lease {
+        let provided = Provided::new(self, id, core, bytes);
+        let count = provided.len();
+        self.progress();
+        self.note(format_args!("connection {id}: server takes {count} bytes"));
+        self.tapped(id, || Wire::Taken(count));
+        Lease::simulated(provided)
+    }
+
     /// Fills completions with what has arrived, as far as the receive and the core's buffers go.
     pub(super) fn fill(&mut self, id: usize) {
         let connection = self.network.connection(id);
@@ -162,7 +214,7 @@ impl World {
         let reset = connection.reset[End::Server as usize];
         let bytes_max = self.cores[core].options.buffer_bytes;
         let mut filled = 0;
-        while connection.receive.armed != Armed::No {
+        while connection.receive.armed {
             let pipe = connection.incoming(End::Server);
             let completion = if pipe.arrived.is_empty() {
                 match (reset, pipe.fin) {
@@ -178,8 +230,8 @@ impl World {
                 Completion::Bytes(take_front(&mut pipe.arrived, count))
             };
             let receive = &mut connection.receive;
-            if !matches!(completion, Completion::Bytes(_)) || receive.armed == Armed::Single {
-                (receive.armed, receive.ending) = (Armed::No, false);
+            if !matches!(completion, Completion::Bytes(_)) {
+                (receive.armed, receive.ending) = (false, false);
             }
             receive.completions.push_back(completion);
             filled += 1;
@@ -194,8 +246,8 @@ impl World {
     pub(super) fn end_receive(&mut self, id: usize, number: u32) {
         let connection = self.network.connection(id);
         let receive = &mut connection.receive;
-        if receive.number == number && receive.armed == Armed::Multishot {
-            (receive.armed, receive.ending) = (Armed::No, false);
+        if receive.number == number && receive.armed {
+            (receive.armed, receive.ending) = (false, false);
             receive.completions.push_back(Completion::Ended);
             wake(&mut connection.incoming(End::Server).reader);
             self.note(format_args!("connection {id}: its receive has ended as told"));
@@ -213,7 +265,7 @@ impl World {
     /// Tells a multishot receive to end, which takes a while.
     fn end_multishot(&mut self, id: usize) {
         let receive = &mut self.network.connection(id).receive;
-        if receive.armed == Armed::Multishot && !receive.ending {
+        if receive.armed && !receive.ending {
             receive.ending = true;
             let number = receive.number;
             let after = Duration::from_nanos(self.random.below(1_000_000));
@@ -225,10 +277,7 @@ impl World {
         let receive = &mut self.network.connection(id).receive;
         receive.number += 1;
         receive.asked = asked;
-        receive.armed = match receive.mode {
-            RecvMode::Stream => Armed::Multishot,
-            RecvMode::Pieces => Armed::Single,
-        };
+        receive.armed = true;
         self.fill(id);
     }
 
@@ -237,9 +286,8 @@ impl World {
         let connection = self.network.connection(id);
         let receive = std::mem::take(&mut connection.receive);
         let Some(core) = connection.core else { return };
-        let unseen = receive.completions.iter().filter(|completion| matches!(completion, Completion::Bytes(_)));
-        self.cores[core].free += unseen.count();
-        if receive.armed != Armed::No {
+        self.cores[core].free += receive.unseen();
+        if receive.armed {
             // As compio's backend does, to end the receive by all means.
             self.shut(id, End::Server);
         }
@@ -288,18 +336,15 @@ impl Recv {
             loop {
                 let connection = world.network.connection(id);
                 match connection.receive.completions.front() {
-                    Some(Completion::Bytes(bytes)) if connection.receive.armed != Armed::Single => {
+                    Some(Completion::Bytes(bytes)) => {
                         let bytes = bytes.clone();
                         connection.receive.completions.pop_front();
-                        let count = bytes.len();
-                        world.progress();
-                        world.note(format_args!("connection {id}: server takes {count} bytes of the rest"));
-                        return Poll::Ready(Some(Lease::simulated(Provided { bytes, core })));
+                        return Poll::Ready(Some(world.take_bytes(id, core, Filled::Ahead(bytes))));
                     }
                     Some(Completion::Ended | Completion::OutOfBuffers) => {
                         connection.receive.completions.pop_front();
                     }
-                    None if connection.receive.armed == Armed::Multishot && connection.receive.ending => {
+                    None if connection.receive.armed && connection.receive.ending => {
                         connection.incoming(End::Server).reader = Some(cx.waker().clone());
                         return Poll::Pending;
                     }
@@ -317,21 +362,16 @@ impl Recv {
                 let core = world.current_core();
                 let connection = world.network.connection(id);
                 let next = connection.receive.completions.pop_front();
-                if next.is_none() && connection.receive.armed != Armed::No {
+                if next.is_none() && connection.receive.armed {
                     connection.incoming(End::Server).reader = Some(cx.waker().clone());
                     return Err(());
-                }
-                if let Some(Completion::Bytes(bytes)) = &next {
-                    let count = bytes.len();
-                    world.progress();
-                    world.note(format_args!("connection {id}: server takes {count} bytes"));
                 }
                 Ok((next, core))
             });
             let Ok((next, core)) = next else { return Poll::Pending };
             match next {
                 Some(Completion::Bytes(bytes)) => {
-                    return Poll::Ready(Ok(Lease::simulated(Provided { bytes, core })));
+                    return Poll::Ready(Ok(world::with(|world| world.take_bytes(id, core, Filled::Ahead(bytes)))));
                 }
                 Some(Completion::End) => return Poll::Ready(Ok(empty())),
                 Some(Completion::Reset) => return Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
@@ -339,11 +379,13 @@ impl Recv {
                 Some(Completion::OutOfBuffers)
                     if world::with(|world| world.network.connection(id).receive.asked) != core::returns() => {}
                 Some(Completion::OutOfBuffers) => {
-                    super::note(format_args!("connection {id}: no receive buffer, waits"));
-                    core::park(cx.waker());
-                    return Poll::Pending;
+                    return park(id, cx);
                 }
                 Some(Completion::Ended) => {}
+                // As compio's backend: pieces are received when they are asked for, and not ahead.
+                None if world::with(|world| world.network.connection(id).receive.mode) == RecvMode::Pieces => {
+                    return self.poll_now(cx);
+                }
                 None => {
                     let asked = core::returns();
                     world::with(|world| world.arm(id, asked));
@@ -354,10 +396,9 @@ impl Recv {
 
     fn poll_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
         let id = self.0.id;
-        if core::exhausted() {
-            super::note(format_args!("connection {id}: no receive buffer, waits"));
-            core::park(cx.waker());
-            return Poll::Pending;
+        let index = world::with(|world| world.current_core());
+        if core::exhausted() || world::with(|world| world.cores[index].free == 0) {
+            return park(id, cx);
         }
         let received = world::with(|world| {
             let received = world.receive_now(id);
@@ -367,16 +408,27 @@ impl Recv {
             received
         });
         match received {
+            Ok(bytes) if bytes.is_empty() => Poll::Ready(Ok(empty())),
             Ok(bytes) => {
-                super::note(format_args!("connection {id}: server takes {} bytes", bytes.len()));
                 let mut buffer = pool::take(pool::Class::Small);
                 buffer.extend_from_slice(&bytes);
-                Poll::Ready(Ok(Lease::pooled(buffer)))
+                Poll::Ready(Ok(world::with(|world| {
+                    world.cores[index].free -= 1;
+                    world.take_bytes(id, index, Filled::Pooled(buffer))
+                })))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
     }
+}
+
+/// The task waits for a receive buffer.
+fn park(id: usize, cx: &Context<'_>) -> Poll<io::Result<Lease>> {
+    super::note(format_args!("connection {id}: no receive buffer, waits"));
+    world::with(|world| world.park_current(id));
+    core::park(cx.waker());
+    Poll::Pending
 }
 
 fn empty() -> Lease {

@@ -6,13 +6,19 @@
 //! out. Time jumps to whatever is due next. The same seed gives the same [`Report::trace`] byte for byte.
 //!
 //! `world.rs` holds tasks, cores and time; `network.rs` connections as the kernel would have them; `ends.rs` the facade's
-//! side of a connection; `client.rs` the other.
+//! side of a connection; `client.rs` the other; `disk.rs` files; `faults.rs` what goes wrong by itself. `invariants.rs`
+//! looks after each step whether what must hold everywhere does; `wire.rs` shows a test what it needs to look for the rest.
 
+mod bug;
 mod client;
+mod disk;
 mod ends;
+mod faults;
+mod invariants;
 mod network;
 mod random;
 mod trace;
+mod wire;
 mod world;
 
 use std::cell::RefCell;
@@ -24,10 +30,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+pub use bug::{Bug, planted};
 pub use client::{Client, connect};
+pub(super) use disk::{File, open as open_file};
+pub use disk::{file_metadata, put_file};
 pub use ends::Socket;
 pub(super) use ends::{Listener, Provided, Recv, Send, halves};
 pub use random::Random;
+pub use wire::{Sight, Tapped, Wire, queued, sights, take_tapped, tap};
 
 use crate::clock;
 
@@ -62,8 +72,22 @@ pub struct Faults {
     pub short_sends: u64,
     /// A send takes nothing, though there is room.
     pub refused_sends: u64,
-    /// Accepting fails for want of descriptors.
+    /// Accepting fails for want of descriptors or memory.
     pub failed_accepts: u64,
+    /// A connection is reset while it waits to be accepted.
+    pub aborted_accepts: u64,
+    /// A send of the server fails: the connection is gone.
+    pub failed_sends: u64,
+    /// The network resets a connection when bytes are about to arrive.
+    pub resets: u64,
+    /// One direction of a connection stands still, for up to some seconds, when bytes are about to arrive.
+    pub stalls: u64,
+    /// A core's free receive buffers are gone for a while: so many times in a hundred thousand steps.
+    pub shortages: u64,
+    /// The disk fails.
+    pub failed_reads: u64,
+    /// A read gives less than was asked for.
+    pub short_reads: u64,
 }
 
 /// How a world is built.
@@ -100,29 +124,6 @@ impl Default for Options {
             planted: None,
         }
     }
-}
-
-/// Mistakes that the code makes on demand, each at the one or two places that ask [`planted`], to show that the simulator finds
-/// such.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bug {
-    /// The last byte of what is put aside between two receives is lost.
-    LostLeftover,
-    /// A task that waits for a receive buffer learns nothing of one that returns.
-    ForgottenWaiter,
-    /// A send of which the socket took a part is taken for whole.
-    ShortSendTakenForWhole,
-    /// The connection is closed over what the client still sends.
-    NoLinger,
-    /// A receive buffer is not given back.
-    LeakedBuffer,
-    /// The head time-out starts anew with each byte.
-    PatientHead,
-}
-
-/// Whether this mistake is to be made.
-pub fn planted(bug: Bug) -> bool {
-    world::try_with(|world| world.options.planted == Some(bug)).unwrap_or(false)
 }
 
 /// How a run went.
@@ -268,12 +269,22 @@ pub fn check_each_step(check: impl FnMut() -> Result<(), String> + 'static) {
     world::with(|world| world.add_check(Box::new(check)));
 }
 
+/// Has `check` run when nothing can run and nothing is due, before time moves on.
+pub fn check_when_quiet(check: impl FnMut() -> Result<(), String> + 'static) {
+    world::with(|world| world.quiet_checks.push(Box::new(check)));
+}
+
 /// Connections that all cores together have accepted and not closed.
 pub fn open_connections_in_all() -> usize {
     world::with(|world| world.cores.iter().map(|core| core.open).sum())
 }
 
-/// The most connections that any core has accepted and not closed.
-pub fn open_connections_on_fullest() -> usize {
-    world::with(|world| world.cores.iter().map(|core| core.open).max().unwrap_or(0))
+/// Connections that a core has accepted and not closed; the world's cores are numbered from 1 in the order of their start.
+pub fn open_connections(core: usize) -> usize {
+    world::with(|world| world.cores.get(core).map_or(0, |core| core.open))
+}
+
+/// A core of the world breaks down: the clients of its connections cannot expect to be served as if it had not.
+pub fn disturb(core: usize) {
+    world::with(|world| world.disturb_core(core));
 }

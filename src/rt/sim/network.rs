@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::ends::{Receive, Socket};
 use super::random::Random;
+use super::wire::Wire;
 use super::world::World;
 use crate::clock::Moment;
 
@@ -23,14 +24,14 @@ pub(super) enum End {
 }
 
 impl End {
-    const fn other(self) -> Self {
+    pub(super) const fn other(self) -> Self {
         match self {
             Self::Server => Self::Client,
             Self::Client => Self::Server,
         }
     }
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
             Self::Client => "client",
@@ -50,6 +51,8 @@ pub(super) enum Event {
     Writable(usize, End),
     /// A receive that was told to end has ended; the number tells it from later ones.
     ReceiveEnds(usize, u32),
+    /// A core's withheld receive buffers come back.
+    Shortage(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,13 +65,15 @@ pub(super) enum Fin {
 /// One direction of a connection.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    flying: VecDeque<u8>,
+    pub(super) flying: VecDeque<u8>,
     pub(super) arrived: VecDeque<u8>,
     flying_max: usize,
     arrived_max: usize,
     pub(super) fin: Fin,
     /// An event that moves bytes is under way.
-    scheduled: bool,
+    pub(super) scheduled: bool,
+    /// Since when the sender has waited for room.
+    pub(super) stalled_since: Option<Moment>,
     /// Bytes that arrived in all.
     pub(super) delivered: u64,
     pub(super) writer: Option<Waker>,
@@ -90,6 +95,7 @@ impl Pipe {
             arrived: VecDeque::new(),
             fin: Fin::Open,
             scheduled: false,
+            stalled_since: None,
             delivered: 0,
             writer: None,
             reader: None,
@@ -126,6 +132,14 @@ pub(super) struct Connection {
     pub(super) reset: [bool; 2],
     /// The client is gone without a word: its kernel neither reads nor answers.
     vanished: bool,
+    /// The network got in its way: its client cannot expect to be served as if it had not.
+    pub(super) disturbed: bool,
+    /// The network has reset it, and nothing passes any more, whether or not its ends know.
+    pub(super) broken: bool,
+    /// A send of the server has failed.
+    failed: bool,
+    /// Receive buffers that its core has taken and not given back.
+    pub(super) leases: usize,
     latency_nanos: (u64, u64),
     manner: Manner,
     /// The core that accepted it.
@@ -156,6 +170,8 @@ struct Listening {
     open: bool,
     queue: VecDeque<usize>,
     waiting: Option<Waker>,
+    /// Since when somebody has waited, at most, without accepting having failed.
+    since: Moment,
 }
 
 #[derive(Debug, Default)]
@@ -175,9 +191,26 @@ impl Network {
         &mut self.connections[id]
     }
 
-    /// A connection that this core accepted and has open.
-    pub(super) fn open_on(&self, core: usize) -> Option<usize> {
-        self.connections.iter().position(|connection| connection.core == Some(core) && connection.closed.is_none())
+    /// Connections that were accepted and are not closed, with their cores.
+    pub(super) fn open_mut(&mut self) -> impl Iterator<Item = (usize, usize, &mut Connection)> {
+        let open = self.connections.iter_mut().enumerate().filter(|(_, connection)| connection.closed.is_none());
+        open.filter_map(|(id, connection)| Some((id, connection.core?, connection)))
+    }
+
+    /// Their numbers.
+    pub(super) fn open(&mut self) -> Vec<(usize, usize)> {
+        self.open_mut().map(|(id, core, _)| (id, core)).collect()
+    }
+
+    /// Open listening sockets in whose queue somebody waits, and since when.
+    pub(super) fn queued(&self) -> Vec<(usize, Moment)> {
+        let waiting = self.listeners.iter().enumerate().filter(|(_, listening)| !listening.queue.is_empty());
+        waiting.map(|(index, listening)| (index, listening.since)).collect()
+    }
+
+    /// Accepting failed: whoever waits does so from now on.
+    pub(super) fn rested(&mut self, listener: usize, now: Moment) {
+        self.listeners[listener].since = now;
     }
 }
 
@@ -187,7 +220,7 @@ impl World {
         self.network.events.push(Reverse((self.now + after, self.network.scheduled, event)));
     }
 
-    fn latency(&mut self, id: usize) -> Duration {
+    pub(super) fn latency(&mut self, id: usize) -> Duration {
         let (low, high) = self.network.connections[id].latency_nanos;
         Duration::from_nanos(self.random.between(low, high))
     }
@@ -200,6 +233,7 @@ impl World {
             Event::Reset(id, end) => self.learn_of_reset(id, end),
             Event::Writable(id, end) => wake(&mut self.network.connections[id].pipe(end).writer),
             Event::ReceiveEnds(id, number) => self.end_receive(id, number),
+            Event::Shortage(core) => self.end_shortage(core),
         }
     }
 
@@ -214,6 +248,10 @@ impl World {
             held: [false, true],
             reset: [false; 2],
             vanished: false,
+            disturbed: false,
+            broken: false,
+            failed: false,
+            leases: 0,
             latency_nanos: (slowest / 10, slowest),
             manner,
             core: None,
@@ -245,6 +283,9 @@ impl World {
         if connected {
             let index = *self.random.pick(&able);
             let listening = &mut self.network.listeners[index];
+            if listening.queue.is_empty() {
+                listening.since = self.now;
+            }
             listening.queue.push_back(id);
             wake(&mut listening.waiting);
             self.network.connections[id].held[End::Server as usize] = true;
@@ -258,7 +299,13 @@ impl World {
     pub(super) fn listen(&mut self, address: SocketAddr) -> Socket {
         let index = self.network.listeners.len();
         self.note(format_args!("listener {index}: {address}"));
-        self.network.listeners.push(Listening { address, open: true, queue: VecDeque::new(), waiting: None });
+        self.network.listeners.push(Listening {
+            address,
+            open: true,
+            queue: VecDeque::new(),
+            waiting: None,
+            since: self.now,
+        });
         Socket::listening(index)
     }
 
@@ -267,18 +314,24 @@ impl World {
             self.network.listeners[listener].waiting = Some(waker.clone());
             return None;
         }
-        if self.random.chance(self.options.faults.failed_accepts) {
-            self.note(format_args!("listener {listener}: no descriptors"));
-            return Some(Err(io::Error::from_raw_os_error(libc::EMFILE)));
+        if let Some(error) = self.accept_error(listener) {
+            return Some(Err(error));
         }
         let id = self.network.listeners[listener].queue.pop_front()?;
+        if self.random.chance(self.options.faults.aborted_accepts) {
+            self.break_connection(id);
+            self.network.connections[id].held[End::Server as usize] = false;
+            return Some(Err(ErrorKind::ConnectionAborted.into()));
+        }
         let (core, now) = (self.current_core(), self.now);
+        self.network.listeners[listener].since = now;
         self.cores[core].open += 1;
         let connection = &mut self.network.connections[id];
         (connection.core, connection.accepted) = (Some(core), Some(now));
         let peer = connection.peer;
         self.progress();
         self.note(format_args!("connection {id}: accepted by core {core}"));
+        self.tapped(id, || Wire::Accepted { core });
         Some(Ok((Socket::connected(id), peer)))
     }
 
@@ -294,6 +347,25 @@ impl World {
 
     /// Takes bytes to be sent, at least one; `WouldBlock` when there is no room for any.
     pub(super) fn send(&mut self, id: usize, end: End, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if end == End::Client {
+            return self.put(id, end, slices);
+        }
+        if self.network.connections[id].failed {
+            self.fail(format!("connection {id}: the server sends behind a send that failed"));
+        }
+        let sent = self.send_error(id).map_or_else(|| self.put(id, end, slices), Err);
+        let now = self.now;
+        let connection = &mut self.network.connections[id];
+        let stalled = &mut connection.pipe(end).stalled_since;
+        match &sent {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => _ = stalled.get_or_insert(now),
+            Ok(_) => *stalled = None,
+            Err(_) => (*stalled, connection.failed) = (None, true),
+        }
+        sent
+    }
+
+    fn put(&mut self, id: usize, end: End, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let faults = self.options.faults;
         let connection = &mut self.network.connections[id];
         if connection.reset[end as usize] {
@@ -319,12 +391,15 @@ impl World {
                 room = self.random.between(1, room as u64) as usize;
             }
         }
-        let pipe = &mut self.network.connections[id].pipes[end as usize];
-        let mut left = room;
+        let mut taken: Vec<u8> = Vec::with_capacity(room);
         for slice in slices {
-            let part = &slice[..slice.len().min(left)];
-            pipe.flying.extend(part);
-            left -= part.len();
+            taken.extend_from_slice(&slice[..slice.len().min(room - taken.len())]);
+        }
+        if !self.network.connections[id].broken {
+            self.network.connections[id].pipe(end).flying.extend(&taken);
+        }
+        if end == End::Server {
+            self.tapped(id, || Wire::Sent(taken));
         }
         self.progress();
         self.note(format_args!("connection {id}: {} sends {room} of {wanted} bytes", end.name()));
@@ -338,6 +413,9 @@ impl World {
         if pipe.fin == Fin::Open {
             pipe.fin = Fin::Sent;
             self.note(format_args!("connection {id}: {} ends its side", end.name()));
+            if end == End::Server {
+                self.tapped(id, || Wire::Ended);
+            }
             self.move_on(id, end);
         }
     }
@@ -350,7 +428,7 @@ impl World {
 
     fn move_after(&mut self, id: usize, from: End, latency: Duration) {
         let connection = &mut self.network.connections[id];
-        let silent = connection.vanished;
+        let silent = connection.vanished || connection.broken;
         let pipe = connection.pipe(from);
         if silent || pipe.scheduled || !pipe.is_moving() {
             return;
@@ -362,12 +440,14 @@ impl World {
     fn deliver(&mut self, id: usize, from: End) {
         let connection = &mut self.network.connections[id];
         let (manner, to) = (connection.manner, from.other());
-        let receiver = connection.held[to as usize];
         let pipe = connection.pipe(from);
         pipe.scheduled = false;
-        if !pipe.is_moving() {
+        if !pipe.is_moving() || self.is_disturbed(id, from) {
             return;
         }
+        let connection = &mut self.network.connections[id];
+        let receiver = connection.held[to as usize];
+        let pipe = connection.pipe(from);
         let most = pipe.flying.len().min(pipe.arrived_max - pipe.arrived.len());
         let count = match manner {
             _ if most == 0 => 0,
@@ -396,7 +476,10 @@ impl World {
             return;
         }
         match to {
-            End::Server => self.fill(id),
+            End::Server => {
+                self.tapped(id, || Wire::Arrived(moved));
+                self.fill(id);
+            }
             End::Client => wake(&mut self.network.connections[id].pipe(from).reader),
         }
         self.follow(id, from);
@@ -420,6 +503,10 @@ impl World {
         connection.pipe(by).flying.clear();
         connection.pipe(by).fin = Fin::Arrived;
         connection.reset[by as usize] = true;
+        if by == End::Server {
+            self.tapped(id, || Wire::Broken);
+        }
+        let connection = &mut self.network.connections[id];
         if connection.vanished || connection.reset[by.other() as usize] {
             return;
         }
@@ -444,6 +531,7 @@ impl World {
         wake(&mut connection.incoming(end).reader);
         self.note(format_args!("connection {id}: {} learns of the reset; unread bytes lost: {loses}", end.name()));
         if end == End::Server {
+            self.tapped(id, || Wire::Broken);
             self.fill(id);
         }
     }
@@ -468,6 +556,10 @@ impl World {
             self.reset_other(id, end);
         } else {
             self.shut(id, end);
+        }
+        if end == End::Server {
+            self.network.connections[id].pipe(end).stalled_since = None;
+            self.tapped(id, || Wire::Closed);
         }
     }
 

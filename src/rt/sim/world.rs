@@ -1,24 +1,28 @@
 //! Tasks, cores and time: what runs next is chosen by the seed, and time jumps to what is due next.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Arguments;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use super::disk::Stored;
 use super::network::Network;
 use super::random::Random;
 use super::trace::Trace;
+use super::wire::Tapped;
 use super::{CoreOptions, Joined, Options, Report};
 use crate::clock::{self, Moment, Source};
 use crate::rt::{Driver, Executor, core};
 
 /// Wall-clock time at the world's beginning: dates in answers are the same in every run.
-const EPOCH: Duration = Duration::from_secs(1_800_000_000);
+pub(super) const EPOCH: Duration = Duration::from_secs(1_800_000_000);
 /// The main future's core: it has no sockets of its own.
 const OUTSIDE: usize = 0;
 /// Nanoseconds that a poll takes, at most.
@@ -30,9 +34,9 @@ const SPIN_POLLS_MAX: u32 = 5_000;
 const SPIN_WINDOW: Duration = Duration::from_millis(100);
 
 type Work = Pin<Box<dyn Future<Output = ()>>>;
-type Check = Box<dyn FnMut() -> Result<(), String>>;
+pub(super) type Check = Box<dyn FnMut() -> Result<(), String>>;
 
-struct TaskWaker {
+pub(super) struct TaskWaker {
     id: usize,
     queued: AtomicBool,
     ready: Arc<Mutex<Vec<usize>>>,
@@ -58,19 +62,28 @@ struct Task {
     /// Polls since the window began or the task last moved a byte.
     polls: u32,
     window: Moment,
+    /// The connection for which it was told, in its last poll, to wait for a receive buffer.
+    parked: Option<usize>,
 }
 
 /// A core's state while it does not run.
 pub(super) struct SimCore {
     pub(super) options: CoreOptions,
-    state: core::Core,
+    /// Of the facade.
+    pub(super) state: core::Core,
     /// Receive buffers that nobody has.
     pub(super) free: usize,
+    /// Receive buffers that are out of reach for a while.
+    pub(super) withheld: usize,
+    /// Receive buffers that are filled and not seen, and that are leased: counted anew after each step.
+    pub(super) busy: (usize, usize),
+    /// Since when tasks have waited for a buffer while some were free.
+    pub(super) neglects_since: Option<Moment>,
     /// Connections that it accepted and has not closed.
     pub(super) open: usize,
     /// The task whose end is the core's.
     root: usize,
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 pub(super) struct World {
@@ -79,6 +92,14 @@ pub(super) struct World {
     pub(super) random: Random,
     pub(super) network: Network,
     pub(super) cores: Vec<SimCore>,
+    pub(super) disk: BTreeMap<String, Rc<Stored>>,
+    /// What the test has not looked at yet; `None` when it does not listen.
+    pub(super) tap: Option<Vec<Tapped>>,
+    /// No shortage of buffers before this.
+    pub(super) next_shortage: Moment,
+    pub(super) quiet_checks: Vec<Check>,
+    /// Nothing has happened since the quiet checks.
+    is_quiet: bool,
     trace: Trace,
     tasks: Vec<Option<Task>>,
     ready: Arc<Mutex<Vec<usize>>>,
@@ -93,6 +114,7 @@ enum Step {
     Poll(usize),
     Fire(usize),
     Event,
+    Quiet,
     Stop,
 }
 
@@ -155,9 +177,15 @@ fn drive() {
                 leave(index);
             }
             Step::Event => with(World::apply_event),
+            Step::Quiet => {
+                with(World::check_quiet);
+                run_checks(|world| &mut world.quiet_checks);
+                continue;
+            }
             Step::Stop => return,
         }
-        run_checks();
+        with(World::check_step);
+        run_checks(|world| &mut world.checks);
     }
 }
 
@@ -205,14 +233,14 @@ fn reap(index: usize) {
     with(|world| world.check_ended_core(index, leased, timers));
 }
 
-fn run_checks() {
-    let mut checks = with(|world| std::mem::take(&mut world.checks));
+fn run_checks(which: impl Fn(&mut World) -> &mut Vec<Check>) {
+    let mut checks = with(|world| std::mem::take(which(world)));
     for check in &mut checks {
         if let Err(cause) = check() {
             with(|world| world.fail(cause));
         }
     }
-    with(|world| world.checks.append(&mut checks));
+    with(|world| which(world).append(&mut checks));
 }
 
 impl World {
@@ -223,6 +251,11 @@ impl World {
             random: Random::new(options.seed),
             network: Network::default(),
             cores: Vec::new(),
+            disk: BTreeMap::new(),
+            tap: None,
+            next_shortage: Moment::default(),
+            quiet_checks: Vec::new(),
+            is_quiet: false,
             trace: Trace::new(options.trace_lines),
             tasks: Vec::new(),
             ready: Arc::default(),
@@ -261,7 +294,7 @@ impl World {
         let id = self.tasks.len();
         let waker = Arc::new(TaskWaker { id, queued: AtomicBool::new(false), ready: self.ready.clone() });
         waker.wake_by_ref();
-        self.tasks.push(Some(Task { work: Some(work), waker, core, polls: 0, window: self.now }));
+        self.tasks.push(Some(Task { work: Some(work), waker, core, polls: 0, window: self.now, parked: None }));
         id
     }
 
@@ -278,7 +311,18 @@ impl World {
         core::start(Executor::default(), Driver::IoUring, options.buffers, options.buffer_bytes);
         core::swap(&mut state);
         let root = self.spawn_on(index, main(index));
-        self.cores.push(SimCore { options, state, free: options.buffers, open: 0, root, ended: false });
+        let (free, withheld) = (options.buffers, 0);
+        self.cores.push(SimCore {
+            options,
+            state,
+            free,
+            withheld,
+            busy: (0, 0),
+            neglects_since: None,
+            open: 0,
+            root,
+            ended: false,
+        });
         self.note(format_args!("core {index} starts: {options:?}"));
     }
 
@@ -290,7 +334,31 @@ impl World {
         }
     }
 
+    /// The task that runs was told to wait for a receive buffer, for this connection.
+    pub(super) fn park_current(&mut self, connection: usize) {
+        if let Some(task) = self.current.and_then(|id| self.tasks[id].as_mut()) {
+            task.parked = Some(connection);
+        }
+    }
+
+    /// Tasks that wait for a receive buffer and that nothing has woken: for which connection, on which core.
+    pub(super) fn parked_tasks(&self) -> Vec<(usize, usize, Arc<TaskWaker>)> {
+        let tasks = self.tasks.iter().flatten().filter(|task| !task.waker.queued.load(Ordering::Relaxed));
+        tasks.filter_map(|task| Some((task.parked?, task.core, task.waker.clone()))).collect()
+    }
+
+    /// Connections of which a task was told to wait for a receive buffer, woken since or not.
+    pub(super) fn parked_connections(&self) -> impl Iterator<Item = usize> {
+        self.tasks.iter().flatten().filter_map(|task| task.parked)
+    }
+
     fn choose(&mut self) -> Step {
+        let step = self.choose_next();
+        self.is_quiet = matches!(step, Step::Quiet);
+        step
+    }
+
+    fn choose_next(&mut self) -> Step {
         if self.failure.is_some() || self.cores[OUTSIDE].ended {
             return Step::Stop;
         }
@@ -305,6 +373,7 @@ impl World {
                 task.waker.wake_by_ref();
             }
         }
+        self.perhaps_withhold();
         loop {
             let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).len();
             let event = self.network.next_at().filter(|at| *at <= self.now);
@@ -319,7 +388,9 @@ impl World {
                 (Some(_), _) => return Step::Event,
                 (None, Some(core)) => return Step::Fire(core),
                 (None, None) if ready > 0 => {}
+                (None, None) if !self.is_quiet => return Step::Quiet,
                 (None, None) => {
+                    self.is_quiet = false;
                     if !self.advance() {
                         return Step::Stop;
                     }
@@ -358,6 +429,7 @@ impl World {
         self.trace.hash(&(id as u32).to_le_bytes());
         let task = self.tasks[id].as_mut()?;
         task.waker.queued.store(false, Ordering::Relaxed);
+        task.parked = None;
         let work = task.work.take()?;
         if self.now.since(task.window) > SPIN_WINDOW {
             (task.polls, task.window) = (0, self.now);
@@ -395,7 +467,8 @@ impl World {
     }
 
     fn check_ended_core(&mut self, index: usize, leased: usize, timers: usize) {
-        let (free, total) = (self.cores[index].free, self.cores[index].options.buffers);
+        let core = &self.cores[index];
+        let (free, total) = (core.free + core.withheld, core.options.buffers);
         self.note(format_args!("core {index} ends: {free} of {total} buffers free"));
         if leased != 0 || free != total {
             self.fail(format!("core {index} ended with {leased} leases, and {free} of {total} buffers given back"));
@@ -403,7 +476,7 @@ impl World {
         if timers != 0 {
             self.fail(format!("core {index} ended with {timers} deadlines"));
         }
-        if let Some(left) = self.network.open_on(index) {
+        if let Some((left, _)) = self.network.open().into_iter().find(|(_, core)| *core == index) {
             self.fail(format!("core {index} ended with connection {left} open"));
         }
     }

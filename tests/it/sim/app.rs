@@ -1,8 +1,14 @@
 //! The application that the simulated server runs: one route for each way of answering.
 
 use ringfort::clock;
-use ringfort::handler::{Action, BodyLength, Exchange, Failure, Reply};
+use ringfort::handler::{Action, Answer, BodyLength, Exchange, Failure, Files, FilesSpec, Handler, Reply};
 use ringfort::rt;
+use ringfort::rt::sim;
+use std::any::Any;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 ringfort::routes! {
@@ -16,16 +22,52 @@ ringfort::routes! {
         GET "/large/:bytes" => ringfort::suspending!(large),
         GET "/panic" => Action::Immediate(panic_now),
         GET "/panic-later" => ringfort::suspending!(panic_later),
+        GET "/panic-midway/:bytes" => ringfort::suspending!(panic_midway),
         GET "/cut/:bytes" => ringfort::suspending!(cut),
+        POST "/late-sum" => ringfort::suspending!(late_sum),
+        GET "/files/*path" => ringfort::suspending!(file),
     }
 }
 
 pub(super) const FIXED: &str = "fixed";
 const PIECE_BYTES: usize = 5000;
 
-/// The byte at an offset of a large answer.
-pub(super) fn pattern(offset: usize) -> u8 {
-    (offset % 251) as u8
+/// The files of the world's disk, with their sizes; each holds the pattern.
+pub(super) const FILES: &[(&str, usize)] =
+    &[("empty.txt", 0), ("small.txt", 100), ("middle.txt", 9_000), ("large.txt", 70_000)];
+
+/// Puts the files on the world's disk.
+pub(super) fn put_files() {
+    for (path, size) in FILES {
+        sim::put_file(path, pattern(0..*size));
+    }
+}
+
+/// What handlers find as their context.
+pub(super) fn context() -> Rc<dyn Any> {
+    let spec = FilesSpec {
+        root: PathBuf::from("/"),
+        index: None,
+        param: Some("path".to_owned()),
+        precompressed: Vec::new(),
+        cache_control: None,
+    };
+    Rc::new(Files::new(spec).expect("the world has a root"))
+}
+
+async fn file(exchange: &mut Exchange<'_>) -> Reply {
+    let files: &Files = exchange.context().ok_or_else(|| Failure::internal("the context is made above"))?;
+    match files.handle(exchange) {
+        Answer::Now(reply) => reply,
+        Answer::Later(answering) => answering.await,
+    }
+}
+
+/// The bytes of a large answer at these offsets.
+pub(super) fn pattern(offsets: Range<usize>) -> Vec<u8> {
+    static BYTES: LazyLock<Vec<u8>> =
+        LazyLock::new(|| (0..1 << 20).map(|offset: usize| (offset % 251) as u8).collect());
+    BYTES[offsets].to_vec()
 }
 
 pub(super) fn sum_of(body: &[u8]) -> String {
@@ -66,6 +108,12 @@ async fn sum(exchange: &mut Exchange<'_>) -> Reply {
     exchange.response.text(&sum_of(&body))
 }
 
+/// Looks at the body only after a while.
+async fn late_sum(exchange: &mut Exchange<'_>) -> Reply {
+    rt::sleep_until(clock::now() + Duration::from_millis(30)).await;
+    sum(exchange).await
+}
+
 async fn large(exchange: &mut Exchange<'_>) -> Reply {
     let bytes = number(exchange, "bytes")? as usize;
     exchange.response.start(BodyLength::Known(bytes as u64))?;
@@ -74,7 +122,7 @@ async fn large(exchange: &mut Exchange<'_>) -> Reply {
 
 async fn write_pattern(exchange: &mut Exchange<'_>, bytes: usize) -> Reply {
     for start in (0..bytes).step_by(PIECE_BYTES) {
-        let piece: Vec<u8> = (start..bytes.min(start + PIECE_BYTES)).map(pattern).collect();
+        let piece = pattern(start..bytes.min(start + PIECE_BYTES));
         exchange.response.write(&piece).await?;
     }
     Ok(())
@@ -85,6 +133,11 @@ async fn cut(exchange: &mut Exchange<'_>) -> Reply {
     let bytes = number(exchange, "bytes")? as usize;
     exchange.response.start(BodyLength::Known(bytes as u64 + 1))?;
     write_pattern(exchange, bytes).await
+}
+
+async fn panic_midway(exchange: &mut Exchange<'_>) -> Reply {
+    cut(exchange).await?;
+    std::panic::resume_unwind(Box::new("planned"))
 }
 
 /// Without the panic hook, which would fill the test's output.

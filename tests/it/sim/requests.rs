@@ -19,14 +19,16 @@ pub(super) struct Expected {
     pub(super) is_head: bool,
     /// The connection ends after it, as its answer says.
     pub(super) closes: bool,
+    /// A failure of the disk excuses any other answer.
+    pub(super) reads_disk: bool,
 }
 
 fn exactly(statuses: &'static [u16], body: impl Into<Vec<u8>>) -> Expected {
-    Expected { statuses, body: Some(body.into()), is_head: false, closes: false }
+    Expected { statuses, body: Some(body.into()), is_head: false, closes: false, reads_disk: false }
 }
 
 fn some(statuses: &'static [u16]) -> Expected {
-    Expected { statuses, body: None, is_head: false, closes: false }
+    Expected { statuses, body: None, is_head: false, closes: false, reads_disk: false }
 }
 
 pub(super) fn random_bytes(random: &mut Random, most: u64) -> Vec<u8> {
@@ -70,7 +72,7 @@ fn with_body(random: &mut Random, mut head: String, body: &[u8]) -> Vec<u8> {
 /// A request after which the connection goes on. `most` bounds bodies, of request and answer.
 pub(super) fn lasting(random: &mut Random, most: u64) -> Request {
     let plain = |random: &mut Random, method: &str, target: &str| head(random, method, target) + "\r\n";
-    let (bytes, expected) = match random.below(12) {
+    let (bytes, expected) = match random.below(15) {
         0 | 1 => (plain(random, "GET", "/fixed").into_bytes(), exactly(&[200], app::FIXED)),
         2 => {
             let expected = Expected { is_head: true, ..exactly(&[200], "") };
@@ -101,9 +103,15 @@ pub(super) fn lasting(random: &mut Random, most: u64) -> Request {
         }
         10 => {
             let bytes = random.below(most);
-            let body: Vec<u8> = (0..bytes as usize).map(app::pattern).collect();
+            let body: Vec<u8> = app::pattern(0..bytes as usize);
             (plain(random, "GET", &format!("/large/{bytes}")).into_bytes(), exactly(&[200], body))
         }
+        11 => {
+            let body = random_bytes(random, most);
+            let head = head(random, "POST", "/late-sum");
+            (with_body(random, head, &body), exactly(&[200], app::sum_of(&body)))
+        }
+        12 | 13 => file(random, most),
         _ => match random.below(3) {
             0 => (plain(random, "GET", "/nowhere").into_bytes(), some(&[404])),
             1 => (plain(random, "DELETE", "/fixed").into_bytes(), some(&[405])),
@@ -111,6 +119,25 @@ pub(super) fn lasting(random: &mut Random, most: u64) -> Request {
         },
     };
     Request { bytes, expected }
+}
+
+/// A request for a file, or a part of one. `most` bounds its size.
+fn file(random: &mut Random, most: u64) -> (Vec<u8>, Expected) {
+    let fitting: Vec<&(&str, usize)> = app::FILES.iter().filter(|(_, size)| *size as u64 <= 2 * most).collect();
+    let (path, size) = **random.pick(&fitting);
+    let (method, target) = (*random.pick(&["GET", "GET", "GET", "HEAD"]), format!("/files/{path}"));
+    let mut text = head(random, method, &target);
+    let ranged = size > 10 && random.chance(200);
+    if ranged {
+        text.push_str("Range: bytes=3-9\r\n");
+    }
+    let is_head = method == "HEAD";
+    let (statuses, part): (&'static [u16], _) = match ranged && !is_head {
+        true => (&[206], 3..10),
+        false => (&[200], 0..size),
+    };
+    let body: Vec<u8> = if is_head { Vec::new() } else { app::pattern(part) };
+    (format!("{text}\r\n").into_bytes(), Expected { is_head, reads_disk: true, ..exactly(statuses, body) })
 }
 
 /// A request that is the last of its connection.

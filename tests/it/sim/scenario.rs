@@ -2,18 +2,22 @@
 
 use super::app;
 use super::clients::{self, Kind, Talk};
+use super::watch;
 use ringfort::clock::{self, Moment};
 use ringfort::conn::{Rates, Settings, Timeouts};
 use ringfort::handler::Routes;
 use ringfort::http::HeadLimits;
 use ringfort::limits::{LINGER_MS, TIMER_GRAIN_MS};
+use ringfort::master::{Note, Signal, Supervisor};
 use ringfort::metrics::ShardWriter;
+use ringfort::metrics::shard::Shard;
 use ringfort::pool;
 use ringfort::router::RouterBuf;
 use ringfort::rt::sim::{self, CoreOptions, Faults, Joined, Options, Random, Report, Style};
-use ringfort::rt::{self, Postbox, Socket};
-use ringfort::worker::{News, Order, Worker};
+use ringfort::rt::{self, Mailbox, Postbox, Socket};
+use ringfort::worker::{End, News, Order, Worker};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +28,7 @@ pub(super) const SLACK: Duration = Duration::from_millis(250);
 const LATENCY_MAX_MS: u64 = 20;
 const PIPE_BYTES_MAX: usize = 64 * 1024;
 /// Longer than any handler takes.
-const GENEROUS: Duration = Duration::from_secs(20);
+pub(super) const GENEROUS: Duration = Duration::from_secs(20);
 
 /// What all parts of one run know.
 pub(super) struct Shared {
@@ -34,21 +38,47 @@ pub(super) struct Shared {
     pub(super) drained: Cell<Option<Moment>>,
     /// The drain has time for all, and the core has buffers for all: what has arrived when it begins is answered.
     pub(super) is_patient: bool,
+    /// Reads of the disk may fail.
+    pub(super) disk_fails: bool,
+    /// The worker that broke down.
+    pub(super) killed: Cell<Option<usize>>,
+    signals: RefCell<Option<Postbox<Signal>>>,
+    /// Connections that workers left open at their end.
+    cut: Cell<usize>,
+    /// Bytes that came before their connections were accepted.
+    pub(super) early: RefCell<BTreeMap<usize, Vec<u8>>>,
     /// Answers that were checked and right.
     pub(super) answered: Cell<u64>,
     pub(super) talks: RefCell<Vec<Rc<Talk>>>,
 }
 
 impl Shared {
-    fn new(settings: Settings, is_patient: bool) -> Self {
+    pub(super) fn new(settings: Settings, is_patient: bool, disk_fails: bool) -> Self {
         Self {
             address: SocketAddr::from(([10, 1, 0, 1], 80)),
             settings,
             drained: Cell::new(None),
             is_patient,
+            disk_fails,
+            killed: Cell::new(None),
+            signals: RefCell::default(),
+            cut: Cell::new(0),
+            early: RefCell::default(),
             answered: Cell::new(0),
             talks: RefCell::default(),
         }
+    }
+
+    /// The workers drain, or one broke down and the others are about to.
+    pub(super) fn is_ending(&self) -> bool {
+        self.drained.get().is_some() || self.killed.get().is_some()
+    }
+
+    /// Signals the master.
+    pub(super) fn signal(&self) {
+        let signals = self.signals.borrow();
+        // It may have ended, if a worker broke down.
+        let _ = signals.as_ref().expect("the master was started").post(Signal("TERM"));
     }
 
     /// A time-out's bound as a client can see it.
@@ -71,16 +101,23 @@ struct Plan {
     core: CoreOptions,
     settings: Settings,
     is_tight: bool,
+    disk_fails: bool,
+    /// No fault makes a patient drain's promise empty.
+    keeps_promises: bool,
     /// When the drain begins, if not after all clients.
     drain_at: Option<Duration>,
     patience: Duration,
+    /// How long after the first signal the second comes.
+    stop_after: Option<Duration>,
+    /// When the last worker breaks down.
+    kill_at: Option<Duration>,
 }
 
-fn settings(random: &mut Random) -> Settings {
+pub(super) fn settings(random: &mut Random) -> Settings {
     let second = Duration::from_secs(1);
     Settings {
         head: HeadLimits::default(),
-        body: 1 << 20,
+        body: super::oracle::BODY_MAX,
         connections: random.between(1, 12) as usize,
         timeouts: Timeouts {
             head: 2 * second,
@@ -106,18 +143,48 @@ fn plan(seed: u64) -> (Plan, Faults) {
     let buffers = if is_tight { random.between(1, 3) as usize } else { ample };
     let style = *random.pick(&[Style::Multishot, Style::Multishot, Style::Readiness]);
     let core = CoreOptions { style, buffers, buffer_bytes };
-    let faults = Faults {
-        spurious_polls: *random.pick(&[0, 10, 100]),
-        pauses: *random.pick(&[0, 1, 5]),
-        short_sends: *random.pick(&[0, 100, 500]),
-        refused_sends: *random.pick(&[0, 20, 200]),
-        failed_accepts: *random.pick(&[0, 0, 100]),
-    };
+    let faults = faults(&mut random);
     let drain_at = random.chance(500).then(|| Duration::from_millis(random.below(2500)));
     let patience = if random.chance(700) { GENEROUS } else { Duration::from_millis(random.below(400)) };
     let workers = random.between(1, 2) as usize;
     let settings = settings(&mut random);
-    (Plan { random, clients, workers, core, settings, is_tight, drain_at, patience }, faults)
+    let stop_after = random.chance(200).then(|| Duration::from_millis(random.below(300)));
+    let kill_at = (workers > 1 && random.chance(60)).then(|| Duration::from_millis(random.below(2500)));
+    let keeps_promises = faults.shortages == 0 && stop_after.is_none() && kill_at.is_none();
+    let disk_fails = faults.failed_reads > 0;
+    let plan = Plan {
+        random,
+        clients,
+        workers,
+        core,
+        settings,
+        is_tight,
+        disk_fails,
+        keeps_promises,
+        drain_at,
+        patience,
+        stop_after,
+        kill_at,
+    };
+    (plan, faults)
+}
+
+/// What goes wrong. The network's own faults excuse the clients that they hit from most checks, so most seeds have none.
+fn faults(random: &mut Random) -> Faults {
+    Faults {
+        spurious_polls: *random.pick(&[0, 10, 100]),
+        pauses: *random.pick(&[0, 1, 5]),
+        short_sends: *random.pick(&[0, 100, 500]),
+        refused_sends: *random.pick(&[0, 20, 200]),
+        failed_accepts: *random.pick(&[0, 0, 100, 500]),
+        aborted_accepts: *random.pick(&[0, 0, 0, 200]),
+        failed_sends: *random.pick(&[0, 0, 0, 20]),
+        resets: *random.pick(&[0, 0, 0, 2, 20]),
+        stalls: *random.pick(&[0, 0, 0, 2, 10]),
+        shortages: *random.pick(&[0, 0, 0, 50]),
+        failed_reads: *random.pick(&[0, 0, 100]),
+        short_reads: *random.pick(&[0, 200]),
+    }
 }
 
 /// Runs one seed.
@@ -135,48 +202,25 @@ pub(super) fn run(seed: u64, planted: Option<sim::Bug>, trace_lines: usize) -> R
     sim::run(options, move || scenario(plan))
 }
 
-/// One client sends more than the core's buffers hold behind a request that takes its time; how long another, whose
-/// request comes then, waits for its answer.
-pub(super) fn run_greedy() -> Report<Duration> {
-    sim::run(Options { seed: 1, ..Options::default() }, move || async move {
-        let core = CoreOptions { style: Style::Multishot, buffers: 8, buffer_bytes: 100 };
-        let (news, _inbox) = rt::mailbox(16);
-        let settings = Settings { connections: 10, keepalive_requests: 1000, ..settings(&mut Random::new(0)) };
-        let shared = Shared::new(settings, true);
-        let serving = start_worker(0, &shared, core, &news);
-        rt::sleep_until(clock::now() + Duration::from_millis(10)).await;
-        let greedy = sim::connect(shared.address).await.expect("somebody listens");
-        let ahead = "GET /fixed HTTP/1.1\r\nHost: sim\r\n\r\n".repeat(50);
-        greedy.send(b"GET /slow/1500 HTTP/1.1\r\nHost: sim\r\n\r\n").await.expect("the way is open");
-        rt::sleep_until(clock::now() + Duration::from_millis(100)).await;
-        greedy.send(ahead.as_bytes()).await.expect("the way is open");
-        rt::sleep_until(clock::now() + Duration::from_millis(200)).await;
-        let asked = clock::now();
-        let modest = sim::connect(shared.address).await.expect("somebody listens");
-        modest.send(b"GET /fixed HTTP/1.1\r\nHost: sim\r\n\r\n").await.expect("the way is open");
-        let mut answer = modest.recv(1000).await.expect("an answer");
-        let waited = clock::now().since(asked);
-        // The network delivers in pieces of any size.
-        while answer.len() < 12 {
-            answer.extend_from_slice(&modest.recv(1000).await.expect("more of the answer"));
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
-        drop((greedy, modest));
-        drain(&shared, vec![serving], GENEROUS).await;
-        waited
-    })
-}
-
 /// A worker in its own core, and the box for its orders.
-struct Serving {
-    orders: Postbox<Order>,
-    ended: Joined<usize>,
+pub(super) struct Serving {
+    pub(super) orders: Postbox<Order>,
+    pub(super) shard: Arc<Shard>,
+    ended: Joined<()>,
 }
 
-fn start_worker(index: usize, shared: &Shared, core: CoreOptions, news: &Postbox<News>) -> Serving {
+/// Starts a worker, which breaks down at `kill_at`.
+pub(super) fn start_worker(
+    index: usize,
+    shared: &Rc<Shared>,
+    core: CoreOptions,
+    news: &Postbox<News>,
+    kill_at: Option<Duration>,
+) -> Serving {
     let none = RouterBuf::build(&[]).expect("no routes are no conflict");
     let routes = Arc::new(Routes::new(&[&app::ROUTES], none, Vec::new(), Vec::new()));
     let metrics = ShardWriter::create(index as u32, 1, routes.names().len());
+    let shard = metrics.shard();
     let (orders, inbox) = rt::mailbox(16);
     let worker = Worker {
         index,
@@ -186,27 +230,131 @@ fn start_worker(index: usize, shared: &Shared, core: CoreOptions, news: &Postbox
         settings: shared.settings.clone(),
         routes,
         metrics,
-        context: Arc::new(|| Rc::new(())),
+        context: Arc::new(app::context),
         orders: inbox,
         news: news.clone(),
     };
+    let (shared, news) = (shared.clone(), news.clone());
+    let killed = async move {
+        match kill_at {
+            Some(after) => rt::sleep_until(clock::now() + after).await,
+            None => std::future::pending().await,
+        }
+    };
     let started = rt::Started { executor: rt::Executor::default(), driver: rt::Driver::IoUring, fallback: None };
-    Serving { orders, ended: sim::core(core, async move { worker.serve(started).await }) }
+    let ended = sim::core(core, async move {
+        let end = match rt::select(worker.serve(started), killed).await {
+            rt::Either::First(cut) => {
+                shared.note_end(index, cut);
+                End::Left { cut }
+            }
+            rt::Either::Second(()) => {
+                shared.killed.set(Some(index));
+                sim::disturb(index + 1);
+                End::Panicked
+            }
+        };
+        // After a second signal the master does not wait.
+        let _ = news.post(News::Ended(index, end));
+    });
+    Serving { orders, shard, ended }
+}
+
+/// The master's part: its supervisor over these workers, and the box for its signals.
+pub(super) struct Mastering {
+    accepting: Rc<Cell<usize>>,
+    ended: Joined<Result<(), String>>,
+}
+
+pub(super) fn start_master(
+    shared: &Rc<Shared>,
+    serving: &[Serving],
+    news: Mailbox<News>,
+    patience: Duration,
+) -> Mastering {
+    let (post, signals) = rt::mailbox(16);
+    *shared.signals.borrow_mut() = Some(post);
+    let accepting = Rc::new(Cell::new(0));
+    let orders = serving.iter().map(|worker| worker.orders.clone()).collect();
+    let (shared, count) = (shared.clone(), accepting.clone());
+    let note = move |note: Note| match note {
+        Note::Accepting(..) => count.set(count.get() + 1),
+        Note::Draining => shared.note_drain(patience),
+        Note::Tick | Note::Ended(..) => {}
+    };
+    let supervisor = Supervisor::new(orders, patience);
+    let ended = sim::task(async move {
+        let result = supervisor.run(&news, &signals, note).await;
+        result.map_err(|error| error.to_string())
+    });
+    Mastering { accepting, ended }
+}
+
+impl Shared {
+    /// The workers are told to drain.
+    fn note_drain(&self, patience: Duration) {
+        for talk in self.talks.borrow().iter() {
+            talk.note_drain();
+        }
+        assert!(self.drained.get().is_none(), "a drain begins anew");
+        self.drained.set(Some(clock::now()));
+        sim::note(format_args!("drain, patience {patience:?}"));
+    }
+
+    /// A worker left as it was told to.
+    fn note_end(&self, index: usize, cut: usize) {
+        sim::note(format_args!("worker {index} leaves, {cut} connections are cut"));
+        self.cut.set(self.cut.get() + cut);
+    }
+}
+
+/// Signals the master, once or twice, and waits for all of it to end.
+pub(super) async fn stop(
+    shared: &Rc<Shared>,
+    master: Mastering,
+    serving: Vec<Serving>,
+    patience: Duration,
+    stop_after: Option<Duration>,
+) {
+    if shared.drained.get().is_none() {
+        shared.signal();
+    }
+    let signalled = clock::now();
+    let again = shared.clone();
+    let second = sim::task(async move {
+        if let Some(after) = stop_after {
+            rt::sleep_until(clock::now() + after).await;
+            again.signal();
+        }
+    });
+    let result = master.ended.await;
+    let all_alive = shared.killed.get().is_none();
+    assert_eq!(result.is_ok(), all_alive, "{result:?}");
+    for worker in serving {
+        worker.ended.await;
+    }
+    let took = clock::now().since(signalled);
+    let most = stop_after.map_or(patience, |after| after.min(patience)) + SLACK;
+    assert!(took <= most, "the end took {took:?} from the first signal, at most {most:?} were right");
+    let excused = patience < GENEROUS || stop_after.is_some();
+    assert!(shared.cut.get() == 0 || excused, "{} connections were cut by a patient drain", shared.cut.get());
+    second.await;
 }
 
 async fn scenario(plan: Plan) -> Summary {
-    let Plan { mut random, clients, workers, core, settings, is_tight, drain_at, patience } = plan;
+    let Plan { mut random, clients, workers, core, settings, is_tight, drain_at, patience, .. } = plan;
     // With a buffer or two, one client's requests ahead can hold up another's for longer than the drain's grace.
-    let shared = Rc::new(Shared::new(settings, patience == GENEROUS && !is_tight));
-    let limit = shared.settings.connections;
-    sim::check_each_step(move || {
-        let open = sim::open_connections_on_fullest();
-        if open > limit { Err(format!("{open} connections open on one core, limit {limit}")) } else { Ok(()) }
-    });
+    let is_patient = patience == GENEROUS && !is_tight && plan.keeps_promises;
+    let shared = Rc::new(Shared::new(settings, is_patient, plan.disk_fails));
+    app::put_files();
     let (news, inbox) = rt::mailbox(16);
-    let serving: Vec<Serving> = (0..workers).map(|index| start_worker(index, &shared, core, &news)).collect();
-    for _ in 0..workers {
-        assert!(matches!(inbox.next().await, Some(News::Accepting(..))), "a worker says that it accepts");
+    let kill_at = |index: usize| plan.kill_at.filter(|_| index + 1 == workers);
+    let start = |index: usize| start_worker(index, &shared, core, &news, kill_at(index));
+    let serving: Vec<Serving> = (0..workers).map(start).collect();
+    watch::begin(shared.clone(), &serving);
+    let master = start_master(&shared, &serving, inbox, patience);
+    while master.accepting.get() < workers {
+        rt::sleep_until(clock::now() + Duration::from_millis(1)).await;
     }
     let mut talking = Vec::new();
     for number in 0..clients {
@@ -226,7 +374,7 @@ async fn scenario(plan: Plan) -> Summary {
             all_gone(&shared).await;
         }
     }
-    drain(&shared, serving, patience).await;
+    stop(&shared, master, serving, patience, plan.stop_after).await;
     join(talking.into_iter()).await;
     assert_eq!(sim::open_connections_in_all(), 0, "connections are open after the drain");
     assert_eq!(pool::counters().in_use, 0, "pooled buffers are in use after the drain");
@@ -249,23 +397,5 @@ async fn all_gone(shared: &Shared) {
     while sim::open_connections_in_all() > 0 {
         assert!(clock::now() < until, "{} connections outlive every time-out", sim::open_connections_in_all());
         rt::sleep_until(clock::now() + Duration::from_millis(20)).await;
-    }
-}
-
-async fn drain(shared: &Shared, serving: Vec<Serving>, patience: Duration) {
-    let until = clock::now() + patience;
-    for talk in shared.talks.borrow().iter() {
-        talk.note_drain();
-    }
-    shared.drained.set(Some(clock::now()));
-    sim::note(format_args!("drain, patience {patience:?}"));
-    for worker in &serving {
-        worker.orders.post(Order::Drain(until)).expect("room for an order");
-    }
-    for worker in serving {
-        let cut = worker.ended.await;
-        let late = clock::now().since(until);
-        assert!(late <= SLACK, "the drain ended {late:?} after its deadline");
-        assert!(cut == 0 || patience < GENEROUS, "{cut} connections were cut by a patient drain");
     }
 }

@@ -1,0 +1,68 @@
+//! Mistakes to make on purpose.
+
+use super::world;
+
+/// Mistakes that the code makes on demand, each at the one or two places that ask [`planted`], to show that the simulator
+/// finds such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// The last byte of what is put aside between two receives is lost.
+    LostLeftover,
+    /// A task that waits for a receive buffer learns nothing of one that returns.
+    ForgottenWaiter,
+    /// Parked tasks are woken by buffers that come back, and never tried again by themselves.
+    NoRetry,
+    /// A send of which the socket took a part is taken for whole.
+    ShortSendTakenForWhole,
+    /// The connection is closed over what the client still sends.
+    NoLinger,
+    /// A lingering connection keeps its receive buffer.
+    LingerKeepsBuffer,
+    /// A connection that a cut answer ends is closed over what its client sent ahead.
+    CutOverUnread,
+    /// A lingering connection waits for its client without end.
+    EndlessLinger,
+    /// A body's piece stays in its receive buffer while its handler waits, however few there are.
+    HeldPiece,
+    /// What a receive delivered before it ended, at the start of a body, is left lying until the handler asks for it.
+    UnseenRest,
+    /// A receive buffer is not given back.
+    LeakedBuffer,
+    /// The head time-out starts anew with each byte.
+    PatientHead,
+    /// The write time-out never comes.
+    EndlessWrite,
+    /// The idle time-out never comes.
+    EndlessIdle,
+    /// A deadline that is moved ahead is not found when it comes due.
+    LostDeadline,
+    /// What came while answers could not be sent is not looked at.
+    ForgottenRest,
+    /// One connection more than the limit is accepted.
+    OneTooMany,
+    /// Accepting ends for good when descriptors run out.
+    NoMoreAccepts,
+    /// A body whose last byte is missing is taken for whole.
+    ImpatientBody,
+    /// A failed send is taken for a whole one.
+    IgnoredSendError,
+    /// A request that panicked stays in flight for ever.
+    PanicStaysInFlight,
+    /// A short read of a file is taken for its end.
+    ShortReadTakenForEnd,
+    /// The drain has no deadline.
+    EndlessDrain,
+    /// Not every worker is told to drain.
+    ForgottenWorker,
+    /// A worker that breaks down during a drain begins it anew.
+    DrainAgain,
+    /// The master takes a second signal for the first.
+    DeafMaster,
+    /// An answer's date is of yesterday.
+    StaleDate,
+}
+
+/// Whether this mistake is to be made.
+pub fn planted(bug: Bug) -> bool {
+    world::try_with(|world| world.options.planted == Some(bug)).unwrap_or(false)
+}
