@@ -200,6 +200,8 @@ async fn write_script(kind: Kind, requests: Vec<Request>, talk: Rc<Talk>, mut ra
         if talk.over.get() {
             return;
         }
+        // Who goes on sending to a server that is about to close may lose what it has not received to a reset.
+        talk.is_due.set(false);
         talk.outstanding.borrow_mut().push_back(request.expected);
         talk.left.set(talk.left.get() - 1);
         talk.is_whole.set(false);

@@ -59,6 +59,8 @@ pub(super) struct Dialogue {
     done: u64,
     /// When the server last took or sent something.
     pub(super) moved: Moment,
+    /// When the client's last bytes came.
+    pub(super) arrived_at: Moment,
     /// When it sent the last byte of an answer, or accepted.
     pub(super) answered_at: Moment,
     pub(super) ended_at: Option<Moment>,
@@ -84,6 +86,7 @@ impl Dialogue {
             taken: 0,
             done: 0,
             moved: accepted,
+            arrived_at: accepted,
             answered_at: accepted,
             ended_at: None,
             partial_since: None,

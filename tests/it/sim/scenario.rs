@@ -44,7 +44,7 @@ pub(super) struct Shared {
     pub(super) killed: Cell<Option<usize>>,
     signals: RefCell<Option<Postbox<Signal>>>,
     /// Connections that workers left open at their end.
-    cut: Cell<usize>,
+    pub(super) cut: Cell<usize>,
     /// Bytes that came before their connections were accepted.
     pub(super) early: RefCell<BTreeMap<usize, Vec<u8>>>,
     /// Answers that were checked and right.

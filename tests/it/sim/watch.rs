@@ -89,7 +89,10 @@ impl Watch {
                 let early = self.shared.early.borrow_mut().remove(&id).unwrap_or_default();
                 dialogue.arrived(&early);
             }
-            Wire::Arrived(bytes) => dialogue.arrived(&bytes),
+            Wire::Arrived(bytes) => {
+                dialogue.arrived(&bytes);
+                dialogue.arrived_at = at;
+            }
             Wire::Taken(count) => (dialogue.taken, dialogue.moved) = (dialogue.taken + count as u64, at),
             Wire::Sent(bytes) => dialogue.sent(&bytes, at, drains)?,
             Wire::Ended => dialogue.ended(at),
@@ -130,8 +133,9 @@ impl Watch {
         let recorded = |shard: &Arc<Shard>| CLASSES.iter().map(|class| shard.counter(*class)).sum::<u64>();
         let recorded: u64 = self.shards.iter().map(recorded).sum();
         let answers = self.answers + self.dialogues.values().map(Dialogue::settled).sum::<u64>();
-        // A batch is recorded when all of it is sent, and what a worker answered before it broke down perhaps never.
-        let excused = sights.iter().any(|sight| sight.stalled_since.is_some()) || self.shared.killed.get().is_some();
+        // A batch is recorded when all of it is sent, and what was cut, or broke down with its worker, perhaps never.
+        let is_cut = self.shared.killed.get().is_some() || self.shared.cut.get() > 0;
+        let excused = is_cut || sights.iter().any(|sight| sight.stalled_since.is_some());
         if answers > recorded && !excused {
             return Err(format!("{answers} answers were sent, and {recorded} are recorded"));
         }
@@ -171,7 +175,7 @@ fn check_time(sight: &Sight, dialogue: &mut Dialogue, settings: &Settings, now: 
         (None, Some(ended)) => (ended, linger, "it lingers"),
         (None, None) => match debt {
             Debt::Now(_) => return Ok(()),
-            Debt::Later => (dialogue.moved, LATER_MAX, "its answer takes time"),
+            Debt::Later => (dialogue.moved.max(dialogue.arrived_at), LATER_MAX, "its answer takes time"),
             Debt::Waits { head: false } => (dialogue.moved, timeouts.body, "it waits for a body"),
             Debt::Nothing | Debt::Waits { .. } if dialogue.answers == 0 => {
                 (dialogue.accepted, timeouts.head, "it waits for its first head")
