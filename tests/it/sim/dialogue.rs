@@ -160,7 +160,9 @@ impl Dialogue {
         }
         self.check_date(date, now)?;
         self.check_close(&answer, closes, now, drains)?;
-        let is_head = matches!(&self.look, Look::Asked(asked) if asked.method == Method::Head);
+        // One that came too slowly is not known to be a HEAD, whatever has arrived of it since.
+        let is_unknown = status == 408 && self.is_head_untaken();
+        let is_head = matches!(&self.look, Look::Asked(asked) if asked.method == Method::Head && !is_unknown);
         self.output.drain(..end + 4);
         self.sending = Some(Sending { answer, closes, is_head, sent: 0, problem_bytes: length });
         let sending = self.sending.take().expect("put there above");
