@@ -207,6 +207,11 @@ impl Dialogue {
         }
     }
 
+    /// Whether the server has taken anything of what comes behind the last request that is done with.
+    pub(super) fn has_begun_to_take(&self) -> bool {
+        self.taken > self.done
+    }
+
     fn is_head_untaken(&self) -> bool {
         self.taken < self.done + self.input.len() as u64
     }

@@ -167,7 +167,8 @@ fn check_waiting(sight: &Sight, dialogue: &Dialogue) -> Result<(), String> {
 fn check_time(sight: &Sight, dialogue: &mut Dialogue, settings: &Settings, now: Moment) -> Result<(), String> {
     let timeouts = &settings.timeouts;
     let debt = dialogue.debt();
-    let takes_head = debt == Debt::Waits { head: true };
+    // While no receive buffer is left it cannot know that a head has begun to come.
+    let takes_head = debt == Debt::Waits { head: true } && dialogue.has_begun_to_take();
     dialogue.partial_since = dialogue.partial_since.filter(|_| takes_head).or(takes_head.then_some(now));
     let linger = Duration::from_millis(LINGER_MS);
     let (since, most, what) = match (sight.stalled_since, dialogue.ended_at) {
