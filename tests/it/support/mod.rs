@@ -19,8 +19,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Polls until `reached` holds; panics with `what` when it does not within [`PATIENCE`].
 #[track_caller]
-pub(crate) fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
-    let deadline = clock::now() + PATIENCE;
+pub(crate) fn wait_until(what: &str, reached: impl FnMut() -> bool) {
+    wait_within(PATIENCE, what, reached);
+}
+
+/// As [`wait_until`], for what may take so long.
+#[track_caller]
+pub(crate) fn wait_within(patience: Duration, what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = clock::now() + patience;
     while !reached() {
         assert!(clock::now() < deadline, "waited in vain: {what}");
         pause();
