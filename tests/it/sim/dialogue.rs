@@ -59,6 +59,8 @@ pub(super) struct Dialogue {
     done: u64,
     /// When the server last took or sent something.
     pub(super) moved: Moment,
+    /// Since when the server is seen to wait for more of a body.
+    pub(super) body_since: Option<Moment>,
     /// When the client's last bytes came.
     pub(super) arrived_at: Moment,
     /// When it sent the last byte of an answer, or accepted.
@@ -86,6 +88,7 @@ impl Dialogue {
             taken: 0,
             done: 0,
             moved: accepted,
+            body_since: None,
             arrived_at: accepted,
             answered_at: accepted,
             ended_at: None,

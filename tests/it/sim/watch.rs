@@ -170,6 +170,9 @@ fn check_time(sight: &Sight, dialogue: &mut Dialogue, settings: &Settings, now: 
     // While no receive buffer is left it cannot know that a head has begun to come.
     let takes_head = debt == Debt::Waits { head: true } && dialogue.has_begun_to_take();
     dialogue.partial_since = dialogue.partial_since.filter(|_| takes_head).or(takes_head.then_some(now));
+    // Not before its handler asks for the body, nor while that waits for the client to take the answer.
+    let takes_body = debt == Debt::Waits { head: false } && sight.stalled_since.is_none();
+    dialogue.body_since = dialogue.body_since.filter(|_| takes_body).or(takes_body.then_some(now));
     let linger = Duration::from_millis(LINGER_MS);
     let (since, most, what) = match (sight.stalled_since, dialogue.ended_at) {
         (Some(since), _) => (since, timeouts.write.max(timeouts.body), "its client takes nothing"),
@@ -177,7 +180,9 @@ fn check_time(sight: &Sight, dialogue: &mut Dialogue, settings: &Settings, now: 
         (None, None) => match debt {
             Debt::Now(_) => return Ok(()),
             Debt::Later => (dialogue.moved.max(dialogue.arrived_at), LATER_MAX, "its answer takes time"),
-            Debt::Waits { head: false } => (dialogue.moved, timeouts.body, "it waits for a body"),
+            Debt::Waits { head: false } => {
+                (dialogue.moved.max(dialogue.body_since.unwrap_or(now)), timeouts.body, "it waits for a body")
+            }
             Debt::Nothing | Debt::Waits { .. } if dialogue.answers == 0 => {
                 (dialogue.accepted, timeouts.head, "it waits for its first head")
             }
