@@ -95,6 +95,12 @@ fn clients_that_pipeline_and_never_read_are_reset_and_hold_nobody_up() {
 /// receive buffers.
 #[test]
 fn clients_that_send_a_body_and_never_read_its_echo_leave_receive_buffers_to_others() {
+    if !Strength::of_run().is_full {
+        // With a full receive buffer a client's kernel drops acknowledgements and resets alike until it sends again, ever
+        // more rarely: minutes on a busy machine.
+        eprintln!("left to scripts/abuse: it may take minutes");
+        return;
+    }
     endure(
         "unread echoes",
         |start| start.timeout("write", "4s").limit("body", 1 << 30).buffers(16),
