@@ -102,8 +102,14 @@ fn build_driver(options: &Options, driver: DriverType) -> io::Result<Runtime> {
 
 fn drive<T>(runtime: &Runtime, main: impl Future<Output = T>) -> T {
     clock::refresh();
+    let driver = runtime.waker();
     sync::drive(runtime.waker(), main, |main| {
         let busy = runtime.run() || main.is_woken() || core::has_yielded();
+        if busy {
+            // Told by its own flag not to wait. By a time-out of zero alone it would wait for one completion all the same,
+            // and the kernel would set a timer that goes off at once.
+            driver.wake_by_ref();
+        }
         runtime.poll_with(if busy { Some(Duration::ZERO) } else { wait() });
         clock::refresh();
         core::fire_timers();
@@ -220,6 +226,8 @@ pub(super) struct Recv {
     armed_before: bool,
     /// [`core::returns`] when the receive was armed.
     asked: u64,
+    /// See [`Recv::receive_first`].
+    looked: bool,
 }
 
 impl std::fmt::Debug for Recv {
@@ -230,7 +238,7 @@ impl std::fmt::Debug for Recv {
 
 impl Recv {
     pub(super) fn new(fd: Rc<OwnedFd>) -> Self {
-        Self { fd, mode: RecvMode::Stream, state: State::Idle, armed_before: false, asked: 0 }
+        Self { fd, mode: RecvMode::Stream, state: State::Idle, armed_before: false, asked: 0, looked: false }
     }
 
     pub(super) fn set_mode(&mut self, mode: RecvMode) {
@@ -278,6 +286,9 @@ impl Recv {
         loop {
             let result = match &mut self.state {
                 State::Idle => {
+                    if let Some(lease) = self.receive_first()? {
+                        return Poll::Ready(Ok(lease));
+                    }
                     self.asked = core::returns();
                     self.state = self.arm()?;
                     continue;
@@ -321,6 +332,20 @@ impl Recv {
                     _ => return Poll::Ready(Err(error)),
                 },
             }
+        }
+    }
+
+    /// What has come before anything was armed: a client that connects has mostly sent its request already, and one that
+    /// wants no more than that is served without arming, cancelling and ending a multishot (perf/NOTES.md).
+    fn receive_first(&mut self) -> io::Result<Option<Lease>> {
+        if std::mem::replace(&mut self.looked, true) {
+            return Ok(None);
+        }
+        let Some(mut buffer) = core::take_buffer() else { return Ok(None) };
+        match sys::socket::receive(&*self.fd, &mut buffer) {
+            Ok(_) => Ok(Some(Lease::pooled(buffer))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

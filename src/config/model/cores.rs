@@ -164,7 +164,8 @@ pub struct Ring {
     /// Entries of the submission queue: a power of two.
     #[schemars(range(min = 64, max = 32768), extend("x-power-of-two" = true))]
     pub entries: u32,
-    /// Receive buffers that the core's connections share: a power of two.
+    /// Receive buffers in the ring that the core's connections share: a power of two. As many more at most are taken from
+    /// the heap, as they are needed: for the first bytes of connections, and for request bodies.
     #[schemars(range(min = 16, max = RING_BUFFERS_MAX), extend("x-power-of-two" = true))]
     pub buffers: u16,
     /// Bytes of one receive buffer.
