@@ -25,6 +25,8 @@ pub mod router;
 #[cfg(not(loom))]
 pub mod handler;
 #[cfg(not(loom))]
+pub mod proxy;
+#[cfg(not(loom))]
 pub mod conn;
 #[cfg(not(loom))]
 pub mod config;
