@@ -11,6 +11,7 @@ pub mod encode;
 pub mod error;
 pub mod framing;
 pub mod head;
+mod lines;
 mod method;
 #[doc(hidden)]
 pub mod oracle;
