@@ -4,7 +4,8 @@
 //! No result depends on how the bytes were split across reads; [`oracle`] holds the checks of that promise.
 //!
 //! Reading path: [`parse`] finds and checks a head, [`target`] and [`framing`] decide what it means, [`head`] is what
-//! the rest of the server sees of it, [`chunked`] walks a body, [`encode`] writes the answer.
+//! the rest of the server sees of it, [`chunked`] walks a body, [`encode`] writes the answer. For the proxy, [`trailers`]
+//! keeps of a chunked body's what may go on.
 
 pub mod chunked;
 pub mod encode;
@@ -19,6 +20,7 @@ pub mod parse;
 pub mod status;
 mod syntax;
 pub mod target;
+pub mod trailers;
 
 pub use chunked::{ChunkStep, ChunkedDecoder};
 pub use encode::{FieldError, Fields};
@@ -29,6 +31,7 @@ pub use method::{Method, MethodSet};
 pub use parse::{EncodedSlash, HeadLimits, Parse, parse_head, parse_head_with};
 pub use status::{Status, StatusClass};
 pub use target::TargetForm;
+pub use trailers::Trailers;
 
 /// The protocol version of a message: the two that this server speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
