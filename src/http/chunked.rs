@@ -6,6 +6,7 @@
 
 use super::error::ChunkError;
 use super::syntax;
+use super::trailers::Trailers;
 use crate::limits::{CHUNK_EXTENSIONS_BYTES_MAX, CHUNK_LINE_BYTES_MAX, TRAILERS_BYTES_MAX, TRAILERS_MAX};
 
 /// What one call of [`ChunkedDecoder::decode`] found.
@@ -81,7 +82,8 @@ enum State {
 ///   bounded by [`CHUNK_LINE_BYTES_MAX`], the extensions of the whole body by [`CHUNK_EXTENSIONS_BYTES_MAX`].
 /// - Trailers are checked as fields, bounded by [`TRAILERS_BYTES_MAX`] and [`TRAILERS_MAX`], and **dropped**, all of
 ///   them, as RFC 9110 section 6.5.1 allows. So a trailer named `Content-Length`, `Transfer-Encoding` or `Host` can
-///   never reach framing, routing or an upstream.
+///   never reach framing, routing or an upstream. A proxy keeps those that may be forwarded:
+///   [`ChunkedDecoder::decode_with`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChunkedDecoder {
     /// The size as far as it has been read; then the bytes of data still to come.
@@ -114,6 +116,27 @@ impl ChunkedDecoder {
     /// # Errors
     /// The first violation; every later call returns it again.
     pub fn decode(&mut self, input: &[u8]) -> Result<ChunkStep, ChunkError> {
+        self.walk(input, |_, _| {})
+    }
+
+    /// [`ChunkedDecoder::decode`] that keeps, in `trailers`, those that may be forwarded. The same ones for every call of
+    /// a body, and empty before the first.
+    ///
+    /// # Errors
+    /// See [`ChunkedDecoder::decode`].
+    pub fn decode_with(&mut self, input: &[u8], trailers: &mut Trailers) -> Result<ChunkStep, ChunkError> {
+        self.walk(input, |state, b| match (state, b) {
+            (State::TrailerStart | State::TrailerValue, b'\r') => {}
+            (State::TrailerStart, _) => trailers.begin_line(b),
+            (State::TrailerName | State::TrailerValue, _) => trailers.push_byte(b),
+            (State::TrailerLf, _) => trailers.end_line(),
+            _ => {}
+        })
+    }
+
+    /// Shows `pass` each byte of framing that is in its place, with the place.
+    #[inline]
+    fn walk(&mut self, input: &[u8], mut pass: impl FnMut(State, u8)) -> Result<ChunkStep, ChunkError> {
         for (at, &b) in input.iter().enumerate() {
             match self.state {
                 State::Data => return Ok(self.take_data(at, input.len() - at)),
@@ -121,7 +144,10 @@ impl ChunkedDecoder {
                 _ => {}
             }
             match self.step(b) {
-                Ok(state) => self.state = state,
+                Ok(state) => {
+                    pass(self.state, b);
+                    self.state = state;
+                }
                 Err(error) => {
                     self.state = State::Failed(error);
                     return Err(error);

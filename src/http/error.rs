@@ -1,11 +1,12 @@
-//! What can be wrong with a request: closed enums, each variant with the status to answer and a fixed text.
+//! What can be wrong with a request: closed enums, each variant with the status to answer and a fixed text. What is wrong
+//! with a response is in [`super::response`], and shares the framing and the chunks.
 //!
 //! The peer is to blame for all of them. The answer is sent and the connection closed, because after an error nobody
 //! can say where the next request starts. Texts are constants: an error body never echoes input.
 
 use super::status::Status;
 
-/// A framing that cannot be trusted (RFC 9112 section 6.3); all are 400.
+/// A framing that cannot be trusted (RFC 9112 section 6.3); all are 400 in a request, and 502 in an upstream's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramingError {
     /// `Content-Length` is not `1*DIGIT`, or does not fit 64 bits.
@@ -20,6 +21,8 @@ pub enum FramingError {
     EncodingUnsupported,
     /// More than one `Transfer-Encoding` field.
     EncodingRepeated,
+    /// A body announced by a 1xx response.
+    BodyInInterim,
 }
 
 impl FramingError {
@@ -28,10 +31,11 @@ impl FramingError {
         match self {
             FramingError::LengthMalformed => "Content-Length is not a decimal number that fits 64 bits",
             FramingError::LengthRepeated => "more than one Content-Length",
-            FramingError::EncodingInHttp10 => "Transfer-Encoding in an HTTP/1.0 request",
+            FramingError::EncodingInHttp10 => "Transfer-Encoding in an HTTP/1.0 message",
             FramingError::EncodingAndLength => "both Transfer-Encoding and Content-Length",
             FramingError::EncodingUnsupported => "Transfer-Encoding is not exactly chunked",
             FramingError::EncodingRepeated => "more than one Transfer-Encoding",
+            FramingError::BodyInInterim => "an interim response announces a body",
         }
     }
 }
@@ -71,6 +75,19 @@ impl TargetError {
             TargetError::AboveRoot => "the path leads above the root",
         }
     }
+}
+
+/// What is wrong with the lines of a head, whichever direction it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LineError {
+    BareLf,
+    BareCr,
+    FieldName,
+    FieldNameEmpty,
+    SpaceBeforeColon,
+    ObsFold,
+    FieldValue,
+    TooManyFields,
 }
 
 /// Why a request head is refused.
@@ -266,6 +283,22 @@ impl RequestError {
             RequestError::BodyTooLarge => "the request body is too large",
             RequestError::HeadTooSlow => "the request head took too long",
             RequestError::BodyTooSlow => "the request body took too long",
+        }
+    }
+}
+
+impl From<LineError> for HeadError {
+    #[cold]
+    fn from(error: LineError) -> HeadError {
+        match error {
+            LineError::BareLf => HeadError::BareLf,
+            LineError::BareCr => HeadError::BareCr,
+            LineError::FieldName => HeadError::FieldName,
+            LineError::FieldNameEmpty => HeadError::FieldNameEmpty,
+            LineError::SpaceBeforeColon => HeadError::SpaceBeforeColon,
+            LineError::ObsFold => HeadError::ObsFold,
+            LineError::FieldValue => HeadError::FieldValue,
+            LineError::TooManyFields => HeadError::TooManyFields,
         }
     }
 }

@@ -1,10 +1,8 @@
-//! Where a request's body ends: one total function over the facts of two header fields.
-//!
-//! The rules for responses (status codes and methods without a body, close-delimited bodies) differ and get their own
-//! function beside this one when the proxy needs it; the facts are shared.
+//! Where a body ends: one total function over the facts of two header fields for requests, and one for responses, which
+//! adds the status and the request that was answered. What is faulty is faulty in both.
 
-use super::Version;
 use super::error::FramingError;
+use super::{Method, Status, StatusClass, Version};
 
 /// How the end of a message body is found (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +22,49 @@ impl BodyFraming {
         match self {
             BodyFraming::None | BodyFraming::Length(0) => false,
             BodyFraming::Length(_) | BodyFraming::Chunked => true,
+        }
+    }
+}
+
+/// How the end of a response's body is found (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResponseFraming {
+    /// There is no body, whatever the fields say: the next byte belongs to the next response.
+    #[default]
+    None,
+    /// Exactly this many bytes; zero when the upstream said so.
+    Length(u64),
+    /// The chunked transfer coding (RFC 9112 section 7.1).
+    Chunked,
+    /// All that comes until the connection ends. A body that was cut off looks whole (RFC 9112 section 8).
+    UntilClose,
+}
+
+/// What a response answers, as far as its framing depends on it.
+///
+/// There is none for `CONNECT`: it is refused and goes to no upstream, so that no 2xx can begin a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// `HEAD`: the fields are those of `GET`, and there is no body.
+    Head,
+    /// Every other method.
+    Other,
+}
+
+impl RequestKind {
+    /// The kind of a request with this method; `None` for `CONNECT`.
+    pub fn of(method: Method) -> Option<RequestKind> {
+        match method {
+            Method::Connect => None,
+            Method::Head => Some(RequestKind::Head),
+            Method::Get
+            | Method::Post
+            | Method::Put
+            | Method::Delete
+            | Method::Options
+            | Method::Trace
+            | Method::Patch
+            | Method::Extension => Some(RequestKind::Other),
         }
     }
 }
@@ -130,6 +171,52 @@ pub fn decide_framing(
     }
 }
 
+/// Decides a response's framing (RFC 9112 section 6.3). The rows are tried from above.
+///
+/// | status | answers | version | `Transfer-Encoding` | `Content-Length` | result |
+/// |---|---|---|---|---|---|
+/// | any | any | any | absent | malformed | [`FramingError::LengthMalformed`] |
+/// | any | any | any | absent | repeated | [`FramingError::LengthRepeated`] |
+/// | any | any | 1.0 | any but absent | any | [`FramingError::EncodingInHttp10`] |
+/// | any | any | 1.1 | any but absent | any but absent | [`FramingError::EncodingAndLength`] |
+/// | any | any | 1.1 | other | absent | [`FramingError::EncodingUnsupported`] |
+/// | any | any | 1.1 | repeated | absent | [`FramingError::EncodingRepeated`] |
+/// | 1xx | any | any | absent | absent, or 0 | [`ResponseFraming::None`] |
+/// | 1xx | any | any | chunked | absent | [`FramingError::BodyInInterim`] |
+/// | 1xx | any | any | absent | one valid, not 0 | [`FramingError::BodyInInterim`] |
+/// | 204, 304 | any | any | absent, or chunked | absent, or one valid | [`ResponseFraming::None`] |
+/// | any | `HEAD` | any | absent, or chunked | absent, or one valid | [`ResponseFraming::None`] |
+/// | other | other | 1.1 | chunked | absent | [`ResponseFraming::Chunked`] |
+/// | other | other | any | absent | one valid | [`ResponseFraming::Length`] |
+/// | other | other | any | absent | absent | [`ResponseFraming::UntilClose`] |
+///
+/// - Faulty fields are refused where there is no body, too: the length of an answer to `HEAD`, and of a 304, is forwarded,
+///   and an upstream that contradicts itself there does so elsewhere. Section 6.3 asks for 502 and a closed connection.
+/// - A 1xx or 204 must not have either field (RFC 9110 section 8.6, RFC 9112 section 6.1), and who receives one that does
+///   must not believe it (section 6.3, rule 1). `Content-Length: 0` is common and harmless. More is refused in a 1xx: the
+///   body that it promises would be read as the final response. In a 204 it is ignored, for some servers mark every
+///   response as chunked, but the connection ends with it ([`super::ResponseHead::persistent`]): the body may yet come.
+///
+/// # Errors
+/// As in the table; the upstream is to blame, the client gets 502.
+pub fn decide_response_framing(
+    status: Status,
+    request: RequestKind,
+    version: Version,
+    encoding: &TransferEncoding,
+    length: &ContentLength,
+) -> Result<ResponseFraming, FramingError> {
+    let announced = decide_framing(version, encoding, length)?;
+    let is_bodiless = status.is_bodiless() || request == RequestKind::Head;
+    match announced {
+        _ if status.class() == StatusClass::Informational && announced.has_body() => Err(FramingError::BodyInInterim),
+        BodyFraming::None | BodyFraming::Length(_) | BodyFraming::Chunked if is_bodiless => Ok(ResponseFraming::None),
+        BodyFraming::None => Ok(ResponseFraming::UntilClose),
+        BodyFraming::Length(n) => Ok(ResponseFraming::Length(n)),
+        BodyFraming::Chunked => Ok(ResponseFraming::Chunked),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,5 +282,51 @@ mod tests {
         assert_eq!(decide_framing(Http11, &Te::Chunked, &Cl::Absent), Ok(BodyFraming::Chunked));
         assert_eq!(decide_framing(Http11, &Te::Other, &Cl::Absent), Err(E::EncodingUnsupported));
         assert_eq!(decide_framing(Http11, &Te::Repeated, &Cl::Absent), Err(E::EncodingRepeated));
+    }
+    #[test]
+    fn response_framing_follows_its_truth_table() {
+        use {ContentLength as Cl, FramingError as E, ResponseFraming as F, TransferEncoding as Te, Version::*};
+        let encodings = [Te::Absent, Te::Chunked, Te::Other, Te::Repeated];
+        let lengths = [Cl::Absent, Cl::Valid(0), Cl::Valid(7), Cl::Malformed, Cl::Repeated];
+        for code in 100..=999 {
+            let status = Status::new(code).unwrap();
+            for (kind, version) in
+                [RequestKind::Head, RequestKind::Other].into_iter().flat_map(|kind| [(kind, Http10), (kind, Http11)])
+            {
+                for (te, cl) in encodings.iter().flat_map(|te| lengths.iter().map(move |cl| (te, cl))) {
+                    let want = match (te, cl, code) {
+                        (Te::Absent, Cl::Malformed, _) => Err(E::LengthMalformed),
+                        (Te::Absent, Cl::Repeated, _) => Err(E::LengthRepeated),
+                        (Te::Chunked | Te::Other | Te::Repeated, _, _) if version == Http10 => Err(E::EncodingInHttp10),
+                        (Te::Chunked | Te::Other | Te::Repeated, Cl::Valid(_) | Cl::Malformed | Cl::Repeated, _) => {
+                            Err(E::EncodingAndLength)
+                        }
+                        (Te::Other, _, _) => Err(E::EncodingUnsupported),
+                        (Te::Repeated, _, _) => Err(E::EncodingRepeated),
+                        (Te::Absent, Cl::Absent | Cl::Valid(0), 100..200) => Ok(F::None),
+                        (_, _, 100..200) => Err(E::BodyInInterim),
+                        (_, _, 204 | 304) => Ok(F::None),
+                        _ if kind == RequestKind::Head => Ok(F::None),
+                        (Te::Chunked, _, _) => Ok(F::Chunked),
+                        (Te::Absent, Cl::Valid(n), _) => Ok(F::Length(*n)),
+                        (Te::Absent, Cl::Absent, _) => Ok(F::UntilClose),
+                    };
+                    assert_eq!(
+                        decide_response_framing(status, kind, version, te, cl),
+                        want,
+                        "{code} {kind:?} {version:?} {te:?} {cl:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_response_answers_connect() {
+        assert_eq!(RequestKind::of(Method::Connect), None);
+        for method in Method::ALL.into_iter().filter(|method| *method != Method::Connect) {
+            let want = if method == Method::Head { RequestKind::Head } else { RequestKind::Other };
+            assert_eq!(RequestKind::of(method), Some(want));
+        }
     }
 }

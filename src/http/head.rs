@@ -46,7 +46,7 @@ impl Span {
         bytes.get(self.start()..self.end()).unwrap_or_default()
     }
 
-    fn text(self, bytes: &[u8]) -> &str {
+    pub(super) fn text(self, bytes: &[u8]) -> &str {
         as_text(self.of(bytes))
     }
 }
@@ -272,7 +272,8 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-fn is_named(field: &Field, bytes: &[u8], name: &str) -> bool {
+/// Whether the field's name is `name`, in any case.
+pub(super) fn is_named(field: &Field, bytes: &[u8], name: &str) -> bool {
     field.name.len() == name.len() && field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes())
 }
 

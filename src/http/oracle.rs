@@ -1,9 +1,13 @@
 //! Checks that hold for every input, beside the code they check: bodies for property tests and fuzz targets.
 //!
 //! They panic where a promise is broken and say nothing otherwise. `oracle/naive.rs` reads requests a second time, without
-//! the parser's help.
+//! the parser's help, and `oracle/naive_response.rs` responses.
 
 mod naive;
+mod naive_response;
+mod response;
+
+pub use response::{check_head as check_response_head, check_response_head_and_body};
 
 use super::error::{ChunkError, HeadError};
 use super::head::Head;

@@ -14,7 +14,8 @@
 
 use super::error::{HeadError, TargetError};
 use super::framing::{ContentLength, TransferEncoding, decide_framing};
-use super::head::{Field, Head, PathSource, Span, list_members};
+use super::head::{Head, PathSource, Span};
+use super::lines::{ConnectionFact, scan_fields};
 use super::syntax;
 use super::target::{Normalized, TargetForm, TargetParts, normalize_path, parse_authority, split_target};
 use super::{Method, Version};
@@ -114,7 +115,9 @@ fn parse_window(
     head.version = version;
     let mut facts = Facts::default();
     let fields_at = version_at + VERSION_LINE_LEN;
-    let Some(len) = scan_fields(window, fields_at, limits.headers.min(HEADERS_MAX), head, &mut facts)? else {
+    let most = limits.headers.min(HEADERS_MAX);
+    let note = |name: &[u8], value: &[u8], span| facts.note(name, value, span);
+    let Some(len) = scan_fields(window, fields_at, most, &mut head.fields, note)? else {
         return Ok(Progress::Elsewhere);
     };
     head.len = len;
@@ -194,85 +197,6 @@ fn explain_version(bytes: &[u8]) -> Option<HeadError> {
     Some(HeadError::VersionUnsupported)
 }
 
-/// Stores the fields' offsets and notes what concerns the server. The length of the head, once the empty line at its end
-/// is there.
-fn scan_fields(
-    window: &[u8],
-    mut at: usize,
-    most: usize,
-    head: &mut Head,
-    facts: &mut Facts,
-) -> Result<Option<usize>, HeadError> {
-    loop {
-        let name_len = syntax::token_len(&window[at..]);
-        let Some(&stop) = window.get(at + name_len) else {
-            // A line has begun, and it is one too many whatever it will say.
-            return if name_len != 0 && head.fields.len() == most { Err(HeadError::TooManyFields) } else { Ok(None) };
-        };
-        if name_len == 0 {
-            return match stop {
-                b'\r' => line_end(window, at),
-                _ => Err(explain_name_start(stop)),
-            };
-        }
-        if head.fields.len() == most {
-            return Err(HeadError::TooManyFields);
-        }
-        match stop {
-            b':' => {}
-            b' ' | b'\t' => return Err(HeadError::SpaceBeforeColon),
-            _ => return Err(HeadError::FieldName),
-        }
-        let name = Span::new(at, name_len);
-        let Some(value) = scan_value(window, name.end() + 1)? else { return Ok(None) };
-        let Some(next) = line_end(window, value.end())? else { return Ok(None) };
-        at = next;
-        let text = syntax::trim_ows(value.of(window));
-        let value = Span::new(value.start(), text.len());
-        head.fields.push(Field { name, value });
-        facts.note(name.of(window), text, value);
-    }
-}
-
-/// What is wrong with a byte that starts no field line.
-#[cold]
-fn explain_name_start(b: u8) -> HeadError {
-    match b {
-        b'\n' => HeadError::BareLf,
-        b':' => HeadError::FieldNameEmpty,
-        b' ' | b'\t' => HeadError::ObsFold,
-        _ => HeadError::FieldName,
-    }
-}
-
-/// A field's value with the white space behind it, once the byte that ends it is there.
-fn scan_value(window: &[u8], mut at: usize) -> Result<Option<Span>, HeadError> {
-    while let Some(b' ' | b'\t') = window.get(at) {
-        at += 1;
-    }
-    let mut end = at;
-    loop {
-        let Some(stop) = syntax::find_control(&window[end..]) else { return Ok(None) };
-        end += stop;
-        match window[end] {
-            b'\t' => end += 1,
-            b'\r' | b'\n' => return Ok(Some(Span::new(at, end - at))),
-            _ => return Err(HeadError::FieldValue),
-        }
-    }
-}
-
-/// The offset behind the CRLF that is to be at `at`, once it is there. LF alone, which RFC 9112 section 2.2 permits one to
-/// take, is what others take for a byte of the value.
-fn line_end(window: &[u8], at: usize) -> Result<Option<usize>, HeadError> {
-    match window[at..] {
-        [b'\r', b'\n', ..] => Ok(Some(at + 2)),
-        [b'\r'] => Ok(None),
-        [b'\r', ..] => Err(HeadError::BareCr),
-        _ => Err(HeadError::BareLf),
-    }
-}
-
 /// What the fields that concern the server amount to.
 #[derive(Default)]
 struct Facts {
@@ -299,37 +223,6 @@ enum Expectation {
     Unknown,
 }
 
-/// A set of what concerns persistence and upgrades.
-#[derive(Clone, Copy, Default)]
-struct ConnectionFact(u8);
-
-impl ConnectionFact {
-    /// `Connection: close`.
-    const CLOSE: u8 = 1;
-    /// `Connection: keep-alive`.
-    const KEEP_ALIVE: u8 = 1 << 1;
-    /// `Connection: upgrade`.
-    const UPGRADE: u8 = 1 << 2;
-    /// The field `Upgrade` itself.
-    const UPGRADE_FIELD: u8 = 1 << 3;
-
-    fn has(self, bits: u8) -> bool {
-        self.0 & bits == bits
-    }
-
-    /// Options are case-insensitive, in a list, in any number of fields (RFC 9110 section 7.6.1).
-    fn note_options(&mut self, value: &[u8]) {
-        for option in list_members(value) {
-            self.0 |= match option.len() {
-                5 if option.eq_ignore_ascii_case(b"close") => Self::CLOSE,
-                10 if option.eq_ignore_ascii_case(b"keep-alive") => Self::KEEP_ALIVE,
-                7 if option.eq_ignore_ascii_case(b"upgrade") => Self::UPGRADE,
-                _ => 0,
-            };
-        }
-    }
-}
-
 impl Facts {
     /// Takes note of a field. By length first: most names differ in it from all six.
     fn note(&mut self, name: &[u8], value: &[u8], value_span: Span) {
@@ -348,7 +241,7 @@ impl Facts {
                     _ => Expectation::Unknown,
                 };
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => self.connection.0 |= ConnectionFact::UPGRADE_FIELD,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.connection.note_upgrade_field(),
             10 if name.eq_ignore_ascii_case(b"connection") => self.connection.note_options(value),
             14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length.note(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding.note(value),
@@ -419,15 +312,12 @@ fn decide_authority(window: &[u8], facts: &Facts, parts: &TargetParts, head: &mu
 /// Framing, persistence, upgrade and expectation.
 fn decide_message(facts: &Facts, head: &mut Head) -> Result<(), HeadError> {
     head.framing = decide_framing(head.version, &facts.transfer_encoding, &facts.content_length)?;
-    // RFC 9112 section 9.3: `close` wins; otherwise 1.1 stays, and 1.0 if it asks to.
-    let connection = facts.connection;
-    head.persistent = !connection.has(ConnectionFact::CLOSE)
-        && (head.version == Version::Http11 || connection.has(ConnectionFact::KEEP_ALIVE));
+    head.persistent = facts.connection.is_persistent(head.version);
     if head.version == Version::Http10 {
         // RFC 9110 sections 7.8 and 10.1.1: `Upgrade` and `100-continue` from a 1.0 client are ignored.
         return Ok(());
     }
-    head.upgrade = connection.has(ConnectionFact::UPGRADE | ConnectionFact::UPGRADE_FIELD);
+    head.upgrade = facts.connection.is_upgrade();
     head.expect_continue = match facts.expectation {
         Expectation::None => false,
         Expectation::Continue => head.framing.has_body(),

@@ -8,6 +8,7 @@ type Target = (&'static str, fn(&[u8]));
 const TARGETS: &[Target] = &[
     ("request_head", ringfort::http::oracle::check_head_split_invariance),
     ("framing_and_body", ringfort::http::oracle::check_framing_and_body),
+    ("response_head_and_body", ringfort::http::oracle::check_response_head_and_body),
     ("route_match", ringfort::router::oracle::check_route_match),
     ("config", ringfort::config::oracle::check_config),
     ("conn_script", ringfort::conn::oracle::check_conn_script),

@@ -96,7 +96,7 @@ fn read_window(window: &[u8], limits: &HeadLimits, slash: EncodedSlash) -> Optio
     Some((head, is_known))
 }
 
-fn split_lines(mut text: &[u8]) -> Vec<&[u8]> {
+pub(super) fn split_lines(mut text: &[u8]) -> Vec<&[u8]> {
     let mut lines = Vec::new();
     while let Some(at) = text.windows(2).position(|pair| pair == b"\r\n") {
         lines.push(&text[..at]);
@@ -114,11 +114,11 @@ fn is_unreserved(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"-._~".contains(&b)
 }
 
-fn is_field_byte(b: u8) -> bool {
+pub(super) fn is_field_byte(b: u8) -> bool {
     b == b'\t' || (b >= 0x20 && b != 0x7f)
 }
 
-fn trim(value: &[u8]) -> &[u8] {
+pub(super) fn trim(value: &[u8]) -> &[u8] {
     let is_text = |b: &u8| *b != b' ' && *b != b'\t';
     match (value.iter().position(is_text), value.iter().rposition(is_text)) {
         (Some(first), Some(last)) => &value[first..=last],
@@ -126,7 +126,7 @@ fn trim(value: &[u8]) -> &[u8] {
     }
 }
 
-fn read_field(line: &[u8]) -> Option<(String, Vec<u8>)> {
+pub(super) fn read_field(line: &[u8]) -> Option<(String, Vec<u8>)> {
     let colon = line.iter().position(|b| *b == b':')?;
     let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
     let is_good = !name.is_empty() && name.iter().all(|b| is_tchar(*b)) && value.iter().all(|b| is_field_byte(*b));
@@ -134,7 +134,7 @@ fn read_field(line: &[u8]) -> Option<(String, Vec<u8>)> {
 }
 
 /// The members of a list, in lower case.
-fn list(value: &[u8]) -> Vec<String> {
+pub(super) fn list(value: &[u8]) -> Vec<String> {
     value.split(|b| *b == b',').map(|member| String::from_utf8_lossy(trim(member)).to_ascii_lowercase()).collect()
 }
 
