@@ -35,6 +35,28 @@ pub const ROUTE_PARAMS_MAX: usize = 16;
 /// Routes that lost which one `explain` lists; the rest is only counted, or a large table would drown its reader.
 pub const EXPLAIN_LOSERS_MAX: usize = 50;
 
+/// Conditions on header fields, query and cookies that one route may have: each is looked for in every request of its path.
+pub const ROUTE_PREDICATES_MAX: usize = 32;
+
+// Upstreams
+
+/// Upstreams of one config: each core keeps state and metrics for every one.
+pub const UPSTREAMS_MAX: usize = 1024;
+/// Bytes of an upstream's name, which is a metric label.
+pub const UPSTREAM_NAME_BYTES_MAX: usize = 64;
+/// Servers of one upstream: some ways to choose one look at all of them.
+pub const UPSTREAM_SERVERS_MAX: usize = 1024;
+/// Weight of a server, or of an upstream in a split: shares of a thousandth can be said, and sums stay far within 32 bits.
+pub const WEIGHT_MAX: u32 = 1000;
+/// Upstreams among which one route splits its requests.
+pub const SPLIT_MAX: usize = 32;
+/// Networks that one route trusts: the list is searched for each address of a request's `X-Forwarded-For`.
+pub const TRUST_MAX: usize = 256;
+/// Edits of the fields of a message that one route may make, for requests and for responses each.
+pub const FIELD_EDITS_MAX: usize = 64;
+/// Bytes of the path of a unix socket: `sockaddr_un` has 108, with the zero at the end.
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
+
 // Connections
 
 /// Bytes of answers that one batch of pipelined requests gathers before they are sent: bounds the output of a client
@@ -103,6 +125,8 @@ pub const LOG_LINES_QUEUED_MAX: usize = 16 * 1024;
 
 // What must hold between them
 
+const _: () = assert!(UPSTREAM_SERVERS_MAX * (WEIGHT_MAX as usize) < u32::MAX as usize / 2);
+const _: () = assert!(SPLIT_MAX <= UPSTREAMS_MAX);
 const _: () = assert!(HEADERS_MAX <= HEAD_BYTES_MAX / 4, "a header field takes at least four bytes (`a:` CRLF)");
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < TRAILERS_BYTES_MAX);
 const _: () =

@@ -7,7 +7,7 @@ mod state;
 
 use serde_json::json;
 
-use crate::handler::{Action, Exchange, Failure, Reply};
+use crate::handler::{Action, Exchange, Failure, PredicateSet, Reply};
 use crate::http::Status;
 use crate::metrics::exposition::{self, Facts};
 use crate::metrics::process;
@@ -138,16 +138,19 @@ fn config(exchange: &mut Exchange<'_>) -> Reply {
 
 fn routes(exchange: &mut Exchange<'_>) -> Reply {
     let state = state(exchange)?;
-    let list: Vec<_> = state
-        .snapshot()
+    let snapshot = state.snapshot();
+    let list: Vec<_> = snapshot
         .routes
         .describe()
-        .map(|(info, name)| {
+        .enumerate()
+        .map(|(at, (info, name))| {
+            let conditions = snapshot.routes.predicates(at).into_iter().flat_map(PredicateSet::iter);
             json!({
                 "host": info.host,
                 "path": info.pattern,
                 "methods": info.methods.iter().map(|method| method.as_str()).collect::<Vec<_>>(),
                 "handler": name.kind,
+                "when": conditions.map(ToString::to_string).collect::<Vec<_>>(),
             })
         })
         .collect();

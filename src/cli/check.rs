@@ -16,6 +16,7 @@ pub(super) fn check(session: &mut Session<'_>, options: &CheckOptions) -> io::Re
                 "valid": true,
                 "origin": prepared.origin,
                 "routes": prepared.snapshot.routes.names().len(),
+                "upstreams": prepared.snapshot.upstreams.len(),
                 "errors": [],
             });
             session.say_json(&value)?;
@@ -50,8 +51,13 @@ fn summarize(prepared: &Prepared) -> String {
     let count = snapshot.routes.names().len();
     let listen: Vec<_> = snapshot.config.server.listen.iter().map(ToString::to_string).collect();
     let admin = snapshot.config.admin.listen.map_or_else(|| "off".to_owned(), |address| address.to_string());
+    let upstreams = match snapshot.upstreams.len() {
+        0 => String::new(),
+        1 => ", 1 upstream".to_owned(),
+        several => format!(", {several} upstreams"),
+    };
     format!(
-        "{origin}: ok: {count} route{}, listening on {}, admin {admin}, {} on cores {}",
+        "{origin}: ok: {count} route{}{upstreams}, listening on {}, admin {admin}, {} on cores {}",
         if count == 1 { "" } else { "s" },
         listen.join(", "),
         describe_workers(plan.workers.len()),

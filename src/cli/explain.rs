@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 
 use super::arguments::ExplainOptions;
 use super::listing::{align, describe_methods, methods_json};
+use super::upstreams::{describe_proxy, upstream_lines, upstreams_json};
 use super::{Exit, Session};
-use crate::config::model::{Action, Respond};
-use crate::config::{Config, Host, build_router};
+use crate::config::model::{Action, Proxy, Respond};
+use crate::config::{Host, Snapshot, build_router};
+use crate::handler::{Predicate, PredicateSet};
 use crate::http::error::HeadError;
 use crate::http::target::TargetForm;
 use crate::http::{Head, MethodSet, Parse, RequestHead, Status, parse_head};
@@ -23,8 +25,8 @@ struct Source<'r> {
     /// `routes` for the config's, as its own errors call them; `application` for const tables.
     name: String,
     router: Router<'r>,
-    /// The config, for the routes that are its.
-    config: Option<&'r Config>,
+    /// The config and what was made of it, for the routes that are its.
+    snapshot: Option<&'r Snapshot>,
 }
 
 /// What becomes of the request.
@@ -43,6 +45,7 @@ enum Verdict<'r> {
         allow: MethodSet,
         options: bool,
     },
+    /// No route has the path, or none for the method has conditions that hold.
     NotFound,
 }
 
@@ -60,6 +63,8 @@ struct Loser<'r> {
     source: &'r Source<'r>,
     id: RouteId,
     reason: Reason,
+    /// The conditions that do not hold, in words.
+    failed: Vec<String>,
 }
 
 pub(super) fn explain(session: &mut Session<'_>, options: &ExplainOptions) -> io::Result<Exit> {
@@ -68,8 +73,8 @@ pub(super) fn explain(session: &mut Session<'_>, options: &ExplainOptions) -> io
         Ok(prepared) => prepared,
         Err(failure) => return session.refuse(&failure),
     };
-    let config = &prepared.snapshot.config;
-    let Ok(own) = build_router(config) else {
+    let snapshot = &prepared.snapshot;
+    let Ok(own) = build_router(&snapshot.config) else {
         session.complain("the routes cannot be built")?;
         return Ok(Exit::Failed);
     };
@@ -77,9 +82,9 @@ pub(super) fn explain(session: &mut Session<'_>, options: &ExplainOptions) -> io
     let mut sources: Vec<Source<'_>> = Vec::new();
     for (at, table) in tables.iter().enumerate() {
         let name = if tables.len() == 1 { "application".to_owned() } else { format!("application.{at}") };
-        sources.push(Source { name, router: table.router(), config: None });
+        sources.push(Source { name, router: table.router(), snapshot: None });
     }
-    sources.push(Source { name: "routes".to_owned(), router: own.as_router(), config: Some(config) });
+    sources.push(Source { name: "routes".to_owned(), router: own.as_router(), snapshot: Some(snapshot) });
 
     let bytes = request_bytes(options);
     let mut head = Head::new();
@@ -140,8 +145,14 @@ fn decide<'r>(head: &RequestHead<'_>, sources: &'r [Source<'r>]) -> Report<'r> {
     let mut report = Report::without_routes(Verdict::NotFound);
     for (at, source) in sources.iter().enumerate() {
         let Explanation { outcome, spans, losers, omitted } =
-            source.router.explain(head.host(), head.path(), head.method());
-        report.losers.extend(losers.into_iter().map(|loser| Loser { source, id: loser.route, reason: loser.reason }));
+            source.router.explain(head.host(), head.path(), head.method(), |id| source.holds(id, head));
+        report.losers.extend(losers.into_iter().map(|loser| {
+            let failed = match loser.reason {
+                Reason::PredicatesFail => source.failed(loser.route, head),
+                _ => Vec::new(),
+            };
+            Loser { source, id: loser.route, reason: loser.reason, failed }
+        }));
         report.omitted += omitted;
         report.verdict = match outcome {
             Lookup::Found(found) => {
@@ -171,20 +182,49 @@ impl Source<'_> {
         self.router.route(id)
     }
 
+    fn action(&self, id: RouteId) -> Option<&Action> {
+        Some(&self.snapshot?.config.routes.get(id.index())?.action)
+    }
+
+    fn proxy(&self, id: RouteId) -> Option<(&Proxy, &Snapshot)> {
+        match self.action(id)? {
+            Action::Proxy(proxy) => Some((proxy, self.snapshot?)),
+            Action::Respond(_) | Action::Files(_) | Action::Redirect(_) => None,
+        }
+    }
+
+    fn predicates(&self, id: RouteId) -> Option<&PredicateSet> {
+        // The config's routes are the last ones.
+        let routes = &self.snapshot?.routes;
+        routes.predicates(routes.names().len().checked_sub(self.router.len())? + id.index())
+    }
+
+    fn holds(&self, id: RouteId, head: &RequestHead<'_>) -> bool {
+        self.predicates(id).is_none_or(|set| set.holds(head))
+    }
+
+    fn failed(&self, id: RouteId, head: &RequestHead<'_>) -> Vec<String> {
+        self.predicates(id).into_iter().flat_map(|set| set.failed(head)).map(Predicate::to_string).collect()
+    }
+
+    /// The conditions of a route, in words.
+    fn conditions(&self, id: RouteId) -> Vec<String> {
+        self.predicates(id).into_iter().flat_map(PredicateSet::iter).map(Predicate::to_string).collect()
+    }
+
     /// What answers a request to this route.
     fn runs(&self, id: RouteId) -> String {
-        let action = self.config.and_then(|config| config.routes.get(id.index())).map(|route| &route.action);
-        match action {
+        match self.action(id) {
             None => "a handler of the application".to_owned(),
             Some(Action::Respond(respond)) => format!("respond {} with {}", respond.status, describe_body(respond)),
             Some(Action::Files(files)) => format!("files below {}", files.root),
             Some(Action::Redirect(redirect)) => format!("redirect {} to {}", redirect.status, redirect.to),
+            Some(Action::Proxy(proxy)) => describe_proxy(proxy),
         }
     }
 
     fn kind(&self, id: RouteId) -> &'static str {
-        let route = self.config.and_then(|config| config.routes.get(id.index()));
-        route.map_or("application", |route| route.action.name())
+        self.action(id).map_or("application", Action::name)
     }
 
     fn json(&self, id: RouteId) -> Value {
@@ -196,7 +236,9 @@ impl Source<'_> {
             "methods": info.map(|info| methods_json(info.methods)),
             "path": info.map(|info| info.pattern),
             "handler": self.kind(id),
+            "when": self.conditions(id),
             "runs": self.runs(id),
+            "upstreams": self.proxy(id).map(|(proxy, snapshot)| upstreams_json(proxy, &snapshot.upstreams)),
         })
     }
 }
@@ -220,6 +262,7 @@ fn describe_reason(loser: &Loser<'_>) -> String {
         Reason::MethodNotTaken { methods } => {
             format!("same path, but it takes only {}", describe_methods(methods))
         }
+        Reason::PredicatesFail => format!("same path, but it is not so that {}", loser.failed.join(", nor that ")),
         Reason::HostDiffers { .. } | Reason::PathDiffers { .. } => loser.reason.to_string(),
     }
 }
@@ -293,7 +336,10 @@ impl<'r> Report<'r> {
                 let pattern = info.map_or("", |info| info.pattern);
                 let mut lines =
                     vec![format!("  route   {}: {} {host}{pattern}", source.label(*id), describe_methods(methods))];
+                lines.extend(source.conditions(*id).iter().map(|condition| format!("  because {condition}")));
                 lines.push(format!("  runs    {}", source.runs(*id)));
+                let proxy = source.proxy(*id);
+                lines.extend(proxy.iter().flat_map(|(proxy, snapshot)| upstream_lines(proxy, &snapshot.upstreams)));
                 lines.extend(params.iter().map(|(name, value)| format!("  param   {name} = {value:?}")));
                 lines
             }
@@ -301,6 +347,9 @@ impl<'r> Report<'r> {
             (Verdict::MethodNotAllowed { source, allow, .. }, Some(status)) => {
                 let why = format!("{} has this path, for other methods; Allow: {}", source.name, allow.allow_value());
                 answers(status, &why)
+            }
+            (Verdict::NotFound, Some(status)) if self.losers.iter().any(|loser| !loser.failed.is_empty()) => {
+                answers(status, "no route for this path and method has conditions that hold")
             }
             (Verdict::NotFound, Some(status)) => answers(status, "no route has this path"),
             (_, Some(status)) => answers(status, "the server itself, without any route"),
@@ -328,6 +377,7 @@ impl<'r> Report<'r> {
         let losers = self.losers.iter().map(|loser| {
             let mut value = loser.source.json(loser.id);
             value["reason"] = describe_reason(loser).into();
+            value["failed"] = loser.failed.clone().into();
             value
         });
         json!({

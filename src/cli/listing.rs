@@ -7,6 +7,7 @@ use serde_json::json;
 use super::arguments::CheckOptions;
 use super::{Exit, Session};
 use crate::config::Host;
+use crate::handler::{Predicate, PredicateSet};
 use crate::http::{Method, MethodSet};
 
 /// One route as it is listed.
@@ -15,6 +16,8 @@ struct Row {
     methods: MethodSet,
     path: String,
     handler: &'static str,
+    /// Its conditions on header fields, query and cookies, in words.
+    when: Vec<String>,
 }
 
 pub(super) fn list_routes(session: &mut Session<'_>, options: &CheckOptions) -> io::Result<Exit> {
@@ -23,11 +26,13 @@ pub(super) fn list_routes(session: &mut Session<'_>, options: &CheckOptions) -> 
         Ok(prepared) => prepared,
         Err(failure) => return session.refuse(&failure),
     };
-    let rows = prepared.snapshot.routes.describe().map(|(info, name)| Row {
+    let routes = &prepared.snapshot.routes;
+    let rows = routes.describe().enumerate().map(|(at, (info, name))| Row {
         host: info.host.map(str::to_owned),
         methods: info.methods,
         path: info.pattern.to_owned(),
         handler: name.kind,
+        when: routes.predicates(at).into_iter().flat_map(PredicateSet::iter).map(Predicate::to_string).collect(),
     });
     let rows: Vec<Row> = rows.collect();
     if options.json {
@@ -35,12 +40,21 @@ pub(super) fn list_routes(session: &mut Session<'_>, options: &CheckOptions) -> 
         session.say_json(&json!({ "origin": prepared.origin, "routes": list }))?;
         return Ok(Exit::Done);
     }
-    let head = ["#", "host", "methods", "path", "handler"].map(str::to_owned);
+    let has_conditions = rows.iter().any(|row| !row.when.is_empty());
+    let head = ["#", "host", "methods", "path", "handler", if has_conditions { "when" } else { "" }];
+    let head = head.map(str::to_owned);
     let cells = rows.iter().enumerate().map(|(at, row)| {
         let host = row.host.clone().unwrap_or_else(|| "any".to_owned());
-        [at.to_string(), host, describe_methods(row.methods), row.path.clone(), row.handler.to_owned()]
+        [
+            at.to_string(),
+            host,
+            describe_methods(row.methods),
+            row.path.clone(),
+            row.handler.to_owned(),
+            row.when.join(", "),
+        ]
     });
-    let table: Vec<[String; 5]> = std::iter::once(head).chain(cells).collect();
+    let table: Vec<[String; 6]> = std::iter::once(head).chain(cells).collect();
     for line in align(&table) {
         session.say(line)?;
     }
@@ -54,6 +68,7 @@ fn row_json(at: usize, row: &Row) -> serde_json::Value {
         "methods": methods_json(row.methods),
         "path": row.path,
         "handler": row.handler,
+        "when": row.when,
     })
 }
 

@@ -7,6 +7,7 @@ mod doctor;
 mod explain;
 mod listing;
 mod serve;
+mod upstreams;
 
 use std::ffi::OsString;
 use std::fmt::Display;

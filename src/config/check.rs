@@ -1,5 +1,6 @@
 //! What a schema cannot say: values that contradict each other, and texts with a grammar of their own.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::error::{ConfigError, Step, quote};
@@ -14,6 +15,8 @@ use crate::rt::{DriverChoice, ExecutorChoice};
 pub(super) struct Omissions {
     /// For each route that is left, its index in the file. Empty: nothing was left out.
     pub(super) routes: Vec<usize>,
+    /// The names of upstreams that were left out.
+    pub(super) upstreams: BTreeSet<String>,
     /// Values that were replaced by defaults.
     pub(super) values: Vec<Vec<Step>>,
 }
@@ -22,6 +25,11 @@ impl Omissions {
     /// The index of a route in the file.
     pub(super) fn route(&self, index: usize) -> usize {
         self.routes.get(index).copied().unwrap_or(index)
+    }
+
+    /// Whether an upstream of this name was left out, so that a route that names it is not wrong.
+    pub(super) fn lacks_upstream(&self, name: &str) -> bool {
+        self.upstreams.contains(name) || !self.keeps(&["upstreams".into()])
     }
 
     /// Whether what is at `steps` is what the operator wrote.

@@ -1,5 +1,9 @@
 //! From the model to what the server runs on: an immutable [`Snapshot`], or everything that keeps it from being one.
 
+mod predicates;
+mod proxy;
+mod upstreams;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +20,7 @@ use crate::handler::{
 };
 use crate::http::{HeadLimits, Method, MethodSet, Status};
 use crate::limits::ROUTES_MAX;
+use crate::proxy::UpstreamSpec;
 use crate::router::{Pattern, Predicates, RouteError, RouteErrorKind, RouteSpec, RouteTable, RouterBuf};
 use crate::rt;
 
@@ -25,6 +30,8 @@ pub struct Snapshot {
     pub config: Config,
     /// Its routes, behind those of the application.
     pub routes: Arc<Routes>,
+    /// Its upstreams, in the order of their names; what forwards to them counts them so.
+    pub upstreams: Vec<UpstreamSpec>,
     /// How connections are served. `connections` is for the whole process: the master shares it out.
     pub settings: conn::Settings,
     /// How each core's executor is built.
@@ -52,10 +59,12 @@ pub(super) fn compile_rest(
     omissions: &Omissions,
 ) -> Result<Snapshot, Vec<ConfigError>> {
     let mut errors = check_settings(&config, omissions);
+    let upstreams = upstreams::build_upstreams(&config, &mut errors);
     let mut handlers = Vec::new();
     for (index, route) in config.routes.iter().enumerate() {
-        let mut place = RoutePlace { index: omissions.route(index), errors: &mut errors };
-        handlers.extend(build_handler(route, base_dir, &mut place));
+        let mut place = RoutePlace::new(omissions.route(index), &mut errors);
+        predicates::check_predicates(&route.matcher, &mut place);
+        handlers.extend(build_handler(route, &config, base_dir, omissions, &mut place));
     }
     let router = match build_router(&config) {
         Ok(router) => Some(router),
@@ -69,8 +78,15 @@ pub(super) fn compile_rest(
         label: format!("{}{}", route.matcher.host.as_deref().unwrap_or_default(), route.matcher.path),
         kind: route.action.name(),
     });
-    let routes = Arc::new(Routes::new(tables, router, handlers, names.collect()));
-    Ok(Snapshot { settings: settings(&config), executor: executor(&config), routes, config })
+    let routes = Routes::new(tables, router, handlers, names.collect());
+    let routes = routes.with_predicates(config.routes.iter().map(|route| predicates::predicate_set(&route.matcher)));
+    Ok(Snapshot {
+        settings: settings(&config),
+        executor: executor(&config),
+        routes: Arc::new(routes),
+        upstreams,
+        config,
+    })
 }
 
 fn settings(config: &Config) -> conn::Settings {
@@ -111,38 +127,44 @@ fn executor(config: &Config) -> rt::Options {
 /// # Errors
 /// Patterns and hosts that do not parse, and routes that cannot be told apart; `RouteError::route` counts the config's.
 pub fn build_router(config: &Config) -> Result<RouterBuf, Vec<RouteError>> {
-    let specs: Vec<_> = config.routes.iter().map(route_spec).collect();
+    let numbers = predicates::number_predicates(config);
+    let specs: Vec<_> = config.routes.iter().zip(numbers).map(|(route, number)| route_spec(route, number)).collect();
     RouterBuf::build(&specs)
 }
 
-fn route_spec(route: &Route) -> RouteSpec<'_> {
+fn route_spec(route: &Route, predicates: Predicates) -> RouteSpec<'_> {
     let mut methods: MethodSet = route.matcher.methods.iter().map(|method| Method::from(*method)).collect();
     if methods.is_empty() && matches!(route.action, Action::Files(_)) {
         // Leaves the other methods of the path to other routes.
         methods.insert(Method::Get);
     }
-    RouteSpec {
-        host: route.matcher.host.as_deref(),
-        pattern: &route.matcher.path,
-        methods,
-        predicates: Predicates::NONE,
-    }
+    RouteSpec { host: route.matcher.host.as_deref(), pattern: &route.matcher.path, methods, predicates }
 }
 
 /// Collects the mistakes of one route.
 struct RoutePlace<'e> {
-    index: usize,
+    base: Vec<Step>,
     errors: &'e mut Vec<ConfigError>,
 }
 
-impl RoutePlace<'_> {
+impl<'e> RoutePlace<'e> {
+    fn new(index: usize, errors: &'e mut Vec<ConfigError>) -> Self {
+        Self { base: vec!["routes".into(), index.into()], errors }
+    }
+
+    /// An element of a list in the route.
+    fn inside(&mut self, keys: &[&str], index: usize) -> RoutePlace<'_> {
+        let mut base = self.steps(keys);
+        base.push(index.into());
+        RoutePlace { base, errors: self.errors }
+    }
+
     fn report(&mut self, keys: &[&str], expected: impl Into<String>, found: impl Into<String>) {
         self.errors.push(ConfigError::at(&self.steps(keys), expected, found));
     }
 
     fn steps(&self, keys: &[&str]) -> Vec<Step> {
-        let route = ["routes".into(), self.index.into()];
-        route.into_iter().chain(keys.iter().map(|key| Step::from(*key))).collect()
+        self.base.iter().cloned().chain(keys.iter().map(|key| Step::from(*key))).collect()
     }
 
     fn report_param(&mut self, keys: &[&str], unknown: &UnknownParam) {
@@ -158,13 +180,20 @@ impl RoutePlace<'_> {
     }
 }
 
-fn build_handler(route: &Route, base_dir: &Path, place: &mut RoutePlace<'_>) -> Option<Box<dyn Handler>> {
+fn build_handler(
+    route: &Route,
+    config: &Config,
+    base_dir: &Path,
+    omissions: &Omissions,
+    place: &mut RoutePlace<'_>,
+) -> Option<Box<dyn Handler>> {
     // The router reports a pattern that does not parse; what hangs on its parameters cannot be judged then.
     let pattern = Pattern::parse(&route.matcher.path).ok()?;
     let params: Vec<_> = (0..pattern.params_len()).filter_map(|at| pattern.param_name(at)).collect();
     match &route.action {
         Action::Respond(respond) => build_respond(respond, &params, place).map(boxed),
         Action::Redirect(redirect) => build_redirect(redirect, &params, place).map(boxed),
+        Action::Proxy(proxy) => proxy::build_proxy(proxy, &pattern, &params, config, omissions, place).map(boxed),
         Action::Files(files) => {
             let wildcard = params.last().filter(|_| pattern.has_wildcard());
             build_files(files, wildcard.map(|name| (*name).to_owned()), base_dir, place).map(boxed)
@@ -320,7 +349,13 @@ fn explain_route(config: &Config, omissions: &Omissions, error: &RouteError) -> 
             let earlier = matcher(other).map_or("", |matcher| matcher.path.as_str());
             let expected =
                 format!("a route that can be told apart from routes[{}] ({})", omissions.route(other), quote(earlier));
-            let found = format!("{}: the same host, the same shape of path and a method in common", quote(pattern));
+            let has_conditions =
+                matcher(error.route).is_some_and(|matcher| predicates::predicate_set(matcher).is_some());
+            let same = match has_conditions {
+                true => "the same host, shape of path, headers, query and cookies, and a method in common",
+                false => "the same host, the same shape of path and a method in common",
+            };
+            let found = format!("{}: {same}", quote(pattern));
             ConfigError::at(&in_match("path"), expected, found)
         }
         RouteErrorKind::TooManyRoutes => {

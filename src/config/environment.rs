@@ -1,8 +1,9 @@
 //! Settings from outside the file: environment variables, and the flags of a command, which win over them.
 //!
 //! `RINGFORT__SERVER__TIMEOUTS__IDLE=30s` sets `server.timeouts.idle`: names of keys between double underscores, in any
-//! case, and the index of an element for a list. The text is read as the schema wants it there: a number where a number
-//! belongs, a list with commas (`0.0.0.0:80,[::]:80`) or in JSON where a list of scalars does.
+//! case, the index of an element for a list, and for a map the name of a member that the file has (`my-api` as `MY_API`).
+//! The text is read as the schema wants it there: a number where a number belongs, a list with commas
+//! (`0.0.0.0:80,[::]:80`) or in JSON where a list of scalars does.
 
 use std::ffi::OsString;
 
@@ -93,6 +94,9 @@ impl<'s> Cursor<'s> {
         if keyword(self.schema, "properties").is_some() {
             return self.descend_to_key(value, at);
         }
+        if let Some(members) = keyword(self.schema, "additionalProperties").filter(|members| members.is_object()) {
+            return self.descend_to_name(value, at, members);
+        }
         if let (Some(items), Value::Array(list)) = (keyword(self.schema, "items"), &mut *value) {
             let len = list.len();
             let index = name.parse::<usize>().ok().filter(|index| *index < len);
@@ -142,10 +146,34 @@ impl<'s> Cursor<'s> {
         }
     }
 
+    /// To a member of a map, whose names are the operator's.
+    fn descend_to_name<'v>(
+        &mut self,
+        value: &'v mut Value,
+        at: usize,
+        schema: &'s Value,
+    ) -> Result<&'v mut Value, ConfigError> {
+        let name = &self.setting.path[at];
+        let names: Vec<String> = value.as_object().into_iter().flat_map(Map::keys).cloned().collect();
+        let known = find_name(&names, name);
+        let Some((known, inner)) = known.and_then(|known| Some((known, value.get_mut(known)?))) else {
+            let names = names.iter().map(String::as_str);
+            let expected = match names.len() {
+                0 => format!("no name: {} is empty", self.here()),
+                _ => format!("one of {} in {}", list_names(names.clone()), self.here()),
+            };
+            let close = suggest(name, names).map(|known| self.spell(at, &known));
+            return Err(self.fail(expected, quote(name)).suggesting(close));
+        };
+        self.schema = schema;
+        self.steps.push(known.into());
+        Ok(inner)
+    }
+
     /// The setting's own name with the part at `at` replaced.
     fn spell(&self, at: usize, key: &str) -> String {
         let mut path = self.setting.path.clone();
-        path[at] = key.to_uppercase();
+        path[at] = key.to_uppercase().replace(['-', '.'], "_");
         format!("{PREFIX}{}", path.join("__"))
     }
 
@@ -159,6 +187,15 @@ impl<'s> Cursor<'s> {
             None => self.fail(format!("{} to be set in the file", self.here()), "a variable"),
         }
     }
+}
+
+/// The one of `names` that a part of a variable's name means: itself, or the only one that reads so in capitals with `_`
+/// for what no variable has in its name.
+fn find_name<'n>(names: &'n [String], part: &str) -> Option<&'n str> {
+    let fold = |text: &str| text.to_uppercase().replace(['-', '.'], "_");
+    let mut close = names.iter().filter(|name| fold(name) == fold(part));
+    let only = close.next().filter(|_| close.next().is_none());
+    names.iter().find(|name| *name == part).or(only).map(String::as_str)
 }
 
 /// The text as the schema wants it; as it is where it does not fit, for the check to say so. `None`: the schema wants an

@@ -191,7 +191,7 @@ fn name_origin(error: &mut ConfigError, set: &[(Vec<Step>, &str)]) {
     }
 }
 
-/// Takes what is wrong out of the value: a route as a whole, anything else up to the key that holds it.
+/// Takes what is wrong out of the value: a route or an upstream as a whole, anything else up to the key that holds it.
 fn leave_out(value: &mut Value, places: &[Vec<Step>]) -> Omissions {
     let mut omissions = Omissions::default();
     let mut bad_routes = HashSet::new();
@@ -200,6 +200,13 @@ fn leave_out(value: &mut Value, places: &[Vec<Step>]) -> Omissions {
             && routes == "routes"
         {
             bad_routes.insert(*index);
+            continue;
+        }
+        if let [Step::Key(upstreams), Step::Key(name), ..] = steps.as_slice()
+            && upstreams == "upstreams"
+        {
+            remove(value, &steps[..2]);
+            omissions.upstreams.insert(name.clone());
             continue;
         }
         let keys = steps.iter().take_while(|step| matches!(step, Step::Key(_))).count();

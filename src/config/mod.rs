@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `model`, `units` | the file as types: keys, bounds, and the sentences that explain them |
+//! | `model`, `units`, `grammar` | the file as types: keys, bounds, and the sentences that explain them |
 //! | `schema`, `walk` | the JSON Schema of these types, and the check of a value against it |
 //! | `json`, `environment`, `load` | text, variables and flags to a model, with all mistakes told at once |
 //! | `check`, `compile`, `cores` | what no schema can say; the model made into what the server runs on |
@@ -15,6 +15,7 @@ mod compile;
 mod cores;
 mod environment;
 mod error;
+mod grammar;
 mod json;
 mod load;
 pub mod model;
@@ -30,6 +31,7 @@ pub use compile::{Snapshot, build_router, compile};
 pub use cores::{Host, Plan, list_ids, resolve};
 pub use environment::{Override, PREFIX, Setting, read_variables};
 pub use error::{ConfigError, Place, Step};
+pub use grammar::StatusRange;
 pub use load::{DEFAULT, Failure, Input, Prepared, load_text, prepare, redact};
 pub use model::{Config, Steering};
 pub use schema::{schema, schema_text};

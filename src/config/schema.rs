@@ -18,9 +18,13 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema.to_value()
 });
 
-/// `"format": "uint32"` and the like say nothing outside Rust; bounds are written as bounds.
+/// `"format": "uint32"`, `"double"` and the like say nothing outside Rust; bounds are written as bounds.
 fn drop_rust_formats(schema: &mut Schema) {
-    if schema.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
+    if schema
+        .get("format")
+        .and_then(Value::as_str)
+        .is_some_and(|format| format.starts_with("uint") || format == "double")
+    {
         schema.remove("format");
     }
 }
@@ -54,9 +58,10 @@ pub(super) fn names<'s>(schema: &'s Value, name: &str) -> Vec<&'s str> {
 
 /// Whether the schema allows values of this JSON type (`integer` is part of `number`).
 pub(super) fn allows_type(schema: &Value, name: &str) -> bool {
+    let is_part = |one: &str| one == name || one == "number" && name == "integer";
     match keyword(schema, "type") {
-        Some(Value::String(only)) => only == name,
-        Some(Value::Array(several)) => several.iter().any(|one| one == name),
+        Some(Value::String(only)) => is_part(only),
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).any(is_part),
         _ => {
             let branches = keyword(schema, "anyOf").or_else(|| keyword(schema, "oneOf")).and_then(Value::as_array);
             branches.is_none_or(|branches| branches.iter().any(|branch| allows_type(branch, name)))

@@ -1,14 +1,13 @@
 //! Values that are written with a unit, and addresses: `"10s"`, `"64KiB"`, `"127.0.0.1:8080"`.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::json_schema;
 use serde::de::{self, Deserializer, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serializer};
 
 /// What a text of one of these types is and is not, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,8 +265,8 @@ pub(super) mod as_address_or_off {
     }
 }
 
-/// Reads one of these types from text, and a size from a number too.
-struct Reader<T>(std::marker::PhantomData<T>);
+/// Reads one of these types from text; a size or a status from a number too.
+pub(super) struct Reader<T>(pub(super) std::marker::PhantomData<T>);
 
 impl<T: FromStr<Err = UnitError>> Visitor<'_> for Reader<T> {
     type Value = T;
@@ -285,35 +284,37 @@ impl<T: FromStr<Err = UnitError>> Visitor<'_> for Reader<T> {
     }
 }
 
+/// `Deserialize`, `Serialize` and `JsonSchema` of types that are written as text: what `FromStr` and `Display` say.
 macro_rules! in_text {
     ($($name:ident: $schema:expr;)*) => {$(
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(Reader(std::marker::PhantomData))
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(super::units::Reader(std::marker::PhantomData))
             }
         }
 
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
         }
 
-        impl JsonSchema for $name {
+        impl schemars::JsonSchema for $name {
             fn inline_schema() -> bool {
                 true
             }
 
-            fn schema_name() -> Cow<'static, str> {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($name).into()
             }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 $schema
             }
         }
     )*};
 }
+pub(super) use in_text;
 
 // `x-unit` names the parser that the loader runs; `pattern` says nearly the same to other readers of the schema.
 in_text! {

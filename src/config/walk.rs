@@ -8,8 +8,10 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::error::{ConfigError, Step, list_names, list_words, quote, show, suggest};
+use super::grammar::{HASH_KEY, NETWORK, SERVER_ADDRESS, STATUS_RANGE, StatusRange};
 use super::schema::{allows_type, keyword, names};
 use super::units::{ADDRESS, Address, BYTE_SIZE, ByteSize, TIME_SPAN, TimeSpan, UnitError};
+use crate::proxy::{HashKey, Network, ServerAddress};
 
 /// Everything that is wrong with `value`.
 pub(super) fn check_value(value: &Value, schema: &Value) -> Vec<ConfigError> {
@@ -182,28 +184,40 @@ impl Walk {
     }
 
     fn text(&mut self, text: &str, schema: &Value) {
-        let in_bounds = match keyword(schema, "x-unit").and_then(Value::as_str) {
+        let unit = keyword(schema, "x-unit").and_then(Value::as_str);
+        let in_bounds = match unit {
             Some("duration") => text.parse().map(|span: TimeSpan| {
                 let bound = |name| keyword(schema, name).and_then(Value::as_str).and_then(|text| text.parse().ok());
                 bound("x-minimum").is_none_or(|min| span >= min) && bound("x-maximum").is_none_or(|max| span <= max)
             }),
             Some("size") => text.parse().map(|size: ByteSize| is_in_bounds(size.get(), schema)),
             Some("address") => text.parse::<Address>().map(|_| true),
+            Some("server") => text.parse::<ServerAddress>().map(|_| true),
+            Some("network") => text.parse::<Network>().map(|_| true),
+            Some("hash-key") => text.parse::<HashKey>().map(|_| true),
+            Some("statuses") => text.parse::<StatusRange>().map(|_| true),
             _ => return,
         };
         match in_bounds {
             Ok(true) => {}
             Ok(false) => self.report(describe(schema), quote(text)),
+            // A network says itself what is wrong with it; others are told with their bounds.
+            Err(UnitError { expected, suggestion }) if unit == Some("network") => {
+                self.suggest(expected, quote(text), suggestion);
+            }
             Err(UnitError { suggestion, .. }) => self.suggest(describe(schema), quote(text), suggestion),
         }
     }
 
     fn number(&mut self, value: &Value, schema: &Value) {
+        if keyword(schema, "type").is_some_and(|kind| kind == "number") {
+            return self.fraction(value, schema);
+        }
         let is_power = keyword(schema, "x-power-of-two") == Some(&Value::Bool(true));
         let is_good = value
             .as_u64()
             .is_some_and(|number| is_in_bounds(number, schema) && (!is_power || number.is_power_of_two()));
-        // Every number of the model is a natural one; free JSON has no bounds.
+        // Every other number of the model is a natural one; free JSON has no bounds.
         let is_free = !["minimum", "maximum"].iter().any(|name| keyword(schema, name).is_some());
         if is_good || is_free {
             return;
@@ -213,6 +227,19 @@ impl Walk {
             (is_power && is_in_bounds(near, schema)).then(|| near.to_string())
         });
         self.suggest(describe(schema), show(value), suggestion);
+    }
+
+    /// A number that need not be whole. One from 1 to 100 where 1 is the most is likely meant in percent.
+    fn fraction(&mut self, value: &Value, schema: &Value) {
+        let bound = |name| keyword(schema, name).and_then(Value::as_f64);
+        let (min, max) = (bound("minimum"), bound("maximum"));
+        let fits = |number: f64| min.is_none_or(|min| number >= min) && max.is_none_or(|max| number <= max);
+        let number = value.as_f64();
+        if number.is_some_and(fits) {
+            return;
+        }
+        let percent = number.map(|number| number / 100.0).filter(|share| fits(*share) && max == Some(1.0));
+        self.suggest(describe(schema), show(value), percent.map(|share| share.to_string()));
     }
 }
 
@@ -261,6 +288,10 @@ pub(super) fn describe(schema: &Value) -> String {
         Some("duration") => return format!("{TIME_SPAN}{}", describe_bounds(schema, "x-minimum", "x-maximum", plain)),
         Some("size") => return format!("{BYTE_SIZE}{}", describe_bounds(schema, "minimum", "maximum", bytes)),
         Some("address") => return ADDRESS.to_owned(),
+        Some("server") => return SERVER_ADDRESS.to_owned(),
+        Some("network") => return NETWORK.to_owned(),
+        Some("hash-key") => return HASH_KEY.to_owned(),
+        Some("statuses") => return STATUS_RANGE.to_owned(),
         _ => {}
     }
     let kinds = match keyword(schema, "type") {
@@ -286,6 +317,7 @@ fn describe_kind(kind: &str, schema: &Value) -> String {
             let what = if is_power { "a power of two" } else { "a whole number" };
             format!("{what}{}", describe_bounds(schema, "minimum", "maximum", plain))
         }
+        "number" => format!("a number{}", describe_bounds(schema, "minimum", "maximum", plain)),
         other => other.to_owned(),
     }
 }

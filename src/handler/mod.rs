@@ -8,12 +8,13 @@ mod body;
 mod exchange;
 mod failure;
 mod response;
+mod predicates;
 mod routes;
 pub mod respond;
 pub mod redirect;
 pub mod files;
 mod percent;
-mod template;
+pub(crate) mod template;
 #[cfg(test)]
 mod testing;
 
@@ -24,6 +25,7 @@ pub use body::{Body, BodyError, BodySource, NoBody};
 pub use exchange::{Exchange, Request, RequestId};
 pub use failure::{Failure, Reply};
 pub use files::{Coding, Files, FilesError, FilesSpec};
+pub use predicates::{Predicate, PredicateSet, PredicateSource, PredicateTest};
 pub use redirect::{Redirect, RedirectError};
 pub use respond::{Respond, RespondBody, RespondError, RespondSpec};
 pub use response::{BodyLength, BodyState, Outcome, Prepared, Response, Sink, Terms};

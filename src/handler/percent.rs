@@ -24,6 +24,24 @@ fn hex_value(b: u8) -> Option<u8> {
     (b as char).to_digit(16).map(|digit| digit as u8)
 }
 
+/// The bytes that `raw` stands for in a form's encoding: escapes decoded, and `+` a space. What is no escape stays. For
+/// comparisons, which need no copy.
+pub(super) fn form_bytes(raw: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = raw;
+    std::iter::from_fn(move || {
+        let (byte, after) = match *rest {
+            [b'%', high, low, ref after @ ..] if let (Some(high), Some(low)) = (hex_value(high), hex_value(low)) => {
+                (high << 4 | low, after)
+            }
+            [b'+', ref after @ ..] => (b' ', after),
+            [byte, ref after @ ..] => (byte, after),
+            [] => return None,
+        };
+        rest = after;
+        Some(byte)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

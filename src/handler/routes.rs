@@ -1,10 +1,10 @@
 //! From a request head to whoever answers it: the application's const tables, then the config's routes, then the answers
 //! that the server gives itself (404, 405, `OPTIONS`, `CONNECT`).
 
-use super::{Action, Answer, Exchange, Handler, Pace, Reply, Response};
+use super::{Action, Answer, Exchange, Handler, Pace, PredicateSet, Reply, Response};
 use crate::http::target::TargetForm;
 use crate::http::{Method, MethodSet, RequestHead, Status};
-use crate::router::{Lookup, Params, RouteId, RouteInfo, RouteTable, Router, RouterBuf, Spans};
+use crate::router::{self, Lookup, Params, RouteId, RouteInfo, RouteTable, Router, RouterBuf, Spans};
 
 /// Which route answered, as metrics count it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +33,17 @@ pub struct RouteName {
 pub struct Routes {
     tables: Vec<&'static RouteTable<Action>>,
     config: RouterBuf,
-    handlers: Vec<Box<dyn Handler>>,
+    own: Vec<OwnRoute>,
     /// Those of the tables in their order, then the config's.
     names: Vec<RouteName>,
+}
+
+/// A route of the config.
+struct OwnRoute {
+    handler: Box<dyn Handler>,
+    /// Beside the handler, which is read in any case: whether there are conditions costs a route without them one branch
+    /// on memory that is at hand.
+    predicates: Option<Box<PredicateSet>>,
 }
 
 /// Who answers a request.
@@ -69,7 +77,24 @@ impl Routes {
             names.extend(table_names(table.router()));
         }
         names.extend(config_names);
-        Self { tables: tables.to_vec(), config, handlers, names }
+        let own = handlers.into_iter().map(|handler| OwnRoute { handler, predicates: None });
+        Self { tables: tables.to_vec(), config, own: own.collect(), names }
+    }
+
+    /// With these conditions of the config's routes, in their order. A route has some exactly where its
+    /// [`Predicates`](crate::router::Predicates) are not `NONE`.
+    #[must_use]
+    pub fn with_predicates(mut self, predicates: impl IntoIterator<Item = Option<PredicateSet>>) -> Self {
+        for (route, predicates) in self.own.iter_mut().zip(predicates) {
+            route.predicates = predicates.map(Box::new);
+        }
+        self
+    }
+
+    /// The conditions of a route, by [`RouteIndex`].
+    pub fn predicates(&self, index: usize) -> Option<&PredicateSet> {
+        let before = self.names.len().saturating_sub(self.own.len());
+        self.own.get(index.checked_sub(before)?)?.predicates.as_deref()
     }
 
     /// What is known of each route, by [`RouteIndex`].
@@ -85,8 +110,8 @@ impl Routes {
         &self.names
     }
 
-    /// Who answers a request with this head. The first table that knows the path decides. `spans` is overwritten; the
-    /// parameters stay in it.
+    /// Who answers a request with this head. The first table that knows the path decides, then among the config's routes
+    /// for the path and method the first one whose conditions hold. `spans` is overwritten; the parameters stay in it.
     #[inline]
     pub fn find<'r>(&'r self, head: &RequestHead<'_>, spans: &'r mut Spans) -> Found<'r> {
         match head.form() {
@@ -112,17 +137,44 @@ impl Routes {
             }
         }
         match self.config.lookup(host, path, method, spans) {
-            Lookup::Found(found) => match self.handlers.get(found.route.index()) {
-                Some(handler) => Found {
+            Lookup::Found(found) => match self.own.get(found.route.index()) {
+                Some(OwnRoute { handler, predicates: None }) => Found {
                     index: RouteIndex(base + found.route.0),
                     params: found.params(spans),
                     goal: Goal::Handler(&**handler),
                 },
+                Some(_) => self.find_by_predicates(found, head, spans, base),
                 None => Found::own(Goal::NotFound),
             },
             Lookup::MethodNotAllowed(allow) => Found::refused(method, allow),
             Lookup::NotFound => Found::own(Goal::NotFound),
         }
+    }
+
+    /// The first of the candidates whose conditions hold. Where none of them does, the request has no route: 404, as if
+    /// the candidates were not there.
+    #[inline(never)]
+    fn find_by_predicates<'r>(
+        &'r self,
+        first: router::Found<'r>,
+        head: &RequestHead<'_>,
+        spans: &'r Spans,
+        base: u32,
+    ) -> Found<'r> {
+        let mut candidate = Some(first);
+        while let Some(found) = candidate {
+            match self.own.get(found.route.index()) {
+                Some(OwnRoute { handler, predicates }) if predicates.as_ref().is_none_or(|set| set.holds(head)) => {
+                    return Found {
+                        index: RouteIndex(base + found.route.0),
+                        params: found.params(spans),
+                        goal: Goal::Handler(&**handler),
+                    };
+                }
+                _ => candidate = found.next_candidate(),
+            }
+        }
+        Found::own(Goal::NotFound)
     }
 }
 

@@ -41,7 +41,7 @@ impl std::error::Error for UnknownParam {}
 
 /// What becomes of a value when it is rendered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Escape {
+pub(crate) enum Escape {
     /// It stays as it stands in the normalised path: visible ASCII, fit for a field value or the path of a URI.
     AsSent,
     /// As it stands, with the bytes escaped that would start another parameter of a query.
@@ -56,7 +56,7 @@ pub(super) enum Escape {
 
 impl Escape {
     /// What a body of this media type asks for.
-    pub(super) fn of_media_type(value: &str) -> Self {
+    pub(crate) fn of_media_type(value: &str) -> Self {
         let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let subtype = essence.split_once('/').map_or("", |(_, subtype)| subtype);
         if subtype == "json" || subtype.ends_with("+json") {
@@ -77,7 +77,7 @@ enum Piece {
 
 /// A parsed text. No two fixed pieces stand side by side.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Template {
+pub(crate) struct Template {
     pieces: Vec<Piece>,
 }
 
@@ -92,14 +92,14 @@ enum Unknown {
 
 impl Template {
     /// These bytes and no parameter.
-    pub(super) fn fixed(bytes: Vec<u8>) -> Self {
+    pub(crate) fn fixed(bytes: Vec<u8>) -> Self {
         let mut template = Self::default();
         template.push_fixed(&bytes);
         template
     }
 
     /// Parses a text.
-    pub(super) fn text(text: &str, params: &[&str]) -> Result<Self, UnknownParam> {
+    pub(crate) fn text(text: &str, params: &[&str]) -> Result<Self, UnknownParam> {
         let mut template = Self::default();
         template.scan(text, params, Unknown::Refuse)?;
         Ok(template)
@@ -107,7 +107,7 @@ impl Template {
 
     /// Parses JSON that is written out already: parameters are looked for in string values, not in the names of members.
     /// What is no JSON is taken as it is, as far as it can be told apart.
-    pub(super) fn json(json: &str, params: &[&str]) -> Self {
+    pub(crate) fn json(json: &str, params: &[&str]) -> Self {
         let mut template = Self::default();
         let mut rest = json;
         while let Some(quote) = memchr::memchr(b'"', rest.as_bytes()) {
@@ -128,7 +128,7 @@ impl Template {
     }
 
     /// The whole text, where no parameter is in it.
-    pub(super) fn as_fixed(&self) -> Option<&[u8]> {
+    pub(crate) fn as_fixed(&self) -> Option<&[u8]> {
         match self.pieces.as_slice() {
             [] => Some(b""),
             [Piece::Fixed(bytes)] => Some(bytes),
@@ -137,7 +137,7 @@ impl Template {
     }
 
     /// The parts that do not change, in order.
-    pub(super) fn fixed_pieces(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn fixed_pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Fixed(bytes) => Some(bytes.as_slice()),
             Piece::Param(_) => None,
@@ -145,7 +145,7 @@ impl Template {
     }
 
     /// The first parameter.
-    pub(super) fn first_param(&self) -> Option<&str> {
+    pub(crate) fn first_param(&self) -> Option<&str> {
         self.pieces.iter().find_map(|piece| match piece {
             Piece::Fixed(_) => None,
             Piece::Param(name) => Some(name.as_str()),
@@ -153,7 +153,7 @@ impl Template {
     }
 
     /// Appends the text with the request's parameters in their places.
-    pub(super) fn render(&self, request: &Request<'_>, escape: Escape, out: &mut Vec<u8>) {
+    pub(crate) fn render(&self, request: &Request<'_>, escape: Escape, out: &mut Vec<u8>) {
         for piece in &self.pieces {
             match piece {
                 Piece::Fixed(bytes) => out.extend_from_slice(bytes),

@@ -109,16 +109,29 @@ pub enum HashAlgorithm {
 }
 
 /// What of a request is its key. A request that has none of it is balanced by its client's address.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum HashKey {
     /// The value of a header field.
     Header(String),
     /// The value of a cookie.
     Cookie(String),
     /// The client's address, without the port.
+    #[default]
     ClientAddress,
     /// The normalised path.
     Path,
+}
+
+impl fmt::Display for HashKey {
+    /// As the config writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::ClientAddress => f.write_str("client_address"),
+            Self::Path => f.write_str("path"),
+        }
+    }
 }
 
 /// Connections between requests.
@@ -204,6 +217,19 @@ pub struct HealthSpec {
     pub rise: u32,
 }
 
+impl Default for HealthSpec {
+    fn default() -> Self {
+        Self {
+            probe: Probe::Tcp,
+            interval: Duration::from_secs(2),
+            jitter: 0.1,
+            timeout: Duration::from_secs(1),
+            fall: 3,
+            rise: 2,
+        }
+    }
+}
+
 /// What a check asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
@@ -220,6 +246,11 @@ pub enum Probe {
     },
 }
 
+impl Probe {
+    /// The statuses that pass where the config names none.
+    pub const SUCCESS: RangeInclusive<u16> = 200..=299;
+}
+
 /// Passive ejection: a server that fails requests gets none for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EjectionSpec {
@@ -233,6 +264,17 @@ pub struct EjectionSpec {
     pub percent_max: u32,
 }
 
+impl Default for EjectionSpec {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5,
+            duration: Duration::from_secs(10),
+            duration_max: Duration::from_secs(300),
+            percent_max: 50,
+        }
+    }
+}
+
 /// A circuit breaker: a server that cannot be reached is not tried until one probing request has come through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerSpec {
@@ -240,6 +282,12 @@ pub struct BreakerSpec {
     pub consecutive_failures: u32,
     /// How long it stays open before one request may probe.
     pub open: Duration,
+}
+
+impl Default for BreakerSpec {
+    fn default() -> Self {
+        Self { consecutive_failures: 5, open: Duration::from_secs(10) }
+    }
 }
 
 /// Bounds of one upstream, for the whole process.
@@ -310,9 +358,10 @@ pub enum PathRewrite {
 }
 
 /// What becomes of `Host`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum HostRewrite {
     /// Forwarded as it came.
+    #[default]
     Keep,
     /// The server's address, as the config names it.
     Server,
@@ -363,6 +412,12 @@ impl Network {
             }
             _ => false,
         }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
     }
 }
 

@@ -8,7 +8,7 @@ use super::host::RequestHost;
 use super::lookup::{Lookup, Router, RouterBuf};
 use super::pattern::{PARAM_MARK, WILDCARD_MARK};
 use super::scan::segment_len;
-use super::spec::RouteId;
+use super::spec::{Predicates, RouteId};
 use super::tree::Spans;
 use crate::http::{Method, MethodSet};
 use crate::limits::EXPLAIN_LOSERS_MAX;
@@ -43,6 +43,8 @@ pub enum Reason {
         /// The winner.
         by: RouteId,
     },
+    /// It is for the path and the method, but its predicates do not hold.
+    PredicatesFail,
     /// It has the deciding path, and does not take the method.
     MethodNotTaken {
         /// What it takes.
@@ -76,6 +78,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TriedLater { by } => write!(f, "matches too, but routes[{}] is tried before it", by.0),
+            Self::PredicatesFail => f.write_str("same path, but its conditions do not hold"),
             Self::MethodNotTaken { .. } => f.write_str("same path, but it does not take the method"),
             Self::LessSpecificPath { by } => write!(f, "path matches, but that of routes[{}] is more specific", by.0),
             Self::LessSpecificHost { by } => write!(f, "matches, but the host of routes[{}] is more specific", by.0),
@@ -93,12 +96,29 @@ enum Fit {
 }
 
 impl<'a> Router<'a> {
-    /// Looks up and says why each other route lost; see [`Router::lookup`] for the arguments.
-    pub fn explain(self, host: Option<&str>, path: &str, method: Method) -> Explanation<'a> {
+    /// Looks up and says why each other route lost; see [`Router::lookup`] for the arguments. `holds` evaluates the
+    /// predicates of a route that has some; where none of the candidates is left, nothing is found.
+    pub fn explain(
+        self,
+        host: Option<&str>,
+        path: &str,
+        method: Method,
+        holds: impl Fn(RouteId) -> bool,
+    ) -> Explanation<'a> {
         let mut spans = Spans::NONE;
         let decision = self.find_leaf(host.map(str::as_bytes), path.as_bytes(), &mut spans);
-        let outcome = decision.map_or(Lookup::NotFound, |leaf| self.decide(leaf, method));
-        let winner = if let Lookup::Found(found) = outcome { Some(found) } else { None };
+        let decided = decision.map_or(Lookup::NotFound, |leaf| self.decide(leaf, method));
+        let first = if let Lookup::Found(found) = decided { Some(found) } else { None };
+        let fails =
+            |id: RouteId| self.routes.get(id.index()).is_some_and(|r| r.predicates != Predicates::NONE) && !holds(id);
+        let winner = std::iter::successors(first, |found| found.next_candidate()).find(|found| !fails(found.route));
+        let outcome = match (decided, winner) {
+            (_, Some(found)) => Lookup::Found(found),
+            (Lookup::Found(_), None) => Lookup::NotFound,
+            (other, None) => other,
+        };
+        let candidates: Vec<RouteId> =
+            first.into_iter().flat_map(|first| std::iter::once(first.route).chain(first.candidates())).collect();
         let decider = decision.and_then(|leaf| {
             let leaf = self.leaves.get(leaf as usize)?;
             Some(RouteId(self.entries.get(leaf.entries as usize)?.route))
@@ -110,9 +130,9 @@ impl<'a> Router<'a> {
             if winner.is_some_and(|found| found.route == id) {
                 continue;
             }
-            let takes = winner.is_some_and(|found| found.candidates().any(|other| other == id));
             let reason = match winner {
-                Some(found) if takes => Reason::TriedLater { by: found.route },
+                _ if candidates.contains(&id) && fails(id) => Reason::PredicatesFail,
+                Some(found) if candidates.contains(&id) => Reason::TriedLater { by: found.route },
                 _ => self.reason_lost(route, decider, host.as_ref(), path),
             };
             losers.push(Loser { route: id, reason });
@@ -144,8 +164,14 @@ impl<'a> Router<'a> {
 
 impl RouterBuf {
     /// See [`Router::explain`].
-    pub fn explain(&self, host: Option<&str>, path: &str, method: Method) -> Explanation<'_> {
-        self.as_router().explain(host, path, method)
+    pub fn explain(
+        &self,
+        host: Option<&str>,
+        path: &str,
+        method: Method,
+        holds: impl Fn(RouteId) -> bool,
+    ) -> Explanation<'_> {
+        self.as_router().explain(host, path, method, holds)
     }
 }
 
@@ -153,12 +179,13 @@ impl RouterBuf {
 fn distance(reason: Reason) -> (u8, Reverse<usize>) {
     match reason {
         Reason::TriedLater { .. } => (0, Reverse(0)),
-        Reason::MethodNotTaken { .. } => (1, Reverse(0)),
-        Reason::LessSpecificPath { .. } => (2, Reverse(0)),
-        Reason::LessSpecificHost { .. } => (3, Reverse(0)),
-        Reason::HostDiffers { path_matches: true } => (4, Reverse(0)),
-        Reason::PathDiffers { byte, .. } => (5, Reverse(byte)),
-        Reason::HostDiffers { path_matches: false } => (6, Reverse(0)),
+        Reason::PredicatesFail => (1, Reverse(0)),
+        Reason::MethodNotTaken { .. } => (2, Reverse(0)),
+        Reason::LessSpecificPath { .. } => (3, Reverse(0)),
+        Reason::LessSpecificHost { .. } => (4, Reverse(0)),
+        Reason::HostDiffers { path_matches: true } => (5, Reverse(0)),
+        Reason::PathDiffers { byte, .. } => (6, Reverse(byte)),
+        Reason::HostDiffers { path_matches: false } => (7, Reverse(0)),
     }
 }
 
@@ -195,7 +222,7 @@ fn fit_path(key: &[u8], path: &[u8]) -> Fit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::router::{Predicates, RouteSpec};
+    use crate::router::RouteSpec;
 
     fn get() -> MethodSet {
         let mut set = MethodSet::new();
@@ -223,7 +250,7 @@ mod tests {
             spec(Some("other.example"), "/nothing", any, 0),
         ])
         .expect("valid routes");
-        let explanation = router.explain(Some("A.example:80"), "/users/7", Method::Get);
+        let explanation = router.explain(Some("A.example:80"), "/users/7", Method::Get, |_| true);
         let Lookup::Found(found) = explanation.outcome else { panic!("{explanation:?}") };
         assert_eq!(found.route, RouteId(5));
         let by = RouteId(5);
@@ -239,8 +266,32 @@ mod tests {
         let got: Vec<_> = explanation.losers.iter().map(|loser| (loser.route.0, loser.reason)).collect();
         assert_eq!(got, expected);
         assert_eq!(explanation.omitted, 0);
-        let post = router.explain(Some("a.example"), "/users/7", Method::Post);
+        let post = router.explain(Some("a.example"), "/users/7", Method::Post, |_| true);
         assert_eq!(post.losers[0].reason, Reason::MethodNotTaken { methods: get() });
+    }
+
+    #[test]
+    fn a_route_whose_predicates_fail_leaves_the_request_to_the_next_candidate() {
+        let spec = |predicates| RouteSpec {
+            host: None,
+            pattern: "/a",
+            methods: MethodSet::new(),
+            predicates: Predicates(predicates),
+        };
+        let router = RouterBuf::build(&[spec(0), spec(1), spec(2)]).expect("valid routes");
+        let reasons = |holds: fn(RouteId) -> bool| {
+            let explanation = router.explain(None, "/a", Method::Get, holds);
+            let found = if let Lookup::Found(found) = explanation.outcome { Some(found.route.0) } else { None };
+            (found, explanation.losers.iter().map(|loser| (loser.route.0, loser.reason)).collect::<Vec<_>>())
+        };
+        let later = |by| Reason::TriedLater { by: RouteId(by) };
+        assert_eq!(reasons(|_| true), (Some(1), vec![(0, later(1)), (2, later(1))]));
+        assert_eq!(reasons(|id| id.0 == 2), (Some(2), vec![(0, later(2)), (1, Reason::PredicatesFail)]));
+        assert_eq!(reasons(|_| false), (Some(0), vec![(1, Reason::PredicatesFail), (2, Reason::PredicatesFail)]));
+        let router = RouterBuf::build(&[spec(1)]).expect("a valid route");
+        let explanation = router.explain(None, "/a", Method::Get, |_| false);
+        assert!(matches!(explanation.outcome, Lookup::NotFound));
+        assert_eq!(explanation.losers[0].reason, Reason::PredicatesFail);
     }
 
     #[test]
@@ -249,7 +300,7 @@ mod tests {
         let spec = |pattern| RouteSpec { host: None, pattern, methods: get(), predicates: Predicates::NONE };
         let specs: Vec<_> = patterns.iter().map(|pattern| spec(pattern.as_str())).collect();
         let router = RouterBuf::build(&specs).expect("valid routes");
-        let explanation = router.explain(None, "/19", Method::Get);
+        let explanation = router.explain(None, "/19", Method::Get, |_| true);
         assert!(matches!(explanation.outcome, Lookup::NotFound));
         assert_eq!((explanation.losers.len(), explanation.omitted), (EXPLAIN_LOSERS_MAX, 150));
         assert_eq!(

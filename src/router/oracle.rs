@@ -287,7 +287,7 @@ fn check_one(specs: &[RouteSpec<'_>], router: &RouterBuf, host: Option<&str>, pa
     let mut spans = Spans::NONE;
     let got = observe(router.lookup(host.map(str::as_bytes), path.as_bytes(), method, &mut spans), &spans, path);
     assert_eq!(got, expected, "{method:?} {host:?} {path} of {specs:?}");
-    let explanation = router.explain(host, path, method);
+    let explanation = router.explain(host, path, method, |_| true);
     assert_eq!(
         observe(explanation.outcome, &explanation.spans, path),
         expected,

@@ -5,8 +5,12 @@
 //! `x-power-of-two` speaks for itself, and `x-not-built` lists keys or values that are known and refused by that name.
 
 mod cores;
+mod predicates;
+mod proxy;
 mod routes;
+mod upstreams;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -15,7 +19,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cores::{Auto, Cores, Driver, Executor, MasterCore, Pin, Ring, Steering, Workers};
+pub use predicates::{Condition, Conditions};
+pub use proxy::{FieldEdits, Mirror, Proxy, Split};
 pub use routes::{Action, Coding, Files, Match, Method, Redirect, Respond, Route};
+pub use upstreams::{
+    Breaker, Ejection, Health, Pool, Retry, Upstream, UpstreamLimits, UpstreamServer, UpstreamTimeouts,
+};
 
 use super::units::{self, Address, ByteSize, TimeSpan};
 use crate::conn;
@@ -26,7 +35,7 @@ use crate::log;
 /// Ringfort's config: one JSON file. Every key may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-not-built" = ["upstreams", "plugins"]))]
+#[schemars(extend("x-not-built" = ["plugins"]))]
 pub struct Config {
     /// Where this schema is, for editors; not used otherwise.
     #[serde(rename = "$schema", skip_serializing_if = "Option::is_none")]
@@ -40,7 +49,11 @@ pub struct Config {
     pub admin: Admin,
     /// Logs, on stderr.
     pub log: Log,
-    /// Routes. Their order does not matter: a static path wins over `:param`, and that over `*wildcard`.
+    /// Upstreams by name (letters, digits, `-`, `_`, `.`), for `proxy` routes: servers that do the same work.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// Routes. A static path wins over `:param`, and that over `*wildcard`. Their order matters only among routes of one
+    /// path that conditions on headers, query or cookies tell apart: those are tried in order, before one without. Where
+    /// none holds, the request has no route: 404.
     pub routes: Vec<Route>,
 }
 

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::predicates::Conditions;
+use super::proxy::Proxy;
 use crate::handler;
 use crate::http;
 
@@ -29,6 +31,8 @@ pub enum Action {
     Files(Files),
     /// A redirect.
     Redirect(Redirect),
+    /// Forwarding to an upstream.
+    Proxy(Box<Proxy>),
 }
 
 impl Action {
@@ -38,16 +42,17 @@ impl Action {
             Self::Respond(_) => "respond",
             Self::Files(_) => "files",
             Self::Redirect(_) => "redirect",
+            Self::Proxy(_) => "proxy",
         }
     }
 }
 
-/// A route: `match`, and exactly one of `respond`, `files` and `redirect`.
+/// A route: `match`, and exactly one of `respond`, `files`, `redirect` and `proxy`.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Route", extend(
-    "oneOf" = [{ "required": ["respond"] }, { "required": ["files"] }, { "required": ["redirect"] }],
-    "x-not-built" = ["proxy", "plugins"],
+    "oneOf" = [{ "required": ["respond"] }, { "required": ["files"] }, { "required": ["redirect"] }, { "required": ["proxy"] }],
+    "x-not-built" = ["plugins"],
 ))]
 struct RouteForm {
     #[serde(rename = "match")]
@@ -61,17 +66,21 @@ struct RouteForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Redirect")]
     redirect: Option<Redirect>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Proxy")]
+    proxy: Option<Box<Proxy>>,
 }
 
 impl TryFrom<RouteForm> for Route {
     type Error = &'static str;
 
     fn try_from(form: RouteForm) -> Result<Self, Self::Error> {
-        let action = match (form.respond, form.files, form.redirect) {
-            (Some(respond), None, None) => Action::Respond(respond),
-            (None, Some(files), None) => Action::Files(files),
-            (None, None, Some(redirect)) => Action::Redirect(redirect),
-            _ => return Err("expected exactly one of respond, files and redirect"),
+        let action = match (form.respond, form.files, form.redirect, form.proxy) {
+            (Some(respond), None, None, None) => Action::Respond(respond),
+            (None, Some(files), None, None) => Action::Files(files),
+            (None, None, Some(redirect), None) => Action::Redirect(redirect),
+            (None, None, None, Some(proxy)) => Action::Proxy(proxy),
+            _ => return Err("expected exactly one of respond, files, redirect and proxy"),
         };
         Ok(Self { matcher: form.matcher, action })
     }
@@ -79,11 +88,12 @@ impl TryFrom<RouteForm> for Route {
 
 impl From<Route> for RouteForm {
     fn from(route: Route) -> Self {
-        let mut form = Self { matcher: route.matcher, respond: None, files: None, redirect: None };
+        let mut form = Self { matcher: route.matcher, respond: None, files: None, redirect: None, proxy: None };
         match route.action {
             Action::Respond(respond) => form.respond = Some(respond),
             Action::Files(files) => form.files = Some(files),
             Action::Redirect(redirect) => form.redirect = Some(redirect),
+            Action::Proxy(proxy) => form.proxy = Some(proxy),
         }
         form
     }
@@ -92,7 +102,6 @@ impl From<Route> for RouteForm {
 /// Which requests a route takes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-built" = ["headers", "query", "cookies"]))]
 pub struct Match {
     /// `api.example.com`, or `*.example.com` for every host below it; any host when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +113,16 @@ pub struct Match {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("minItems" = 1, "uniqueItems" = true))]
     pub methods: Vec<Method>,
+    /// Header fields, by name in any case; the first one of a name counts. All conditions must hold.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub headers: Conditions,
+    /// Fields of the query, by name; names and values decoded as forms are (`%20` and `+` are spaces), the first one of a
+    /// name counts. All conditions must hold.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub query: Conditions,
+    /// Cookies, by name; the first one of a name counts. All conditions must hold.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub cookies: Conditions,
 }
 
 /// A request method. Others have no route of their own: a route without `methods` takes them.

@@ -1,0 +1,1 @@
+//! Predicates against a naive evaluation.
