@@ -90,6 +90,14 @@ pub const BLOCKING_THREADS_MAX: usize = 64;
 /// Control messages under way to one worker, or from all of them to the master.
 pub const CONTROL_MESSAGES_MAX: usize = 1024;
 
+// Upstreams
+
+/// Seconds over which a retry budget compares retries with requests.
+pub const RETRY_WINDOW_SECS: u64 = 10;
+/// Retries a second, over all cores, that an upstream may make whatever its requests: with a share alone, an upstream with
+/// few requests could never retry.
+pub const RETRY_FLOOR_PER_SEC: u64 = 3;
+
 // Metrics and logs
 
 /// Routes that have a metric cell of their own on each core (1792 bytes each); all further ones share the cell `other`.
