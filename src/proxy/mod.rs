@@ -6,17 +6,20 @@
 //! | file | holds |
 //! |---|---|
 //! | `spec` | what the config says of upstreams and of routes that forward |
+//! | `balance/` | which server gets a request: per core |
 //! | `checks` | when a server is checked, and what the results say |
 //! | `budget` | how many requests may be sent a second time: per core |
 //! | `limit` | a process-wide bound, split over cores |
 //! | `chance` | seeded numbers for all of these |
 
+mod balance;
 mod budget;
 mod chance;
 mod checks;
 mod limit;
 mod spec;
 
+pub use balance::{Balancer, PeakEwma, Servers, hash_key};
 pub use budget::RetryBudget;
 pub use chance::Chance;
 pub use checks::{CheckSchedule, Health, HealthChange};
