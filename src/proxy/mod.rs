@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `spec` | what the config says of upstreams and of routes that forward |
 //! | `balance/` | which server gets a request: per core |
+//! | `standing/` | which servers may get one (drained, unhealthy, ejected, broken): for the process, in atomics |
 //! | `checks` | when a server is checked, and what the results say |
 //! | `budget` | how many requests may be sent a second time: per core |
 //! | `limit` | a process-wide bound, split over cores |
@@ -18,6 +19,7 @@ mod chance;
 mod checks;
 mod limit;
 mod spec;
+mod standing;
 
 pub use balance::{Balancer, PeakEwma, Servers, hash_key};
 pub use budget::RetryBudget;
@@ -29,3 +31,4 @@ pub use spec::{
     Network, PathRewrite, PoolSpec, Probe, ProxySpec, RetrySpec, ServerAddress, ServerSpec, Target, UpstreamLimits,
     UpstreamSpec, UpstreamTimeouts,
 };
+pub use standing::{Admission, Availability, BreakerState, FailureKind, StandingSet, StandingSnapshot};
