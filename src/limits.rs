@@ -112,6 +112,24 @@ pub const BLOCKING_THREADS_MAX: usize = 64;
 /// Control messages under way to one worker, or from all of them to the master.
 pub const CONTROL_MESSAGES_MAX: usize = 1024;
 
+// Upstreams
+
+/// Seconds over which a retry budget compares retries with requests.
+pub const RETRY_WINDOW_SECS: u64 = 10;
+/// Retries a second, over all cores, that an upstream may make whatever its requests: with a share alone, an upstream with
+/// few requests could never retry.
+pub const RETRY_FLOOR_PER_SEC: u64 = 3;
+/// Times that a server is drawn by chance, in the hope of one that is available, before all are looked at.
+pub const BALANCE_DRAWS_MAX: u32 = 8;
+/// Entries of a Maglev table: a prime (so that every step visits all of them), and 300 for each of 200 servers, which
+/// keeps shares within a percent. Two bytes each.
+pub const MAGLEV_ENTRIES: usize = 65_537;
+/// Steps that a round robin is moved ahead by chance when it starts, so that the cores do not all begin with the first
+/// server.
+pub const ROUND_ROBIN_START_MAX: u64 = 1024;
+/// Seconds after which a peak of a server's latency has lost two thirds of its weight.
+pub const LATENCY_DECAY_SECS: u64 = 10;
+
 // Metrics and logs
 
 /// Routes that have a metric cell of their own on each core (1792 bytes each); all further ones share the cell `other`.
