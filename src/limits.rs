@@ -87,6 +87,22 @@ pub const ACCEPT_BATCH: usize = 64;
 /// Request scratches (parsed head, header list) that a core keeps for reuse, some 3 KiB each.
 pub const TURNS_KEPT: usize = 64;
 
+/// Bytes of a request body that a proxy reads whole before it sends them, so that it can send them again, and bytes of
+/// a response that may wait in receive buffers for the client.
+pub const PROXY_HELD_BYTES_MAX: usize = 16 * 1024;
+/// Parsed response heads that a core keeps for reuse, some 1 KiB each.
+pub const RESPONSE_HEADS_KEPT: usize = 64;
+/// Servers that one request is sent to at most.
+pub const ATTEMPTS_MAX: u32 = 16;
+/// Interim responses before one final one: more is no server that means well.
+pub const INTERIM_RESPONSES_MAX: u32 = 16;
+/// Bytes of a response head that an active check reads.
+pub const PROBE_BYTES_MAX: usize = 16 * 1024;
+/// Copies of requests that one core has under way to mirrors.
+pub const MIRRORS_MAX: usize = 256;
+/// Bytes of a mirror's response that are read and thrown away to keep its connection.
+pub const MIRROR_BYTES_MAX: usize = 1024 * 1024;
+
 // Buffers, timers, threads
 
 /// Bytes of a small pooled buffer: the responses of one batch fit into it almost always.

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use crate::clock::{self, Moment};
 use crate::conn::{self, Core, Settings};
-use crate::handler::Routes;
+use crate::handler::{self, Routes};
 use crate::metrics::keys::Driver as DriverCode;
 use crate::metrics::{Counter, Gauge, ShardWriter};
+use crate::proxy;
 use crate::rt::{self, Listener, Mailbox, Postbox, RunError, Started};
 use crate::sync::Farewell;
 use crate::sys;
@@ -31,6 +32,8 @@ pub type MakeContext = Arc<dyn Fn() -> Rc<dyn Any> + Send + Sync>;
 pub struct Worker {
     /// Which worker, counted from 0.
     pub index: usize,
+    /// How many there are: what is bounded for the whole process is shared out among them.
+    pub count: usize,
     /// The core to pin the thread to.
     pub pin: Option<usize>,
     /// How its executor is built.
@@ -105,10 +108,14 @@ impl Worker {
     /// Serves until told to leave, on the executor that runs already; returns how many connections are cut by that.
     /// [`Worker::run`] is the same on an executor of its own; this is for a simulated one.
     pub async fn serve(self, started: Started) -> usize {
-        let Self { index, listeners, settings, routes, metrics, context, orders, news, .. } = self;
+        let Self { index, count, listeners, settings, routes, metrics, context, orders, news, .. } = self;
         metrics.set(Gauge::DriverCode, driver_code(started.driver) as u64);
         metrics.add(Counter::DriverFallbacks, u64::from(started.fallback.is_some()));
-        let core = Core::new(settings, routes, metrics, index as u64, context());
+        let metrics = Rc::new(metrics);
+        let seed = clock::wall().as_nanos() as u64 ^ (index as u64) << 48;
+        let upstreams = proxy::Local::new(metrics.clone(), index, count, seed);
+        let context = handler::Context::default().with(context()).with(upstreams.clone());
+        let core = Core::new(settings, routes, metrics, index as u64, context);
         for listener in listeners {
             rt::spawn(conn::accept(Listener::new(listener), core.clone()));
         }
@@ -117,6 +124,7 @@ impl Worker {
         let mut published = rt::Stats::default();
         let until = loop {
             publish(&core, &mut published);
+            upstreams.sweep(clock::turn());
             match rt::timeout(clock::now() + PUBLISH_EVERY, orders.next()).await {
                 None => {}
                 Some(Some(Order::Drain(until))) => break until,

@@ -238,7 +238,7 @@ impl Source<'_> {
             "handler": self.kind(id),
             "when": self.conditions(id),
             "runs": self.runs(id),
-            "upstreams": self.proxy(id).map(|(proxy, snapshot)| upstreams_json(proxy, &snapshot.upstreams)),
+            "upstreams": self.proxy(id).map(|(proxy, snapshot)| upstreams_json(proxy, &snapshot.upstreams.specs())),
         })
     }
 }
@@ -339,7 +339,9 @@ impl<'r> Report<'r> {
                 lines.extend(source.conditions(*id).iter().map(|condition| format!("  because {condition}")));
                 lines.push(format!("  runs    {}", source.runs(*id)));
                 let proxy = source.proxy(*id);
-                lines.extend(proxy.iter().flat_map(|(proxy, snapshot)| upstream_lines(proxy, &snapshot.upstreams)));
+                lines.extend(
+                    proxy.iter().flat_map(|(proxy, snapshot)| upstream_lines(proxy, &snapshot.upstreams.specs())),
+                );
                 lines.extend(params.iter().map(|(name, value)| format!("  param   {name} = {value:?}")));
                 lines
             }

@@ -20,7 +20,7 @@ use crate::handler::{
 };
 use crate::http::{HeadLimits, Method, MethodSet, Status};
 use crate::limits::ROUTES_MAX;
-use crate::proxy::UpstreamSpec;
+use crate::proxy::Upstreams;
 use crate::router::{Pattern, Predicates, RouteError, RouteErrorKind, RouteSpec, RouteTable, RouterBuf};
 use crate::rt;
 
@@ -31,7 +31,7 @@ pub struct Snapshot {
     /// Its routes, behind those of the application.
     pub routes: Arc<Routes>,
     /// Its upstreams, in the order of their names; what forwards to them counts them so.
-    pub upstreams: Vec<UpstreamSpec>,
+    pub upstreams: Arc<Upstreams>,
     /// How connections are served. `connections` is for the whole process: the master shares it out.
     pub settings: conn::Settings,
     /// How each core's executor is built.
@@ -59,12 +59,13 @@ pub(super) fn compile_rest(
     omissions: &Omissions,
 ) -> Result<Snapshot, Vec<ConfigError>> {
     let mut errors = check_settings(&config, omissions);
-    let upstreams = upstreams::build_upstreams(&config, &mut errors);
+    let upstreams = Arc::new(Upstreams::new(upstreams::build_upstreams(&config, &mut errors)));
     let mut handlers = Vec::new();
+    let parts = Parts { config: &config, upstreams: &upstreams, base_dir, omissions };
     for (index, route) in config.routes.iter().enumerate() {
         let mut place = RoutePlace::new(omissions.route(index), &mut errors);
         predicates::check_predicates(&route.matcher, &mut place);
-        handlers.extend(build_handler(route, &config, base_dir, omissions, &mut place));
+        handlers.extend(build_handler(route, &parts, &mut place));
     }
     let router = match build_router(&config) {
         Ok(router) => Some(router),
@@ -180,23 +181,26 @@ impl<'e> RoutePlace<'e> {
     }
 }
 
-fn build_handler(
-    route: &Route,
-    config: &Config,
-    base_dir: &Path,
-    omissions: &Omissions,
-    place: &mut RoutePlace<'_>,
-) -> Option<Box<dyn Handler>> {
+/// What handlers are made from besides their own routes.
+struct Parts<'c> {
+    config: &'c Config,
+    upstreams: &'c Upstreams,
+    /// Paths of files are relative to it.
+    base_dir: &'c Path,
+    omissions: &'c Omissions,
+}
+
+fn build_handler(route: &Route, parts: &Parts<'_>, place: &mut RoutePlace<'_>) -> Option<Box<dyn Handler>> {
     // The router reports a pattern that does not parse; what hangs on its parameters cannot be judged then.
     let pattern = Pattern::parse(&route.matcher.path).ok()?;
     let params: Vec<_> = (0..pattern.params_len()).filter_map(|at| pattern.param_name(at)).collect();
     match &route.action {
         Action::Respond(respond) => build_respond(respond, &params, place).map(boxed),
         Action::Redirect(redirect) => build_redirect(redirect, &params, place).map(boxed),
-        Action::Proxy(proxy) => proxy::build_proxy(proxy, &pattern, &params, config, omissions, place).map(boxed),
+        Action::Proxy(proxy) => proxy::build_proxy(proxy, &pattern, &params, parts, place).map(boxed),
         Action::Files(files) => {
             let wildcard = params.last().filter(|_| pattern.has_wildcard());
-            build_files(files, wildcard.map(|name| (*name).to_owned()), base_dir, place).map(boxed)
+            build_files(files, wildcard.map(|name| (*name).to_owned()), parts.base_dir, place).map(boxed)
         }
     }
 }

@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use super::core::Core;
-use super::input::Input;
 use super::pace::Patience;
 use crate::clock;
 use crate::handler::{BodyError, BodySource, BodyState};
@@ -13,7 +12,7 @@ use crate::http::encode::CONTINUE_100;
 use crate::http::{BodyFraming, RequestError};
 use crate::limits::DISCARD_BYTES_MAX;
 use crate::metrics::Counter;
-use crate::rt::{self, Deadline, RecvHalf, SendHalf};
+use crate::rt::{self, Deadline, Input, RecvHalf, SendHalf};
 
 /// What is still to come.
 #[derive(Debug)]

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::core::{Core, Opened, Settings};
 use super::exchange::{self, NoSink};
-use super::input::Input;
 use super::output::Output;
 use super::pace::HeadTime;
 use super::turn::Turn;
@@ -22,7 +21,7 @@ use crate::http::{BodyFraming, HeadError, Method, Parse, RequestHead, Status, Ve
 use crate::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, DRAIN_GRACE_MS, LINGER_BYTES_MAX, LINGER_MS};
 use crate::metrics::{Class, Counter, Gauge};
 use crate::router::Spans;
-use crate::rt::{self, Deadline, Lease, RecvHalf, RecvMode};
+use crate::rt::{self, Deadline, Input, Lease, RecvHalf, RecvMode};
 
 /// One connection.
 pub(super) struct Connection {
@@ -200,7 +199,7 @@ impl Connection {
             request: Request { head, params: found.params(), peer: self.peer, id: terms.id },
             body: Body::new(&mut no_body),
             response: Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms),
-            context: &*self.core.context,
+            context: &self.core.context,
         };
         let reply = exchange::call(&found, &mut exchange).map(|answer| match answer {
             Answer::Now(reply) => reply,

@@ -1,16 +1,15 @@
 //! What all connections of one core share: settings, routes, the metric shard, counts, and whether it drains.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use super::pace::Rates;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
-use crate::handler::{BodyState, RequestId, Routes, Terms};
+use crate::handler::{BodyState, Context, RequestId, Routes, Terms};
 use crate::http::{HeadLimits, Version, encode};
 use crate::limits::{DRAIN_GRACE_MS, TURNS_KEPT};
 use crate::metrics::{Counter, Gauge, ShardWriter};
@@ -77,11 +76,11 @@ pub struct Core {
         reason = "cloning the Rc touches only this core; cloning the Arc touches all"
     )]
     pub(super) routes: Rc<Arc<Routes>>,
-    pub(super) metrics: ShardWriter,
+    pub(super) metrics: Rc<ShardWriter>,
     /// `Settings::server_name` as a field line.
     server_field: Vec<u8>,
     /// What handlers find under `Exchange::context`.
-    pub(super) context: Rc<dyn Any>,
+    pub(super) context: Context,
     /// When the drain began.
     draining: Cell<Option<Moment>>,
     open: Cell<usize>,
@@ -101,9 +100,9 @@ impl Core {
     pub fn new(
         settings: Settings,
         routes: Arc<Routes>,
-        metrics: ShardWriter,
+        metrics: impl Into<Rc<ShardWriter>>,
         id: u64,
-        context: Rc<dyn Any>,
+        context: Context,
     ) -> Rc<Self> {
         // Numbers differ between cores and between runs, without a lock: they identify, they do not protect.
         let seed = (u64::from(clock::wall().subsec_nanos()) << 32) ^ clock::wall().as_secs() ^ (id << 56);
@@ -115,7 +114,7 @@ impl Core {
             settings,
             server_field,
             routes: Rc::new(routes),
-            metrics,
+            metrics: metrics.into(),
             context,
             draining: Cell::new(None),
             open: Cell::new(0),
@@ -177,16 +176,16 @@ impl Core {
     }
 
     /// Ready when the core has no connection and will get none, because its accept loops have ended.
-    pub fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_idle(&self, cx: &mut task::Context<'_>) -> Poll<()> {
         self.poll_until(cx, || self.open.get() == 0 && self.accepting.get() == 0)
     }
 
     /// Ready when the core may accept: it has room, or drains and will not accept any more.
-    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_room(&self, cx: &mut task::Context<'_>) -> Poll<()> {
         self.poll_until(cx, || self.open.get() < self.settings.connections || self.closed.get())
     }
 
-    fn poll_until(&self, cx: &mut Context<'_>, reached: impl Fn() -> bool) -> Poll<()> {
+    fn poll_until(&self, cx: &mut task::Context<'_>, reached: impl Fn() -> bool) -> Poll<()> {
         if reached() {
             return Poll::Ready(());
         }

@@ -9,19 +9,18 @@ use std::task::{Context, Poll, ready};
 use super::body::Incoming;
 use super::connection::{Closing, Connection, Ended, InFlight, Next, Panicked, end_response};
 use super::core::Core;
-use super::input::Input;
 use super::output::Output;
 use super::turn::Turn;
 use crate::handler::{
-    Answer, Body, BodyError, BodySource, BodyState, Exchange, Failure, Found, NoBody, Pace, Reply, Request, Response,
-    Sink,
+    Answer, Body, BodyError, BodySource, BodyState, ClientIo, Exchange, Failure, Found, NoBody, Pace, Reply, Request,
+    Response, Sink, Takeover,
 };
 use crate::http::{BodyFraming, Method, RequestHead};
 use crate::metrics::Counter;
 #[cfg(feature = "sim")]
 use crate::metrics::Gauge;
 use crate::router::Spans;
-use crate::rt::{RecvHalf, RecvMode};
+use crate::rt::{Input, RecvHalf, RecvMode};
 
 /// The way out of a handler that answers at once: it has none of its own, its answer goes out with the batch.
 pub(super) struct NoSink;
@@ -37,6 +36,8 @@ struct Left {
     ended: Ended,
     /// The request body was read to its end.
     body_done: bool,
+    /// Who goes on with the connection.
+    takeover: Option<Box<dyn Takeover>>,
 }
 
 /// Answers the request whose head is in `turn` and at the start of the unread bytes.
@@ -53,10 +54,19 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
     connection.input.consume(length);
     let head_persistent = connection.may_persist(&turn.head);
     let in_flight = InFlight::new(connection.core.clone());
-    let Left { ended, body_done } = exchange(connection, turn, head_persistent).await;
+    let Left { ended, body_done, takeover } = exchange(connection, turn, head_persistent).await;
     #[cfg(feature = "sim")]
     if ended.is_internal_error() && crate::rt::sim::planted(crate::rt::sim::Bug::PanicStaysInFlight) {
         connection.core.metrics.step(Gauge::RequestsInFlight, 1);
+    }
+    if let (Some(takeover), Ended::Whole { .. }, true) = (takeover, &ended, body_done) {
+        connection.flush(turn).await;
+        if !connection.output.has_failed() {
+            connection.recv.set_mode(RecvMode::Stream);
+            let Connection { input, recv, output, .. } = connection;
+            takeover.run(ClientIo { unread: input, recv, send: output.another() }).await;
+        }
+        return Next::Close(Closing::AtOnce);
     }
     drop(in_flight);
     match ended {
@@ -129,16 +139,17 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
         Some(incoming) => incoming,
         None => &mut no_body,
     };
-    let mut ended = {
+    let (mut ended, takeover) = {
         let response = Response::new(&mut turn.out, &mut turn.fields, output, terms);
-        let mut exchange = Exchange { request, body: Body::new(source), response, context: &*core.context };
+        let mut exchange = Exchange { request, body: Body::new(source), response, context: &core.context };
         let reply = if too_large {
             core.metrics.add(Counter::BadTooLarge, 1);
             Ok(Err(Failure::Body(BodyError::TooLarge)))
         } else {
             run_handler(&found, &mut exchange, ahead.as_mut()).await
         };
-        end_response(&mut exchange, reply, 0, &core)
+        let ended = end_response(&mut exchange, reply, 0, &core);
+        (ended, exchange.response.take_takeover())
     };
     // The response is not held up by what the client still sends.
     let body_done = match &mut incoming {
@@ -152,7 +163,7 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     let aside = ahead.map(|ahead| ahead.aside).unwrap_or_default();
     connection.input.append(aside.bytes(), &core.metrics);
     connection.note(turn, found.index(), ended);
-    Left { ended, body_done }
+    Left { ended, body_done, takeover }
 }
 
 /// Receives no more ahead, and copies what was: a handler that turns to something else before it reads its body, or in the

@@ -1,7 +1,7 @@
 //! One client connection from accept to close.
 //!
 //! `connection.rs` is the way of a connection through its states, `exchange.rs` one request that takes time or has a
-//! body, `input.rs`, `body.rs` and `output.rs` its bytes, `pace.rs` how slow they may move, `core.rs` what all connections
+//! body, `body.rs` and `output.rs` its bytes, `pace.rs` how slow they may move, `core.rs` what all connections
 //! of a core share.
 //! `oracle.rs` holds a whole connection against what its bytes ask for.
 
@@ -10,7 +10,6 @@ mod body;
 mod connection;
 mod core;
 mod exchange;
-mod input;
 mod output;
 mod pace;
 mod turn;

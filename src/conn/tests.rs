@@ -9,13 +9,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::body::Incoming;
-use super::input::Input;
 use super::{Core, Rates, Settings, Timeouts, accept};
-use crate::handler::{Action, BodyError, BodyLength, BodySource, BodyState, Exchange, Reply, Routes};
+use crate::handler::{Action, BodyError, BodyLength, BodySource, BodyState, Context, Exchange, Reply, Routes};
 use crate::http::{BodyFraming, HeadLimits};
 use crate::metrics::ShardWriter;
 use crate::router::RouterBuf;
-use crate::rt::{self, Listener, Options};
+use crate::rt::{self, Input, Listener, Options};
 use crate::{clock, sys};
 
 crate::routes! {
@@ -100,7 +99,7 @@ fn core(settings: &Settings) -> Rc<Core> {
     let empty = RouterBuf::build(&[]).unwrap();
     let routes = Arc::new(Routes::new(&[&ROUTES], empty, Vec::new(), Vec::new()));
     let metrics = ShardWriter::create(0, 1, routes.names().len());
-    Core::new(settings.clone(), routes, metrics, 1, Rc::new(()))
+    Core::new(settings.clone(), routes, metrics, 1, Context::default())
 }
 
 /// On each backend that can run here, with eight receive buffers.

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::rc::Rc;
 
 use super::{Body, Response};
 use crate::http::RequestHead;
@@ -17,13 +18,31 @@ pub struct Exchange<'x> {
     pub body: Body<'x>,
     /// The response.
     pub response: Response<'x>,
-    pub(crate) context: &'x dyn Any,
+    pub(crate) context: &'x Context,
 }
 
 impl<'x> Exchange<'x> {
-    /// What the core was given for its handlers, when it is a `T`.
+    /// What the core was given for its handlers, when there is a `T` among it.
     pub fn context<T: 'static>(&self) -> Option<&'x T> {
-        self.context.downcast_ref()
+        self.context.get()
+    }
+}
+
+/// What one core has for its handlers, found by its type: what the application gave it, and what the server's own
+/// handlers keep between requests.
+#[derive(Clone, Default)]
+pub struct Context(Vec<Rc<dyn Any>>);
+
+impl Context {
+    /// Adds a value, behind the others: of two of the same type the first is found.
+    pub fn with(mut self, value: Rc<dyn Any>) -> Self {
+        self.0.push(value);
+        self
+    }
+
+    /// The value that is a `T`.
+    pub fn get<T: 'static>(&self) -> Option<&T> {
+        self.0.iter().find_map(|value| value.downcast_ref())
     }
 }
 

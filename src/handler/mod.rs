@@ -22,13 +22,13 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use body::{Body, BodyError, BodySource, NoBody};
-pub use exchange::{Exchange, Request, RequestId};
+pub use exchange::{Context, Exchange, Request, RequestId};
 pub use failure::{Failure, Reply};
 pub use files::{Coding, Files, FilesError, FilesSpec};
 pub use predicates::{Predicate, PredicateSet, PredicateSource, PredicateTest};
 pub use redirect::{Redirect, RedirectError};
 pub use respond::{Respond, RespondBody, RespondError, RespondSpec};
-pub use response::{BodyLength, BodyState, Outcome, Prepared, Response, Sink, Terms};
+pub use response::{BodyLength, BodyState, ClientIo, Outcome, Prepared, Response, Sink, Takeover, Terms};
 pub use routes::{Found, RouteIndex, RouteName, Routes};
 pub use template::UnknownParam;
 

@@ -64,7 +64,7 @@ impl Predicate {
         match self.source {
             PredicateSource::Header => self.test.holds(head.header(&self.name), |value| value.iter().copied()),
             PredicateSource::Query => self.test.holds(query_value(head.query(), &self.name), form_bytes),
-            PredicateSource::Cookie => self.test.holds(cookie_value(head, &self.name), |value| value.iter().copied()),
+            PredicateSource::Cookie => self.test.holds(head.cookie(&self.name), |value| value.iter().copied()),
         }
     }
 }
@@ -139,22 +139,6 @@ fn query_value<'q>(query: Option<&'q str>, name: &str) -> Option<&'q [u8]> {
         // An empty field, as in `a&&b`, has no name.
         (!field.is_empty() && form_bytes(own).eq(name.bytes())).then_some(value)
     })
-}
-
-/// The value of the first cookie of this name. What has no `=` is no cookie.
-fn cookie_value<'h>(head: &RequestHead<'h>, name: &str) -> Option<&'h [u8]> {
-    head.header_values("cookie").flat_map(|field| field.split(|&b| b == b';')).find_map(|pair| {
-        let end = memchr::memchr(b'=', pair)?;
-        (trim(&pair[..end]) == name.as_bytes()).then(|| trim(&pair[end + 1..]))
-    })
-}
-
-/// Without white space at both ends (RFC 6265 section 5.2: SP and HTAB).
-fn trim(mut bytes: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
-        bytes = rest;
-    }
-    bytes
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The response: written in one piece behind those before it, or streamed as it comes to be.
 
+mod relay;
+
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -13,6 +15,8 @@ use crate::limits::{COPY_BYTES_MAX, DISCARD_BYTES_MAX, FILE_PIECE_BYTES};
 #[cfg(feature = "sim")]
 use crate::rt;
 use crate::rt::fs::File;
+
+pub use relay::{ClientIo, Takeover};
 
 /// Where a response's bytes go: the connection, or a test.
 pub trait Sink {
@@ -131,6 +135,7 @@ pub struct Response<'x> {
     /// A write was begun and has not ended: it is under way, or it failed, or its future was dropped in the middle, and
     /// then nobody knows how much of it went out. Nothing may follow it.
     torn: bool,
+    takeover: Option<Box<dyn Takeover>>,
 }
 
 /// A response made ahead: head and body as they are sent, but for what changes with each one.
@@ -170,7 +175,17 @@ fn allows_body(status: Status) -> bool {
 impl<'x> Response<'x> {
     pub(crate) fn new(out: &'x mut Vec<u8>, fields: &'x mut Fields, sink: &'x mut dyn Sink, terms: Terms<'x>) -> Self {
         fields.clear();
-        Self { out, fields, sink, terms, status: Status::OK, state: State::Open, sent: false, torn: false }
+        Self {
+            out,
+            fields,
+            sink,
+            terms,
+            status: Status::OK,
+            state: State::Open,
+            sent: false,
+            torn: false,
+            takeover: None,
+        }
     }
 
     /// Sets the status; 200 when it is never set. An interim (1xx) status is taken for 500: interim responses are the

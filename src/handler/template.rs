@@ -293,7 +293,7 @@ fn with_decoded(value: &str, take: impl FnOnce(&str)) {
 
 /// Adds a field whose value is the rest of the request's path in some form: where that is too long for a response, the
 /// client is to blame, not the server.
-pub(super) fn push_field(response: &mut Response<'_>, name: &str, value: &[u8]) -> Result<(), Failure> {
+pub(crate) fn push_field(response: &mut Response<'_>, name: &str, value: &[u8]) -> Result<(), Failure> {
     match response.field(name, value) {
         Ok(_) => Ok(()),
         Err(FieldError::TooLarge) => {

@@ -144,7 +144,7 @@ async fn exchange(handler: &dyn Handler, pattern: &str, raw: &str, most: usize) 
             request: Request { head: view, params: found.params(&spans), peer, id: RequestId(7) },
             body: Body::new(&mut no_body),
             response: Response::new(&mut out, &mut fields, &mut sink, terms),
-            context: &(),
+            context: &super::Context::default(),
         };
         let reply = match handler.handle(&mut exchange) {
             Answer::Now(reply) => reply,

@@ -165,6 +165,14 @@ impl Fields {
         self.append(name, value)
     }
 
+    /// Adds a field of a message that was parsed: its name and value were checked then.
+    ///
+    /// # Errors
+    /// [`FieldError::TooLarge`]; the list is unchanged.
+    pub(crate) fn push_parsed(&mut self, name: &[u8], value: &[u8]) -> Result<(), FieldError> {
+        self.append(name, value)
+    }
+
     /// Replaces all fields of this name by one, at the end.
     ///
     /// # Errors

@@ -265,6 +265,14 @@ impl<'a> RequestHead<'a> {
         self.head.fields.iter().map(move |field| (field.name.text(bytes), field.value.of(bytes)))
     }
 
+    /// The value of the first cookie of this name (RFC 6265 section 4.2). What has no `=` is no cookie.
+    pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
+        self.header_values("cookie").flat_map(|field| field.split(|&b| b == b';')).find_map(|pair| {
+            let end = memchr::memchr(b'=', pair)?;
+            (syntax::trim_ows(&pair[..end]) == name.as_bytes()).then(|| syntax::trim_ows(&pair[end + 1..]))
+        })
+    }
+
     /// The members of all `Connection` fields, as they were sent: `close` and the like, and the names of the fields that
     /// a proxy must not forward (RFC 9110 section 7.6.1). Empty members are left out.
     pub fn connection_options(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {

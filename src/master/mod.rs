@@ -6,7 +6,6 @@
 mod sockets;
 mod supervisor;
 
-use std::any::Any;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -20,9 +19,10 @@ use crate::admin::{self, Ended, Phase, State, WorkerState};
 use crate::clock;
 use crate::config::{Plan, Snapshot};
 use crate::conn::{self, Core, Settings};
-use crate::handler::Routes;
+use crate::handler::{self, Routes};
 use crate::limits::CONTROL_MESSAGES_MAX;
 use crate::metrics::{Shard, ShardWriter};
+use crate::proxy;
 use crate::router::RouterBuf;
 use crate::rt::{self, Listener, Mailbox, Postbox, RunError};
 use crate::sys;
@@ -178,6 +178,7 @@ impl Master {
         if let Some((socket, _)) = admin_socket {
             serve_admin(socket, &master.state, &snapshot);
         }
+        proxy::run_checks(&snapshot.upstreams, clock::wall().as_nanos() as u64);
         let orders = master.workers.iter().map(|worker| worker.orders.clone()).collect();
         let supervisor = Supervisor::new(orders, snapshot.config.server.timeouts.drain);
         let result = supervisor.run(&news, &signals, |note| master.note(note)).await;
@@ -265,6 +266,7 @@ fn start_workers(
         let connections = snapshot.settings.connections.div_ceil(count);
         let worker = Worker {
             index,
+            count,
             pin: plan.pin.then(|| plan.workers[index]),
             executor: snapshot.executor,
             listeners: listeners.into_iter().map(rt::Socket::from).collect(),
@@ -301,7 +303,7 @@ fn serve_admin(socket: OwnedFd, state: &Rc<State>, snapshot: &Snapshot) {
     let routes = Arc::new(Routes::new(&[&admin::ROUTES], empty, Vec::new(), Vec::new()));
     let settings = Settings { connections: ADMIN_CONNECTIONS, ..snapshot.settings.clone() };
     let metrics = ShardWriter::create(u32::MAX, 1, routes.names().len());
-    let context: Rc<dyn Any> = state.clone();
+    let context = handler::Context::default().with(state.clone());
     let core = Core::new(settings, routes, metrics, u64::from(u8::MAX), context);
     rt::spawn(conn::accept(Listener::new(socket), core));
 }

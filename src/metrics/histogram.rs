@@ -149,7 +149,7 @@ impl<C: Cell, const BUCKETS: usize> Default for AtomicHistogram<C, BUCKETS> {
 impl<C: Cell, const BUCKETS: usize> AtomicHistogram<C, BUCKETS> {
     /// Records one value in nanoseconds. Only one thread may ever call this on one histogram.
     #[inline(always)]
-    pub(super) fn record(&self, nanos: u64) {
+    pub(crate) fn record(&self, nanos: u64) {
         // `index_of` is below BUCKETS; `get` is how the compiler is told without a panic on the request path.
         if let Some(bucket) = self.buckets.get(C::LAYOUT.index_of(nanos)) {
             bucket.bump();

@@ -12,25 +12,50 @@
 //! | `budget` | how many requests may be sent a second time: per core |
 //! | `limit` | a process-wide bound, split over cores |
 //! | `chance` | seeded numbers for all of these |
+//! | `upstream` | upstreams as the process knows them, with the addresses of their servers |
+//! | `local`, `connection`, `counters` | the same on one core: connections, load, numbers |
+//! | `forward` | the handler: which server, how often, and what becomes of its answer |
+//! | `ask`, `hedge`, `failure` | one attempt, two at once, and how they fail |
+//! | `head`, `rewrite`, `body`, `relay` | the request's and the response's parts on their way |
+//! | `health` | the checks as they are made, on the master |
+//! | `tunnel`, `mirror` | upgraded connections; copies |
 
+mod ask;
 mod balance;
+mod body;
 mod budget;
 mod chance;
 mod checks;
+mod connection;
+mod counters;
+mod failure;
+mod forward;
+mod head;
+mod health;
+mod hedge;
 mod limit;
-mod route;
+mod local;
+mod mirror;
+mod relay;
+mod rewrite;
 mod spec;
 mod standing;
+mod tunnel;
+mod upstream;
 
 pub use balance::{Balancer, PeakEwma, Servers, hash_key};
 pub use budget::RetryBudget;
 pub use chance::Chance;
 pub use checks::{CheckSchedule, Health, HealthChange};
+pub use counters::{AllCounters, ServerCounter, ServerCounters, UpstreamCounter, UpstreamCounters};
+pub use forward::Proxy;
+pub use health::run_checks;
 pub use limit::share;
-pub use route::{Proxy, ProxyError};
+pub use local::Local;
 pub use spec::{
     Balance, BreakerSpec, EjectionSpec, FieldEdit, HashAlgorithm, HashKey, HealthSpec, HostRewrite, MirrorSpec,
     Network, PathRewrite, PoolSpec, Probe, ProxySpec, RetrySpec, ServerAddress, ServerSpec, Target, UpstreamLimits,
     UpstreamSpec, UpstreamTimeouts,
 };
 pub use standing::{Admission, Availability, BreakerState, FailureKind, StandingSet, StandingSnapshot};
+pub use upstream::{Remotes, Server, Upstream, Upstreams};

@@ -246,11 +246,14 @@ impl Recv {
             return;
         }
         self.mode = mode;
-        if matches!(&self.state, State::Readable(recv) if !recv.is_waiting()) {
-            self.state = State::Idle;
+        if let State::Readable(recv) = &mut self.state {
+            recv.set_mode(mode);
+            if !recv.is_waiting() {
+                self.state = State::Idle;
+            }
         }
         // Back to `Stream`: whatever is under way ends by itself, then a multishot is armed.
-        if mode == RecvMode::Pieces {
+        if mode.is_pieces() {
             self.hold();
         }
     }
@@ -341,7 +344,7 @@ impl Recv {
         if std::mem::replace(&mut self.looked, true) {
             return Ok(None);
         }
-        let Some(mut buffer) = core::take_buffer() else { return Ok(None) };
+        let Some(mut buffer) = core::take_buffer(pool::Class::Small) else { return Ok(None) };
         match sys::socket::receive(&*self.fd, &mut buffer) {
             Ok(_) => Ok(Some(Lease::pooled(buffer))),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
@@ -351,8 +354,10 @@ impl Recv {
 
     fn arm(&mut self) -> io::Result<State> {
         Runtime::with_current(|runtime| {
-            if runtime.driver_type() == DriverType::Poll || self.mode == RecvMode::Pieces {
-                return Ok(State::Readable(Box::new(readiness::Recv::new(self.fd.clone()))));
+            if runtime.driver_type() == DriverType::Poll || self.mode.is_pieces() {
+                let mut recv = readiness::Recv::new(self.fd.clone());
+                recv.set_mode(self.mode);
+                return Ok(State::Readable(Box::new(recv)));
             }
             let buffers = runtime.buffer_pool()?;
             if std::mem::replace(&mut self.armed_before, true) {
@@ -371,7 +376,7 @@ impl Drop for Recv {
         let in_flight = match &self.state {
             State::Idle => false,
             State::Multishot(_) | State::Ending(_) => true,
-            State::Readable(recv) => recv.is_waiting() && self.mode == RecvMode::Pieces,
+            State::Readable(recv) => recv.is_waiting() && self.mode.is_pieces(),
         };
         if in_flight {
             sys::socket::shutdown_both(&*self.fd);

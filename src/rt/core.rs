@@ -217,10 +217,10 @@ pub(super) fn is_scarce() -> bool {
 }
 
 /// A buffer to receive into where none is provided by a ring; `None` when as many are leased as there may be.
-pub(super) fn take_buffer() -> Option<pool::Buffer> {
+pub(super) fn take_buffer(class: pool::Class) -> Option<pool::Buffer> {
     let bytes =
         CORE.with_borrow(|core| (core.stats.buffers_in_use < core.stats.buffers_total).then_some(core.buffer_bytes))?;
-    let mut buffer = pool::take(pool::Class::Small);
+    let mut buffer = pool::take(class);
     // Up to the pool's own size this does nothing; up to twice of it the pool keeps what was grown.
     buffer.reserve_exact(bytes);
     Some(buffer)

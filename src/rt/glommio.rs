@@ -121,7 +121,7 @@ impl Recv {
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
         loop {
             ready!(self.turns.poll_next(cx));
-            let Some(mut buffer) = core::take_buffer() else {
+            let Some(mut buffer) = core::take_buffer(pool::Class::Small) else {
                 core::park(cx.waker());
                 return Poll::Pending;
             };

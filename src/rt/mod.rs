@@ -20,7 +20,9 @@ mod blocking;
 mod choice;
 mod compio;
 mod core;
+mod connect;
 mod facade;
+mod input;
 mod mailbox;
 #[cfg(feature = "glommio")]
 mod glommio;
@@ -44,7 +46,9 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 pub use choice::{Driver, DriverChoice, Executor, ExecutorChoice, NotBuilt, list_built};
+pub use connect::{Remote, connect};
 pub use facade::{Listener, RecvHalf, SendHalf, Socket, from_socket};
+pub use input::Input;
 pub use mailbox::{Mailbox, mailbox};
 pub use stream::{Lease, RecvMode};
 

@@ -11,10 +11,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::core;
-use super::stream::Lease;
-#[cfg(feature = "monoio")]
-use super::stream::RecvMode;
-use crate::sys;
+use super::stream::{Lease, RecvMode};
+use crate::{pool, sys};
 
 /// Waiting, again and again, until one descriptor is ready in one direction.
 pub(super) trait Wait: Debug {
@@ -62,12 +60,20 @@ pub(super) struct Recv<R: Readable> {
     readable: R,
     /// The last receive took all that there was: waiting costs less than to be told so by another.
     is_drained: bool,
+    /// Of the buffers that are received into.
+    class: pool::Class,
     turns: core::Turns,
 }
 
 impl<R: Readable> Recv<R> {
     pub(super) fn new(socket: Rc<R::Socket>) -> Self {
-        Self { socket, readable: R::readable(), is_drained: false, turns: core::Turns::default() }
+        Self {
+            socket,
+            readable: R::readable(),
+            is_drained: false,
+            class: pool::Class::Small,
+            turns: core::Turns::default(),
+        }
     }
 
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
@@ -96,10 +102,15 @@ impl<R: Readable> Recv<R> {
         self.readable.is_armed()
     }
 
-    // Nothing is ever taken in ahead of who asks for it, so there is nothing to change, to hold or to be taken later.
+    /// Nothing is ever taken in ahead of who asks for it, so the mode only says how large the pieces are.
+    pub(super) fn set_mode(&mut self, mode: RecvMode) {
+        self.class = match mode {
+            RecvMode::Stream | RecvMode::Pieces => pool::Class::Small,
+            RecvMode::LargePieces => pool::Class::Large,
+        };
+    }
 
-    #[cfg(feature = "monoio")]
-    pub(super) fn set_mode(&mut self, _mode: RecvMode) {}
+    // For the same reason there is nothing to hold or to be taken later.
 
     #[cfg(feature = "monoio")]
     pub(super) fn hold(&mut self) {}
@@ -111,7 +122,7 @@ impl<R: Readable> Recv<R> {
 
     /// Receives into a pooled buffer, within the same bound on buffers as a ring of provided ones.
     fn receive(&mut self, cx: &Context<'_>) -> Poll<io::Result<Lease>> {
-        let Some(mut buffer) = core::take_buffer() else {
+        let Some(mut buffer) = core::take_buffer(self.class) else {
             core::park(cx.waker());
             return Poll::Pending;
         };

@@ -69,4 +69,16 @@ pub enum RecvMode {
     /// One piece for each call of `poll_recv` and none ahead of it, so that a reader who is slow holds its sender back
     /// and not the core's buffers. For bodies.
     Pieces,
+    /// The same, in pieces of up to [`crate::limits::LARGE_BUFFER_BYTES`]: for long bodies.
+    LargePieces,
+}
+
+impl RecvMode {
+    /// Whether nothing is received ahead.
+    pub fn is_pieces(self) -> bool {
+        match self {
+            Self::Stream => false,
+            Self::Pieces | Self::LargePieces => true,
+        }
+    }
 }

@@ -1,11 +1,15 @@
-//! TCP sockets: listening with `SO_REUSEPORT`, accepting, and calls that never block.
+//! Sockets: listening with `SO_REUSEPORT`, accepting, connecting, and calls that do not block.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::time::Timespec;
 
 /// Connections that the kernel completes and keeps until they are accepted; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -70,6 +74,56 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
     let peer = peer.and_then(|any| SocketAddr::try_from(any).ok());
     let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
     Ok((socket, peer))
+}
+
+/// Opens a non-blocking socket and begins to connect it to `address`. Whether it is connected already: if not, it becomes
+/// writable when it is, or cannot be, which [`connected`] tells.
+///
+/// # Errors
+/// What can be told at once: ECONNREFUSED, ENETUNREACH, EADDRNOTAVAIL (no port left), EMFILE, ENFILE.
+pub fn connect(address: SocketAddr) -> io::Result<(OwnedFd, bool)> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    match net::connect(&socket, &address) {
+        Ok(()) => Ok((socket, true)),
+        Err(Errno::INPROGRESS | Errno::INTR) => Ok((socket, false)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// As [`connect`], to a unix socket, which is never left half-way.
+///
+/// # Errors
+/// ENOENT, ECONNREFUSED, EACCES; EAGAIN when its queue is full; EINVAL for a path that is too long.
+pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    net::connect(&socket, &net::SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+/// Whether a socket that became writable is connected.
+///
+/// # Errors
+/// ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH: it is not.
+pub fn connected(socket: impl AsFd) -> io::Result<()> {
+    Ok(sockopt::socket_error(socket)??)
+}
+
+/// Waits for a socket that is being connected, at most so long.
+///
+/// # Errors
+/// As [`connected`]; ETIMEDOUT.
+pub fn wait_connected(socket: impl AsFd, most: Duration) -> io::Result<()> {
+    let most =
+        Timespec { tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX), tv_nsec: most.subsec_nanos().into() };
+    let mut wanted = [PollFd::new(&socket, PollFlags::OUT)];
+    match rustix::event::poll(&mut wanted, Some(&most))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => connected(&socket),
+    }
 }
 
 /// Sends what the socket takes at once, without blocking and without SIGPIPE.

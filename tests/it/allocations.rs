@@ -110,6 +110,7 @@ fn with_worker(driver: &'static str, test: impl FnOnce(&mut Client, &Mark)) {
     let context = mark.clone();
     let worker = Worker {
         index: 0,
+        count: 1,
         pin: None,
         executor: rt::Options { executor: executor(), driver: driver.parse().unwrap(), ..snapshot.executor },
         listeners: vec![socket.into()],

@@ -6,13 +6,13 @@ use super::super::check::Omissions;
 use super::super::error::{ConfigError, list_names, quote, suggest};
 use super::super::grammar::is_token;
 use super::super::model::{self, Config, FieldEdits};
-use super::RoutePlace;
+use super::{Parts, RoutePlace};
 use crate::handler::template::Template;
 use crate::http::encode::is_server_owned;
 use crate::http::target::{Normalized, normalize_path, parse_authority};
 use crate::http::{FieldError, Fields, TargetError};
 use crate::limits::FIELD_EDITS_MAX;
-use crate::proxy::{FieldEdit, HostRewrite, MirrorSpec, PathRewrite, Proxy, ProxyError, ProxySpec, Target};
+use crate::proxy::{FieldEdit, HostRewrite, MirrorSpec, PathRewrite, Proxy, ProxySpec, Target};
 use crate::router::Pattern;
 
 /// The handler of a route that forwards; `None` where something is wrong with it, which is reported.
@@ -20,12 +20,11 @@ pub(super) fn build_proxy(
     proxy: &model::Proxy,
     pattern: &Pattern<'_>,
     params: &[&str],
-    config: &Config,
-    omissions: &Omissions,
+    parts: &Parts<'_>,
     place: &mut RoutePlace<'_>,
 ) -> Option<Proxy> {
     let before = place.errors.len();
-    let mut upstreams = Upstreams { config, omissions };
+    let mut upstreams = Names { config: parts.config, omissions: parts.omissions };
     let targets = upstreams.targets(proxy, place);
     let mirror = proxy.mirror.as_ref().map(|mirror| MirrorSpec {
         upstream: upstreams.find(&mirror.upstream, &["proxy", "mirror", "upstream"], place),
@@ -59,9 +58,9 @@ pub(super) fn build_proxy(
         upgrade: proxy.upgrade,
         mirror,
     };
-    match Proxy::new(spec, params) {
+    match Proxy::new(spec, params, parts.upstreams) {
         Ok(built) => Some(built),
-        Err(ProxyError::RewriteParam(unknown)) => {
+        Err(unknown) => {
             place.report_param(&["proxy", "rewrite"], &unknown);
             None
         }
@@ -69,12 +68,12 @@ pub(super) fn build_proxy(
 }
 
 /// The upstreams by name.
-struct Upstreams<'c> {
+struct Names<'c> {
     config: &'c Config,
     omissions: &'c Omissions,
 }
 
-impl Upstreams<'_> {
+impl Names<'_> {
     /// The index of an upstream. Where there is none, it is reported and 0 stands for it: nothing is served then.
     fn find(&mut self, name: &str, keys: &[&str], place: &mut RoutePlace<'_>) -> usize {
         let names = self.config.upstreams.keys().map(String::as_str);

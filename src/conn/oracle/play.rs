@@ -13,6 +13,7 @@ use super::app;
 use super::script::{Act, Ending, LONG, Script};
 use crate::clock::{self, Moment};
 use crate::conn::{Core, accept};
+use crate::handler::Context;
 use crate::metrics::shard::ShardSnapshot;
 use crate::metrics::{Counter, Gauge, ShardWriter};
 use crate::pool;
@@ -97,7 +98,7 @@ async fn serve(script: Script, socket: Socket, orders: Mailbox<()>) -> ShardSnap
     let routes = app::routes();
     let metrics = ShardWriter::create(0, 1, routes.names().len());
     let shard = metrics.shard();
-    let core = Core::new(script.settings, routes, metrics, 0, Rc::new(()));
+    let core = Core::new(script.settings, routes, metrics, 0, Context::default());
     let loose = Rc::downgrade(&core);
     rt::spawn(accept(Listener::new(socket), core.clone()));
     orders.next().await;

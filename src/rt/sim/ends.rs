@@ -257,7 +257,7 @@ impl World {
     fn set_mode(&mut self, id: usize, mode: RecvMode) {
         let receive = &mut self.network.connection(id).receive;
         let before = std::mem::replace(&mut receive.mode, mode);
-        if before != mode && mode == RecvMode::Pieces {
+        if before != mode && mode.is_pieces() {
             self.end_multishot(id);
         }
     }
@@ -383,7 +383,7 @@ impl Recv {
                 }
                 Some(Completion::Ended) => {}
                 // As compio's backend: pieces are received when they are asked for, and not ahead.
-                None if world::with(|world| world.network.connection(id).receive.mode) == RecvMode::Pieces => {
+                None if world::with(|world| world.network.connection(id).receive.mode).is_pieces() => {
                     return self.poll_now(cx);
                 }
                 None => {

@@ -224,6 +224,7 @@ pub(super) fn start_worker(
     let (orders, inbox) = rt::mailbox(16);
     let worker = Worker {
         index,
+        count: 2,
         pin: None,
         executor: rt::Options::default(),
         listeners: vec![Socket::from(sim::listen(shared.address))],

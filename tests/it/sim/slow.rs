@@ -198,6 +198,7 @@ fn in_worlds(test: impl AsyncFn(Pair) + Copy + Send + 'static) {
             let ((orders, inbox), (news, told)) = (rt::mailbox(16), rt::mailbox(16));
             let worker = Worker {
                 index: 0,
+                count: 1,
                 pin: None,
                 executor: rt::Options::default(),
                 listeners: vec![Socket::from(sim::listen(address))],

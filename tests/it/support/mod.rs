@@ -4,6 +4,7 @@ pub(crate) mod app;
 mod client;
 mod message;
 mod server;
+pub(crate) mod upstream;
 
 pub(crate) use client::Client;
 pub(crate) use message::Response;

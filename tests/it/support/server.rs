@@ -78,6 +78,12 @@ impl Start {
         start
     }
 
+    /// Sets `upstreams.<name>`.
+    pub(crate) fn upstream(mut self, name: &str, upstream: Value) -> Self {
+        self.config["upstreams"][name] = upstream;
+        self
+    }
+
     pub(crate) fn workers(mut self, workers: usize) -> Self {
         self.config["cores"]["workers"] = json!(workers);
         self

@@ -2,16 +2,16 @@
 
 use std::task::{Context, Poll, ready};
 
+#[cfg(feature = "sim")]
+use super::sim;
+use super::{Lease, RecvHalf};
 use crate::clock::{self, Moment};
 use crate::metrics::{Counter, ShardWriter};
-#[cfg(feature = "sim")]
-use crate::rt;
-use crate::rt::{Lease, RecvHalf};
 
 /// The unread bytes of one connection. It holds a receive buffer only while that is being worked on; [`Input::settle`]
 /// gives it back.
 #[derive(Debug, Default)]
-pub(super) struct Input {
+pub struct Input {
     lease: Option<Lease>,
     /// Bytes put aside. When there are any, they are all there is: the lease is empty then.
     spill: Vec<u8>,
@@ -23,24 +23,25 @@ pub(super) struct Input {
 
 impl Input {
     /// The unread bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         match &self.lease {
             Some(lease) => &lease[self.at..],
             None => &self.spill[self.at..],
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
         self.bytes().is_empty()
     }
 
     /// When the last bytes were added.
-    pub(super) fn received(&self) -> Moment {
+    pub fn received(&self) -> Moment {
         self.received
     }
 
     /// Adds what was received behind what is unread.
-    pub(super) fn push(&mut self, lease: Lease, metrics: &ShardWriter) {
+    pub fn push(&mut self, lease: Lease, metrics: &ShardWriter) {
         self.received = clock::turn();
         if self.is_empty() {
             self.clear();
@@ -53,7 +54,7 @@ impl Input {
     }
 
     /// Adds what was received and put aside elsewhere.
-    pub(super) fn append(&mut self, bytes: &[u8], metrics: &ShardWriter) {
+    pub fn append(&mut self, bytes: &[u8], metrics: &ShardWriter) {
         if !bytes.is_empty() {
             self.settle(metrics);
             self.spill.extend_from_slice(bytes);
@@ -61,7 +62,7 @@ impl Input {
     }
 
     /// Adds what a held receive still delivers, copied: it must not keep the core's receive buffers. Whether there was any.
-    pub(super) fn take_rest(&mut self, recv: &mut RecvHalf, cx: &mut Context<'_>, metrics: &ShardWriter) -> bool {
+    pub fn take_rest(&mut self, recv: &mut RecvHalf, cx: &mut Context<'_>, metrics: &ShardWriter) -> bool {
         let before = self.bytes().len();
         // Pending: the rest of it comes when the task is woken.
         let _ = self.poll_rest(recv, cx, metrics);
@@ -69,7 +70,7 @@ impl Input {
     }
 
     /// The same; ready when the receive has ended and nothing of it is left.
-    pub(super) fn poll_rest(&mut self, recv: &mut RecvHalf, cx: &mut Context<'_>, metrics: &ShardWriter) -> Poll<()> {
+    pub fn poll_rest(&mut self, recv: &mut RecvHalf, cx: &mut Context<'_>, metrics: &ShardWriter) -> Poll<()> {
         while let Some(lease) = ready!(recv.poll_rest(cx)) {
             metrics.add(Counter::RequestBytes, lease.len() as u64);
             self.append(&lease, metrics);
@@ -78,7 +79,7 @@ impl Input {
     }
 
     /// Uses up the first `count` unread bytes.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub fn consume(&mut self, count: usize) {
         self.at += count;
         debug_assert!(self.at <= self.lease.as_ref().map_or(self.spill.len(), |lease| lease.len()));
         if self.is_empty() {
@@ -87,7 +88,7 @@ impl Input {
     }
 
     /// Gives the receive buffer back, putting unread bytes aside: before any wait of unknown length.
-    pub(super) fn settle(&mut self, metrics: &ShardWriter) {
+    pub fn settle(&mut self, metrics: &ShardWriter) {
         let Some(lease) = self.lease.take() else {
             self.spill.drain(..self.at);
             self.at = 0;
@@ -95,8 +96,7 @@ impl Input {
         };
         let rest = &lease[self.at..];
         #[cfg(feature = "sim")]
-        let rest =
-            if rt::sim::planted(rt::sim::Bug::LostLeftover) { &rest[..rest.len().saturating_sub(1)] } else { rest };
+        let rest = if sim::planted(sim::Bug::LostLeftover) { &rest[..rest.len().saturating_sub(1)] } else { rest };
         self.spill.clear();
         self.spill.extend_from_slice(rest);
         metrics.add(Counter::SpilledBytes, rest.len() as u64);

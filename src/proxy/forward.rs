@@ -1,0 +1,578 @@
+//! The handler of a route that forwards: which server, how often, and what becomes of its answer.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::ask::{Answering, Connected, Held, RESPONSE_LIMITS, ask, connect, elapsed};
+use super::balance::hash_key;
+use super::body::{self, Beside, Plan, Progress, upload};
+use super::connection::{Connection, Reading};
+use super::counters::{ServerCounter, UpstreamCounter};
+use super::failure::AttemptError;
+use super::head::{self, Outgoing, is_nominated, is_response_forwarded, write_request_head};
+use super::hedge;
+use super::local::{InFlight, Local, LocalUpstream};
+use super::mirror;
+use super::relay::{Pace as RelayPace, RelayError, TrailerTerms, relay_body};
+use super::rewrite::Rewrite;
+use super::spec::{Balance, HashKey, ProxySpec};
+use super::standing::{Admission, FailureKind};
+use super::tunnel::Tunnel;
+use super::upstream::{Upstream, Upstreams};
+use crate::clock::{self, Moment};
+use crate::handler::{Answer, BodyLength, Exchange, Failure, Handler, Pace, Reply, Request, Response, UnknownParam};
+use crate::http::head::list_members;
+use crate::http::{
+    BodyFraming, Method, RequestKind, ResponseFraming, ResponseHead, ResponseView, Status, StatusClass, Version,
+};
+use crate::limits::{ATTEMPTS_MAX, INTERIM_RESPONSES_MAX};
+use crate::pool;
+
+/// When a client that was refused because no server was there, or free, may come again: what is wrong may be over then.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// Forwards requests to upstreams.
+pub struct Proxy {
+    spec: ProxySpec,
+    targets: Vec<(Arc<Upstream>, u32)>,
+    rewrite: Rewrite,
+    mirror: Option<(Arc<Upstream>, f64)>,
+    /// `Via` of responses that came by HTTP/1.0 and by 1.1.
+    via: Option<[String; 2]>,
+}
+
+impl Proxy {
+    /// A handler for a route whose path has these parameters. The indices of `spec` are those of `upstreams`; targets that
+    /// are not among them are left out.
+    ///
+    /// # Errors
+    /// When the path's template names a parameter that the route has not.
+    pub fn new(spec: ProxySpec, params: &[&str], upstreams: &Upstreams) -> Result<Self, UnknownParam> {
+        let targets =
+            spec.targets.iter().filter_map(|target| Some((upstreams.get(target.upstream)?.clone(), target.weight)));
+        let mirror = spec.mirror.and_then(|mirror| Some((upstreams.get(mirror.upstream)?.clone(), mirror.share)));
+        let via = spec.via.as_ref().map(|name| [format!("1.0 {name}"), format!("1.1 {name}")]);
+        Ok(Self { via, targets: targets.collect(), rewrite: Rewrite::new(&spec.path, params)?, mirror, spec })
+    }
+
+    /// One of the targets, by weighted chance.
+    fn choose(&self, local: &Local) -> Option<&Arc<Upstream>> {
+        if let [(only, _)] = self.targets.as_slice() {
+            return Some(only);
+        }
+        let total: u64 = self.targets.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut at = local.chance().checked_rem(total)?;
+        self.targets.iter().find_map(|(upstream, weight)| match at.checked_sub(u64::from(*weight)) {
+            Some(rest) => {
+                at = rest;
+                None
+            }
+            None => Some(upstream),
+        })
+    }
+
+    async fn forward(&self, exchange: &mut Exchange<'_>) -> Reply {
+        let local: &Local =
+            exchange.context().ok_or_else(|| Failure::internal("a proxy route runs on a core that is no worker"))?;
+        let upstream = self.choose(local).ok_or_else(|| Failure::internal("a proxy route without upstream"))?;
+        let upstream = local.upstream(upstream);
+        let request = exchange.request;
+        let now = clock::turn();
+        upstream.budget.borrow_mut().note_request(now);
+        let mut held = pool::take(pool::Class::Small);
+        let (plan, framing) = body::hold(&mut exchange.body, request.framing(), &mut held).await?;
+        let mut path = pool::take(pool::Class::Small);
+        self.rewrite.write(&request, &mut path);
+        let mut job = Job {
+            proxy: self,
+            local,
+            upstream: &upstream,
+            request,
+            path: &path,
+            framing,
+            key: request_key(&upstream.shared.spec.balance, &request),
+            upgrade: self.offered_upgrade(&request, framing),
+            until: now + upstream.shared.spec.timeouts.total,
+            takes_trailers: takes_trailers(&request),
+            tried: Vec::new(),
+            attempts: 0,
+        };
+        if let Some((mirrored, share)) = &self.mirror {
+            mirror::send(&job, mirrored, *share, plan, &held);
+        }
+        let reply = match plan {
+            Plan::Held => job.run_held(&held, &mut exchange.response).await,
+            Plan::Streamed => job.run_streamed(exchange).await,
+        };
+        match reply {
+            Err(Failure::Status(Status::SERVICE_UNAVAILABLE, detail)) if exchange.response.is_open() => {
+                exchange.response.field("Retry-After", RETRY_AFTER_SECONDS)?;
+                exchange.response.problem(Status::SERVICE_UNAVAILABLE, detail)
+            }
+            reply => reply,
+        }
+    }
+
+    /// The protocol that the client offers to switch to, where the route lets it.
+    fn offered_upgrade<'r>(&self, request: &Request<'r>, framing: BodyFraming) -> Option<&'r [u8]> {
+        let offers = self.spec.upgrade && request.head().upgrade && framing == BodyFraming::None;
+        offers.then(|| request.header("upgrade")).flatten()
+    }
+}
+
+impl Handler for Proxy {
+    fn pace(&self) -> Pace {
+        Pace::Suspending
+    }
+
+    fn handle<'a>(&'a self, exchange: &'a mut Exchange<'_>) -> Answer<'a> {
+        Answer::Later(Box::pin(self.forward(exchange)))
+    }
+}
+
+/// The hash of what the balance goes by; the client's address where the request has none of it.
+fn request_key(balance: &Balance, request: &Request<'_>) -> Option<u64> {
+    let Balance::Hash { key, .. } = balance else { return None };
+    let found = match key {
+        HashKey::Header(name) => request.header(name),
+        HashKey::Cookie(name) => request.cookie(name),
+        HashKey::Path => Some(request.path_bytes()),
+        HashKey::ClientAddress => None,
+    };
+    Some(match (found, request.peer().ip().to_canonical()) {
+        (Some(found), _) => hash_key(found),
+        (None, IpAddr::V4(client)) => hash_key(&client.octets()),
+        (None, IpAddr::V6(client)) => hash_key(&client.octets()),
+    })
+}
+
+/// One request on its way.
+pub(super) struct Job<'j> {
+    pub(super) proxy: &'j Proxy,
+    pub(super) local: &'j Local,
+    pub(super) upstream: &'j Rc<LocalUpstream>,
+    pub(super) request: Request<'j>,
+    pub(super) path: &'j [u8],
+    pub(super) framing: BodyFraming,
+    key: Option<u64>,
+    upgrade: Option<&'j [u8]>,
+    /// When all of it must have ended.
+    pub(super) until: Moment,
+    /// The client can be sent trailers.
+    takes_trailers: bool,
+    /// Servers that it was sent to.
+    tried: Vec<usize>,
+    attempts: u32,
+}
+
+impl<'j> Job<'j> {
+    /// Forwards a request that can be sent again.
+    async fn run_held(&mut self, body: &[u8], response: &mut Response<'_>) -> Reply {
+        let mut head = pool::take(pool::Class::Small);
+        let mut last = None;
+        loop {
+            let Some(admission) = self.admit() else { return Err(self.nobody(last)) };
+            let server = admission.server();
+            let result = match self.hedge_after() {
+                Some(after) => hedge::ask_two(self, admission, after, body).await,
+                None => {
+                    head.clear();
+                    self.write_head(&mut head, server);
+                    let request = self.held(&head, body);
+                    let asked = ask(self.local, self.upstream, server, &request, self.until).await;
+                    self.admitted(asked, admission)
+                }
+            };
+            let error = match result {
+                Ok((answer, admission)) if !self.is_retried_status(&answer) => {
+                    return self.respond(answer, admission, response).await;
+                }
+                Ok((answer, admission)) => {
+                    self.note_status(admission, answer.head.status);
+                    self.local.give_head(answer.head);
+                    None
+                }
+                Err(error) => Some(error),
+            };
+            let safe = self.may_repeat() || error.is_some_and(AttemptError::is_before_sending);
+            if !safe || !self.may_retry() {
+                return Err(match error {
+                    Some(error) => error.failure(),
+                    None => Failure::Status(Status::BAD_GATEWAY, "the upstream failed to answer this request"),
+                });
+            }
+            last = error;
+        }
+    }
+
+    /// Forwards a request whose body goes out as it comes in. It is sent again only if nothing of it was sent.
+    async fn run_streamed(&mut self, exchange: &mut Exchange<'_>) -> Reply {
+        let mut last = None;
+        loop {
+            let Some(admission) = self.admit() else { return Err(self.nobody(last)) };
+            match connect(self.local, self.upstream, admission.server(), false, self.until).await {
+                Ok(connected) => return self.stream(connected, admission, exchange).await,
+                Err(error) => {
+                    self.note_error(admission, error);
+                    if !self.may_retry() {
+                        return Err(error.failure());
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+    }
+
+    async fn stream(&mut self, connected: Connected, admission: Admission, exchange: &mut Exchange<'_>) -> Reply {
+        let Connected { mut connection, in_flight } = connected;
+        let server = connection.server();
+        let timeouts = self.upstream.shared.spec.timeouts;
+        connection.begin();
+        self.upstream.server_counters(server).add(ServerCounter::Requests, 1);
+        let mut out = pool::take(pool::Class::Small);
+        self.write_head(&mut out, server);
+        let progress = Progress::default();
+        let Exchange { body, response, .. } = exchange;
+        let Connection { reading, send, .. } = &mut connection;
+        let mut beside = Beside::new(upload(send, &out, body, self.framing, timeouts.idle, &progress), &progress);
+        let mut head = self.local.take_head();
+        let kind = request_kind(&self.request);
+        let until = self.until;
+        let due = || progress.done.get().map_or(until, |done| until.min(done + timeouts.response));
+        let refused = Cell::new(None);
+        let read = poll_fn(|cx| {
+            if progress.refused.get() && refused.get().is_none() {
+                // It closed its side: what it said before that is all there will be.
+                refused.set(Some(clock::turn()));
+                progress.done.set(Some(clock::turn()));
+            }
+            reading.poll_head(cx, &RESPONSE_LIMITS, kind, &mut head, due())
+        });
+        if let Err(error) = beside.run(read).await? {
+            self.note_error(admission, error);
+            return Err(error.failure());
+        }
+        if let Some(done) = progress.done.get() {
+            self.upstream.note_latency(server, elapsed(done), clock::turn());
+        }
+        let admission = self.note_head(admission, &head);
+        let relayed = beside.run(self.relay(reading, &mut head, response)).await?;
+        drop(beside);
+        let whole = self.note_relayed(server, admission, relayed)?;
+        let reusable = whole && progress.done.get().is_some() && !progress.refused.get();
+        finish(connection, in_flight, reusable);
+        self.local.give_head(head);
+        Ok(())
+    }
+
+    /// Answers the client with what a server began to answer.
+    async fn respond(&mut self, answer: Answering, admission: Admission, response: &mut Response<'_>) -> Reply {
+        let Answering { mut connection, in_flight, mut head } = answer;
+        let server = connection.server();
+        if head.status == Status::SWITCHING_PROTOCOLS {
+            return self.switch(connection, in_flight, admission, &head, response);
+        }
+        let admission = self.note_head(admission, &head);
+        let relayed = self.relay(&mut connection.reading, &mut head, response).await;
+        let whole = self.note_relayed(server, admission, relayed)?;
+        finish(connection, in_flight, whole);
+        self.local.give_head(head);
+        Ok(())
+    }
+
+    /// Relays a response whose first head has come: interim ones, then the final one. Whether the connection can go on.
+    async fn relay(
+        &self,
+        reading: &mut Reading,
+        head: &mut ResponseHead,
+        response: &mut Response<'_>,
+    ) -> Result<(bool, Status), RelayError> {
+        let timeouts = &self.upstream.shared.spec.timeouts;
+        let kind = request_kind(&self.request);
+        let mut interim = 0;
+        while head.is_interim() {
+            if head.status == Status::SWITCHING_PROTOCOLS || interim == INTERIM_RESPONSES_MAX {
+                return Err(AttemptError::Upgrade.into());
+            }
+            interim += 1;
+            self.relay_interim(reading, head, response).await?;
+            let until = self.until.min(clock::turn() + timeouts.response);
+            poll_fn(|cx| reading.poll_head(cx, &RESPONSE_LIMITS, kind, head, until)).await?;
+        }
+        let view = head.view(reading.bytes());
+        self.write_fields(&view, response)?;
+        let length = match (head.framing, head.content_length) {
+            (ResponseFraming::Length(length), _) | (ResponseFraming::None, Some(length)) => BodyLength::Known(length),
+            (ResponseFraming::None, None) | (ResponseFraming::Chunked | ResponseFraming::UntilClose, _) => {
+                BodyLength::Unknown
+            }
+        };
+        let trailers = self.takes_trailers.then(|| TrailerTerms::new(&view));
+        response.start(length)?;
+        reading.consume(head.len);
+        let pace = RelayPace { idle: timeouts.idle, until: self.until };
+        relay_body(reading, response, head.framing, pace, trailers).await?;
+        Ok((head.persistent && !reading.has_leftover(), head.status))
+    }
+
+    async fn relay_interim(
+        &self,
+        reading: &mut Reading,
+        head: &ResponseHead,
+        response: &mut Response<'_>,
+    ) -> Result<(), RelayError> {
+        // The client gets its 100 when its body is wanted, from the gateway.
+        if head.status.code() != 100 {
+            let mut lines = pool::take(pool::Class::Small);
+            let view = head.view(reading.bytes());
+            for (name, value) in view.headers() {
+                if is_response_forwarded(name.as_bytes()) && !is_nominated(view.connection_options(), name.as_bytes()) {
+                    crate::http::encode::write_field(&mut lines, name, value);
+                }
+            }
+            response.interim(head.status, &lines).await?;
+        }
+        reading.consume(head.len);
+        Ok(())
+    }
+
+    fn write_fields(&self, view: &ResponseView<'_>, response: &mut Response<'_>) -> Result<(), Failure> {
+        response.status(view.status());
+        let fields = response.fields();
+        let has_options = view.connection_options().next().is_some();
+        let too_large = |_| Failure::Status(Status::BAD_GATEWAY, "the upstream sent too many header fields");
+        for (name, value) in view.headers() {
+            let name = name.as_bytes();
+            if is_response_forwarded(name) && !(has_options && is_nominated(view.connection_options(), name)) {
+                fields.push_parsed(name, value).map_err(too_large)?;
+            }
+        }
+        if let Some([http10, http11]) = &self.proxy.via {
+            // The version is the server's, not the client's (RFC 9110 section 7.6.3).
+            let via = if view.version() == Version::Http10 { http10 } else { http11 };
+            fields.push_parsed(b"Via", via.as_bytes()).map_err(too_large)?;
+        }
+        head::edit_response(fields, &self.proxy.spec.response_fields).map_err(too_large)
+    }
+
+    fn switch(
+        &self,
+        mut connection: Connection,
+        in_flight: InFlight,
+        admission: Admission,
+        head: &ResponseHead,
+        response: &mut Response<'_>,
+    ) -> Reply {
+        if self.upgrade.is_none() || !head.upgrade {
+            self.note_error(admission, AttemptError::Upgrade);
+            return Err(AttemptError::Upgrade.failure());
+        }
+        self.note_status(admission, head.status);
+        let mut lines = pool::take(pool::Class::Small);
+        let view = head.view(connection.reading.bytes());
+        for (name, value) in view.headers() {
+            if is_response_forwarded(name.as_bytes()) || name.eq_ignore_ascii_case("upgrade") {
+                crate::http::encode::write_field(&mut lines, name, value);
+            }
+        }
+        connection.reading.consume(head.len);
+        let idle = self.upstream.shared.spec.timeouts.idle;
+        response.switch_protocols(&lines, Box::new(Tunnel { connection, in_flight, idle }))
+    }
+
+    /// The next server, and the leave to send to it.
+    fn admit(&mut self) -> Option<Admission> {
+        let now = clock::turn();
+        self.attempts += 1;
+        let upstream: &'j Rc<LocalUpstream> = self.upstream;
+        loop {
+            let server = upstream.pick(&self.tried, self.key, now)?;
+            self.tried.push(server);
+            // Somebody else may have taken the one probe of a server that comes back.
+            if let Some(admission) = upstream.shared.standings.admit(server, now) {
+                return Some(admission);
+            }
+        }
+    }
+
+    pub(super) fn write_head(&self, out: &mut Vec<u8>, server: usize) {
+        self.write_head_to(out, &self.upstream.server(server).name, self.upgrade);
+    }
+
+    /// The head of a copy for a server of another upstream. A copy never switches protocols.
+    pub(super) fn write_head_for(&self, out: &mut Vec<u8>, server: &str) {
+        self.write_head_to(out, server, None);
+    }
+
+    fn write_head_to(&self, out: &mut Vec<u8>, server: &str, upgrade: Option<&[u8]>) {
+        let (spec, path, framing) = (&self.proxy.spec, self.path, self.framing);
+        write_request_head(out, &self.request, &Outgoing { spec, path, server, framing, upgrade });
+    }
+
+    pub(super) fn kind(&self) -> RequestKind {
+        request_kind(&self.request)
+    }
+
+    /// The leave to ask one more server beside the first, where there is one and the budget allows it.
+    pub(super) fn admit_hedge(&mut self) -> Option<Admission> {
+        (self.has_another() && self.may_retry()).then(|| self.admit()).flatten()
+    }
+
+    pub(super) fn held<'h>(&self, head: &'h [u8], body: &'h [u8]) -> Held<'h> {
+        Held { head, body, kind: request_kind(&self.request), may_repeat: self.may_repeat() }
+    }
+
+    /// Whether a second sending does no harm (RFC 9110 section 9.2.2).
+    fn may_repeat(&self) -> bool {
+        self.upgrade.is_none()
+            && matches!(
+                self.request.method(),
+                Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options | Method::Trace
+            )
+    }
+
+    /// When a second server is asked beside the first.
+    fn hedge_after(&self) -> Option<std::time::Duration> {
+        self.upstream.shared.spec.hedge_after.filter(|_| self.may_repeat())
+    }
+
+    /// Whether one more attempt is allowed.
+    fn may_retry(&self) -> bool {
+        let now = clock::turn();
+        if self.attempts >= self.upstream.shared.spec.retry.attempts.min(ATTEMPTS_MAX) || now >= self.until {
+            return false;
+        }
+        let allowed = self.upstream.budget.borrow_mut().try_retry(now);
+        if !allowed {
+            self.upstream.counters.add(UpstreamCounter::BudgetExhausted, 1);
+        }
+        allowed
+    }
+
+    fn is_retried_status(&self, answer: &Answering) -> bool {
+        let retry = &self.upstream.shared.spec.retry;
+        self.may_repeat()
+            && self.attempts < retry.attempts
+            && retry.statuses.contains(&answer.head.status.code())
+            && self.has_another()
+    }
+
+    /// Whether there is a server left for one more attempt: the answer in hand is better than none.
+    fn has_another(&self) -> bool {
+        self.upstream.pick(&self.tried, self.key, clock::turn()).is_some()
+    }
+
+    /// What the client is told when there is no server (left) to ask.
+    fn nobody(&self, last: Option<AttemptError>) -> Failure {
+        match last {
+            Some(error) => error.failure(),
+            None => {
+                self.upstream.counters.add(UpstreamCounter::Unavailable, 1);
+                Failure::Status(Status::SERVICE_UNAVAILABLE, "no server of the upstream is available")
+            }
+        }
+    }
+
+    /// An attempt with its leave, where it came to an answer.
+    pub(super) fn admitted(
+        &self,
+        asked: Result<Answering, AttemptError>,
+        admission: Admission,
+    ) -> Result<(Answering, Admission), AttemptError> {
+        match asked {
+            Ok(answer) => Ok((answer, admission)),
+            Err(error) => {
+                self.note_error(admission, error);
+                Err(error)
+            }
+        }
+    }
+
+    fn note_error(&self, admission: Admission, error: AttemptError) {
+        let server = admission.server();
+        self.count_error(server, error);
+        if let Some(kind) = error.kind() {
+            self.upstream.shared.standings.note_failure(admission, kind, clock::turn());
+        }
+    }
+
+    fn count_error(&self, server: usize, error: AttemptError) {
+        tracing::debug!(
+            request = %self.request.id(),
+            upstream = self.upstream.shared.spec.name,
+            server = self.upstream.server(server).name,
+            %error,
+            "an attempt failed"
+        );
+        if let Some(counter) = error.counter() {
+            self.upstream.server_counters(server).add(counter, 1);
+        }
+    }
+
+    fn note_status(&self, admission: Admission, status: Status) {
+        let counters = self.upstream.server_counters(admission.server());
+        let standings = &self.upstream.shared.standings;
+        if status.class() == StatusClass::ServerError {
+            counters.add(ServerCounter::Status5xx, 1);
+            standings.note_failure(admission, FailureKind::Status5xx, clock::turn());
+        } else {
+            counters.add(ServerCounter::Passed, 1);
+            standings.note_success(admission, clock::turn());
+        }
+    }
+
+    /// The head of a response to a probe says enough: others wait for what it finds.
+    fn note_head(&self, admission: Admission, head: &ResponseHead) -> Option<Admission> {
+        if admission.is_probe() && !head.is_interim() {
+            self.note_status(admission, head.status);
+            return None;
+        }
+        Some(admission)
+    }
+
+    /// Counts a relayed response, and turns its failure into what the connection does about it.
+    fn note_relayed(
+        &self,
+        server: usize,
+        admission: Option<Admission>,
+        relayed: Result<(bool, Status), RelayError>,
+    ) -> Result<bool, Failure> {
+        match (relayed, admission) {
+            (Ok((whole, status)), admission) => {
+                if let Some(admission) = admission {
+                    self.note_status(admission, status);
+                }
+                Ok(whole)
+            }
+            (Err(RelayError::Server(error)), Some(admission)) => {
+                self.note_error(admission, error);
+                Err(error.failure())
+            }
+            (Err(RelayError::Server(error)), None) => {
+                self.count_error(server, error);
+                Err(error.failure())
+            }
+            (Err(RelayError::Client(failure)), _) => Err(failure),
+        }
+    }
+}
+
+/// Keeps a connection whose exchange ended cleanly, closes any other.
+fn finish(connection: Connection, in_flight: InFlight, reusable: bool) {
+    drop(in_flight);
+    if reusable {
+        connection.release();
+    }
+}
+
+/// Whether the client says that it keeps trailers (RFC 9110 section 6.5.1).
+fn takes_trailers(request: &Request<'_>) -> bool {
+    request.header_values("te").flat_map(list_members).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+}
+
+fn request_kind(request: &Request<'_>) -> RequestKind {
+    if request.method() == Method::Head { RequestKind::Head } else { RequestKind::Other }
+}

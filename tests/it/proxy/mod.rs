@@ -1,0 +1,23 @@
+//! The gateway between a client and upstreams that do as they are told.
+
+mod balance;
+mod forwarding;
+mod protection;
+mod tunnels;
+
+use serde_json::{Value, json};
+
+use crate::support::Start;
+use crate::support::upstream::Upstream;
+
+/// A gateway with one worker, that forwards all paths to these servers; `spec` has the upstream's other keys.
+fn gateway(driver: &'static str, servers: &[&Upstream], spec: Value) -> Start {
+    gateway_with(driver, servers, spec, json!({}))
+}
+
+/// The same with further keys of the route's `proxy`.
+fn gateway_with(driver: &'static str, servers: &[&Upstream], mut spec: Value, mut proxy: Value) -> Start {
+    spec["servers"] = servers.iter().map(|server| json!({ "address": server.address.to_string() })).collect();
+    proxy["upstream"] = json!("api");
+    Start::command(driver, json!([{ "match": { "path": "/*rest" }, "proxy": proxy }])).upstream("api", spec).workers(1)
+}
