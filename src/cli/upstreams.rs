@@ -32,7 +32,10 @@ pub(super) fn upstream_lines(proxy: &Proxy, upstreams: &[UpstreamSpec]) -> Vec<S
         lines.extend(upstream.servers.iter().map(|server| format!("  server  {}", describe_server(server))));
     }
     lines.extend(
-        proxy.mirror.as_ref().map(|mirror| format!("  mirror  {} of requests to {}", mirror.share, mirror.upstream)),
+        proxy
+            .mirror
+            .as_ref()
+            .map(|mirror| format!("  mirror  {}% of requests to {}", mirror.share * 100.0, mirror.upstream)),
     );
     lines
 }

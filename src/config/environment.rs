@@ -154,6 +154,9 @@ impl<'s> Cursor<'s> {
         schema: &'s Value,
     ) -> Result<&'v mut Value, ConfigError> {
         let name = &self.setting.path[at];
+        if value.is_null() {
+            *value = Value::Object(Map::new());
+        }
         let names: Vec<String> = value.as_object().into_iter().flat_map(Map::keys).cloned().collect();
         let known = find_name(&names, name);
         let Some((known, inner)) = known.and_then(|known| Some((known, value.get_mut(known)?))) else {

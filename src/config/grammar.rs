@@ -38,7 +38,8 @@ impl FromStr for ServerAddress {
 
 fn parse_server(text: &str) -> Option<ServerAddress> {
     if let Some(path) = text.strip_prefix("unix:") {
-        let is_path = path.starts_with('/') && path.len() <= UNIX_PATH_BYTES_MAX && !path.contains(char::is_control);
+        let is_absolute = path.starts_with('/') && !path.starts_with("//");
+        let is_path = is_absolute && path.len() <= UNIX_PATH_BYTES_MAX && !path.contains(char::is_control);
         return is_path.then(|| ServerAddress::Unix(PathBuf::from(path)));
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
@@ -81,7 +82,7 @@ fn mend_server(text: &str) -> Option<String> {
     let candidates = [
         bare.clone(),
         format!("unix:{bare}"),
-        format!("127.0.0.1:{}", bare.trim_start_matches(':')),
+        format!("127.0.0.1:{}", bare.strip_prefix(':').unwrap_or(&bare)),
         format!("{bare}:{port}"),
         format!("[{bare}]:{port}"),
     ];

@@ -191,7 +191,8 @@ fn name_origin(error: &mut ConfigError, set: &[(Vec<Step>, &str)]) {
     }
 }
 
-/// Takes what is wrong out of the value: a route or an upstream as a whole, anything else up to the key that holds it.
+/// Takes what is wrong out of the value: a route as a whole, of an upstream one key, or all of it where its servers are
+/// wrong, anything else up to the key that holds it.
 fn leave_out(value: &mut Value, places: &[Vec<Step>]) -> Omissions {
     let mut omissions = Omissions::default();
     let mut bad_routes = HashSet::new();
@@ -202,11 +203,23 @@ fn leave_out(value: &mut Value, places: &[Vec<Step>]) -> Omissions {
             bad_routes.insert(*index);
             continue;
         }
-        if let [Step::Key(upstreams), Step::Key(name), ..] = steps.as_slice()
+        if let [Step::Key(upstreams), Step::Key(name), inside @ ..] = steps.as_slice()
             && upstreams == "upstreams"
         {
-            remove(value, &steps[..2]);
-            omissions.upstreams.insert(name.clone());
+            match inside.first() {
+                Some(Step::Key(key)) if key != "servers" => {
+                    remove(value, &steps[..3]);
+                    if key == "timeouts" {
+                        // Held against one of them.
+                        remove(value, &[&steps[..2], &["hedge_after".into()]].concat());
+                    }
+                }
+                // Without servers it is none.
+                _ => {
+                    remove(value, &steps[..2]);
+                    omissions.upstreams.insert(name.clone());
+                }
+            }
             continue;
         }
         let keys = steps.iter().take_while(|step| matches!(step, Step::Key(_))).count();

@@ -1,5 +1,9 @@
 //! Tests of the loader as a whole.
 
+mod predicates;
+mod proxy;
+mod upstreams;
+
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -57,15 +61,53 @@ fn the_configs_in_the_repository_are_valid() {
 fn the_example_shows_every_key_with_its_default() {
     let text = std::fs::read(folder().join("example.json")).unwrap();
     let example = load_text(&text).unwrap();
-    let defaults = Config { routes: example.routes.clone(), schema: example.schema.clone(), ..Config::default() };
+    let defaults = Config {
+        routes: example.routes.clone(),
+        upstreams: example.upstreams.clone(),
+        schema: example.schema.clone(),
+        ..Config::default()
+    };
     assert_eq!(example, defaults);
     let written: Value = serde_json::from_slice(&text).unwrap();
     let effective = redact(&example);
     for key in ["server", "cores", "admin", "log"] {
         assert_eq!(written[key], effective[key], "{key}");
     }
-    let text = written["routes"].to_string();
+    assert_eq!(written["upstreams"]["api"], effective["upstreams"]["api"]);
+    let short = json!({ "upstreams": { "api": {
+        "servers": written["upstreams"]["api"]["servers"],
+        "health": { "path": "/healthz" },
+        "ejection": {},
+        "breaker": {},
+    } } });
+    let short = load_text(short.to_string().as_bytes()).unwrap();
+    assert_eq!(short.upstreams["api"], example.upstreams["api"], "values that may be left out are shown with others");
+    let properties = schema()["$defs"]["Proxy"]["properties"].as_object().unwrap();
+    let proxies = written["routes"].as_array().unwrap().iter().filter_map(|route| route.get("proxy"));
+    let shown: Vec<_> = proxies.flat_map(|proxy| proxy.as_object().unwrap()).collect();
+    for (key, property) in properties {
+        let value = shown.iter().find(|(name, _)| *name == key);
+        let value = value.unwrap_or_else(|| panic!("no route of the example has {key}")).1;
+        // Where the default is no value, or an empty one, the example has something to show.
+        let is_plain = property["default"].is_boolean() || property["default"].is_string();
+        assert!(!is_plain || *value == property["default"], "{key}: {value}");
+    }
+    let text = written["upstreams"].to_string() + &written["routes"].to_string();
     for key in [
+        "hedge_after",
+        "tcp",
+        "statuses",
+        "over",
+        "algorithm",
+        "query",
+        "cookies",
+        "exact",
+        "prefix",
+        "present",
+        "remove",
+        "set",
+        "add",
+        "share",
         "host",
         "path",
         "methods",
@@ -114,7 +156,7 @@ fn every_object_of_the_schema_is_closed_and_every_key_described() {
 fn five_mistakes_of_five_kinds_are_told_at_once() {
     let config = json!({
         "server": { "lisen": ["0.0.0.0:80"], "timeouts": { "idle": "75" } },
-        "upstreams": {},
+        "plugins": [],
         "log": { "level": "inof" },
         "routes": [
             { "match": { "path": "/a/:id" }, "respond": { "text": "a" } },
@@ -132,7 +174,7 @@ fn five_mistakes_of_five_kinds_are_told_at_once() {
          found the unknown key \"lisen\"; did you mean \"listen\"?",
         "server.timeouts.idle: expected a duration such as \"10s\" (a whole number and one of ms, s, m, h) from 1ms to \
          24h, found \"75\"; did you mean \"75s\"?",
-        "upstreams: expected no such key yet, found \"upstreams\", which is known, but not built yet",
+        "plugins: expected no such key yet, found \"plugins\", which is known, but not built yet",
         "routes[1].match.methods[0]: expected one of \"GET\", \"HEAD\", \"POST\", \"PUT\", \"DELETE\", \"OPTIONS\", \
          \"TRACE\" or \"PATCH\", found \"get\"; did you mean \"GET\"?",
         "log.level: expected off, error, warn, info, debug or trace, or such levels for targets \
@@ -230,10 +272,8 @@ fn what_is_known_and_not_built_is_refused_by_name() {
         json!({ "routes": [route] })
     };
     for (config, path) in [
-        (json!({ "upstreams": {} }), "upstreams"),
         (json!({ "plugins": [] }), "plugins"),
-        (route(json!({ "proxy": { "upstream": "a" } })), "routes[0].proxy"),
-        (json!({ "routes": [{ "match": { "path": "/", "query": {} }, "respond": {} }] }), "routes[0].match.query"),
+        (route(json!({ "respond": {}, "plugins": [] })), "routes[0].plugins"),
         (json!({ "log": { "access": "json" } }), "log.access"),
     ] {
         let error = only_error_of(&config);
@@ -286,7 +326,8 @@ fn a_variable_that_sets_nothing_is_an_error() {
     for (name, text, error) in [
         ("SERVER__LISEN", "x", "did you mean \"RINGFORT__SERVER__LISTEN\"?"),
         ("SERVERS", "x", "did you mean \"RINGFORT__SERVER\"?"),
-        ("UPSTREAMS__API", "x", "not built yet"),
+        ("PLUGINS", "x", "not built yet"),
+        ("UPSTREAMS__API__SLOW_START", "1s", "expected no name: upstreams is empty, found \"API\""),
         ("SERVER", "x", "such as RINGFORT__SERVER__LISTEN, found the whole object"),
         ("ROUTES", "x", "expected routes to be set in the file, found a variable"),
         ("ROUTES__0__MATCH__PATH", "/", "expected no index: routes is an empty list"),
@@ -322,45 +363,68 @@ fn a_file_that_cannot_be_read_is_one_error() {
     }
 }
 
+/// Keys of the config, and one that is none.
+const KEYS: &[&str] = &[
+    "server",
+    "cores",
+    "admin",
+    "log",
+    "routes",
+    "listen",
+    "limits",
+    "timeouts",
+    "rates",
+    "keepalive",
+    "name",
+    "head",
+    "headers",
+    "target",
+    "body",
+    "connections",
+    "idle",
+    "workers",
+    "ring",
+    "entries",
+    "match",
+    "path",
+    "host",
+    "methods",
+    "respond",
+    "files",
+    "redirect",
+    "proxy",
+    "upstreams",
+    "upstream",
+    "api",
+    "servers",
+    "address",
+    "weight",
+    "balance",
+    "hash",
+    "health",
+    "retry",
+    "budget",
+    "split",
+    "rewrite",
+    "strip_prefix",
+    "set",
+    "trust",
+    "query",
+    "cookies",
+    "prefix",
+    "present",
+    "status",
+    "text",
+    "json",
+    "base64",
+    "root",
+    "to",
+    "x",
+    "$schema",
+];
+
 /// Values that look like configs: known keys, with values that mostly do not fit.
 fn config_like() -> impl Strategy<Value = Value> {
-    const KEYS: &[&str] = &[
-        "server",
-        "cores",
-        "admin",
-        "log",
-        "routes",
-        "listen",
-        "limits",
-        "timeouts",
-        "rates",
-        "keepalive",
-        "name",
-        "head",
-        "headers",
-        "target",
-        "body",
-        "connections",
-        "idle",
-        "workers",
-        "ring",
-        "entries",
-        "match",
-        "path",
-        "host",
-        "methods",
-        "respond",
-        "files",
-        "redirect",
-        "status",
-        "text",
-        "json",
-        "base64",
-        "root",
-        "to",
-        "x",
-        "$schema",
-    ];
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
@@ -368,8 +432,20 @@ fn config_like() -> impl Strategy<Value = Value> {
         (0_u32..100).prop_map(Value::from),
         any::<f32>().prop_map(Value::from),
         "[a-z]{0,4}".prop_map(Value::String),
-        prop::sample::select(vec!["auto", "10s", "64KiB", "127.0.0.1:80", "GET", "/a/:id", "/*", "{id}", "é\u{202e}"])
-            .prop_map(|text| Value::String(text.to_owned())),
+        prop::sample::select(vec![
+            "auto",
+            "10s",
+            "64KiB",
+            "127.0.0.1:80",
+            "GET",
+            "/a/:id",
+            "/*",
+            "{id}",
+            "é\u{202e}",
+            "api",
+            "p2c"
+        ])
+        .prop_map(|text| Value::String(text.to_owned())),
     ];
     leaf.prop_recursive(6, 64, 8, |inner| {
         let key = prop::sample::select(KEYS).prop_map(str::to_owned);

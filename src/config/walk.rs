@@ -229,7 +229,7 @@ impl Walk {
         self.suggest(describe(schema), show(value), suggestion);
     }
 
-    /// A number that need not be whole. One from 1 to 100 where 1 is the most is likely meant in percent.
+    /// A number that need not be whole. One from 2 to 100 where 1 is the most is likely meant in percent.
     fn fraction(&mut self, value: &Value, schema: &Value) {
         let bound = |name| keyword(schema, name).and_then(Value::as_f64);
         let (min, max) = (bound("minimum"), bound("maximum"));
@@ -238,7 +238,8 @@ impl Walk {
         if number.is_some_and(fits) {
             return;
         }
-        let percent = number.map(|number| number / 100.0).filter(|share| fits(*share) && max == Some(1.0));
+        let percent =
+            number.map(|number| number / 100.0).filter(|share| *share >= 0.02 && fits(*share) && max == Some(1.0));
         self.suggest(describe(schema), show(value), percent.map(|share| share.to_string()));
     }
 }

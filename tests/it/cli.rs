@@ -197,6 +197,69 @@ fn explain_names_the_winner_the_losers_and_what_runs() {
 }
 
 #[test]
+fn explain_shows_the_upstreams_of_a_route_and_the_conditions_that_decided() {
+    let example = repository("config/example.json").display().to_string();
+    let url = "http://api.example.com/api/x?version=2.1";
+    let ran = run(&[
+        "explain",
+        "GET",
+        url,
+        "--config",
+        &example,
+        "-H",
+        "X-Preview: 1",
+        "-H",
+        "Cookie: channel=next; beta=yes",
+    ]);
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    for line in [
+        "  route   routes[6]: any api.example.com/api/*rest",
+        "  because header x-preview is there",
+        "  because query version begins with \"2.\"",
+        "  because cookie channel is \"next\"",
+        "  runs    proxy to next or api",
+        "  to      next for 9 of 10 requests, by hash over client_address (rendezvous)",
+        "  server  next.example.com:80 (weight 1)",
+        "  to      api for 1 of 10 requests, by p2c",
+        "  server  unix:/run/api.sock (weight 1, backup)",
+        "  routes[5]  api.example.com/api/*rest  matches too, but routes[6] is tried before it",
+    ] {
+        assert!(ran.out.lines().any(|found| found == line), "{line}\n{}", ran.out);
+    }
+    let json = run(&["explain", "GET", url, "--config", &example, "--json", "-H", "X-Preview: 1"]).json();
+    assert_eq!((&json["route"]["index"], &json["route"]["handler"]), (&5.into(), &"proxy".into()));
+    assert_eq!(json["route"]["when"], Value::Array(Vec::new()));
+    let upstream = &json["route"]["upstreams"][0];
+    assert_eq!((&upstream["name"], &upstream["balance"]), (&"api".into(), &"p2c".into()));
+    assert_eq!(upstream["servers"][1]["address"], "unix:/run/api.sock");
+    assert_eq!(upstream["servers"][1]["backup"], true);
+    let loser = &json["losers"][0];
+    assert_eq!((&loser["index"], &loser["failed"][0]), (&6.into(), &"cookie beta is \"yes\"".into()));
+    let reason = "same path, but it is not so that cookie beta is \"yes\", nor that cookie channel is \"next\"";
+    assert_eq!(loser["reason"], reason);
+    assert!(run(&["check", "--config", &example]).out.contains(": ok: 7 routes, 3 upstreams, listening on "));
+    let ran = run(&["routes", "--config", &example]);
+    assert!(ran.out.lines().next().is_some_and(|head| head.split_whitespace().last() == Some("when")), "{}", ran.out);
+    let json = run(&["routes", "--config", &example, "--json"]).json();
+    assert_eq!(json["routes"][6]["when"][0], "header x-preview is there");
+}
+
+#[test]
+fn explain_tells_that_no_conditions_hold() {
+    let file = std::env::temp_dir().join(format!("ringfort-conditions-{}.json", std::process::id()));
+    let config = r#"{ "routes": [{ "match": { "path": "/a", "headers": { "X": "1" } }, "respond": {} }] }"#;
+    std::fs::write(&file, config).expect("a file can be written");
+    let config = file.display().to_string();
+    let ran = run(&["explain", "GET", "/a", "--config", &config]);
+    let json = run(&["explain", "GET", "/a", "--config", &config, "--json", "-H", "X: 2"]).json();
+    std::fs::remove_file(&file).expect("the file can be removed");
+    let line = "  answers 404 Not Found: no route for this path and method has conditions that hold";
+    assert!(ran.out.lines().any(|found| found == line), "{}", ran.out);
+    assert_eq!((&json["outcome"], &json["status"]), (&"not found".into(), &404.into()));
+    assert_eq!(json["losers"][0]["failed"][0], "header x is \"1\"");
+}
+
+#[test]
 fn explain_answers_as_the_server_would_without_a_route() {
     for (method, url, outcome, status) in [
         ("POST", "/json", "method not allowed", 405),

@@ -71,25 +71,39 @@ fn a_valid_config_makes_the_routes_and_settings_that_it_names() {
             "respond *.example.com/pixel",
             "files /static/*file",
             "redirect /old/*rest",
+            "proxy api.example.com/api/*rest",
+            "proxy api.example.com/api/*rest",
         ]
     );
+    let upstreams = prepared.snapshot.upstreams.iter().map(|upstream| (upstream.name.as_str(), upstream.servers.len()));
+    assert_eq!(upstreams.collect::<Vec<_>>(), [("api", 2), ("copies", 1), ("next", 1)]);
+    assert_eq!(prepared.snapshot.routes.predicates(5), None);
+    assert_eq!(prepared.snapshot.routes.predicates(6).map(|set| set.iter().count()), Some(4));
     assert_eq!(prepared.snapshot.settings.connections, 100_000);
     assert_eq!(prepared.plan.workers, [1, 2, 3]);
     assert_eq!(prepared.plan.master, Some(0));
 }
 
-/// People copy it: it must work as the README says, beside a directory `public`.
+/// People copy them: they must work as the README says, the first one beside a directory `public`.
 #[test]
-fn the_first_config_of_the_readme_is_valid() {
+fn the_configs_of_the_readme_are_valid() {
+    for name in ["first", "proxy"] {
+        let failure = check_readme_config(name);
+        assert!(failure.is_none(), "{name}: {}", failure.unwrap_or_default());
+    }
+}
+
+/// What is wrong with the config that the README marks by this name.
+fn check_readme_config(name: &str) -> Option<String> {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("it is there");
-    let (_, after) = readme.split_once("<!-- first config: begin -->").expect("the config is marked");
-    let (block, _) = after.split_once("<!-- first config: end -->").expect("its end is marked");
+    let (_, after) = readme.split_once(&format!("<!-- {name} config: begin -->")).expect("the config is marked");
+    let (block, _) = after.split_once(&format!("<!-- {name} config: end -->")).expect("its end is marked");
     let text = block.trim().trim_start_matches("```json").trim_end_matches("```");
-    let folder = std::env::temp_dir().join(format!("ringfort-readme-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("ringfort-readme-{name}-{}", std::process::id()));
     fs::create_dir_all(folder.join("public")).expect("a folder can be made");
     let file = folder.join("ringfort.json");
     fs::write(&file, text).expect("a file can be written");
     let prepared = prepare(&Input { file: Some(file), ..Input::default() }, &host(), &[]);
     fs::remove_dir_all(&folder).expect("the folder can be removed");
-    assert!(prepared.is_ok(), "{}", prepared.err().map(|failure| failure.to_string()).unwrap_or_default());
+    prepared.err().map(|failure| failure.to_string())
 }

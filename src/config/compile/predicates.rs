@@ -91,9 +91,9 @@ fn check_value(source: PredicateSource, test: &PredicateTest, keys: &[&str], pla
         PredicateSource::Header => "a header field's value, without control characters and white space at its ends",
         PredicateSource::Cookie => "a cookie's value, without control characters, \";\" and white space at its ends",
     };
-    let is_trimmed = !value.starts_with([' ', '\t']) && !(is_whole && value.ends_with([' ', '\t']));
+    let is_padded = value.starts_with([' ', '\t']) || is_whole && value.ends_with([' ', '\t']);
     let has_end = source == PredicateSource::Cookie && value.contains(';');
-    if !is_trimmed || has_end || Fields::new().push("X", value).is_err() {
+    if is_padded || has_end || Fields::new().push("X", value).is_err() {
         place.report(keys, expected, quote(value));
     }
 }

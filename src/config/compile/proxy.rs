@@ -162,8 +162,10 @@ fn check_rewrite(rewrite: &str, pattern: &Pattern<'_>, params: &[&str], place: &
         let error = ConfigError::at(&place.steps(keys), "a path that begins with \"/\"", quote(rewrite));
         return place.errors.push(error.suggesting(suggestion));
     }
-    // An unknown parameter is reported by the handler.
-    let Ok(template) = Template::text(rewrite, params) else { return };
+    let template = match Template::text(rewrite, params) {
+        Ok(template) => template,
+        Err(unknown) => return place.report_param(keys, &unknown),
+    };
     if let Err((expected, found)) = template.fixed_pieces().try_for_each(check_path_bytes) {
         return place.report(keys, expected, format!("{found} in {}", quote(rewrite)));
     }
