@@ -12,6 +12,8 @@
 //! | `budget` | how many requests may be sent a second time: per core |
 //! | `limit` | a process-wide bound, split over cores |
 //! | `chance` | seeded numbers for all of these |
+//!
+//! A build with `--cfg loom` has only these; what does I/O is left out there.
 
 mod balance;
 mod budget;
