@@ -24,7 +24,6 @@ pub mod http;
 pub mod router;
 #[cfg(not(loom))]
 pub mod handler;
-#[cfg(not(loom))]
 pub mod proxy;
 #[cfg(not(loom))]
 pub mod conn;

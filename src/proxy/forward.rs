@@ -64,7 +64,7 @@ impl Proxy {
             return Some(only);
         }
         let total: u64 = self.targets.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let mut at = local.chance().checked_rem(total)?;
+        let mut at = local.chance().below(total);
         self.targets.iter().find_map(|(upstream, weight)| match at.checked_sub(u64::from(*weight)) {
             Some(rest) => {
                 at = rest;

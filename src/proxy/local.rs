@@ -1,6 +1,6 @@
 //! An upstream as one core sees it: its connections, its load, its choices.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::balance::{Balancer, PeakEwma, Servers};
 use super::budget::RetryBudget;
+use super::chance::Chance;
 use super::connection::Connection;
 use super::counters::{ServerCounter, ServerCounters, UpstreamCounters};
 use super::limit;
@@ -29,7 +30,7 @@ pub struct Local {
     upstreams: RefCell<Vec<Option<Rc<LocalUpstream>>>>,
     #[allow(clippy::vec_box, reason = "a head goes from here to a request and back; only its pointer moves")]
     heads: RefCell<Vec<Box<ResponseHead>>>,
-    chance: Cell<u64>,
+    chance: RefCell<Chance>,
     /// Copies of requests that are under way to mirrors.
     pub(super) mirrors: Cell<usize>,
     own: Weak<Local>,
@@ -45,7 +46,7 @@ impl Local {
             seed,
             upstreams: RefCell::default(),
             heads: RefCell::default(),
-            chance: Cell::new(seed | 1),
+            chance: RefCell::new(Chance::new(seed)),
             mirrors: Cell::new(0),
             own: own.clone(),
         })
@@ -82,14 +83,9 @@ impl Local {
         self.own.upgrade()
     }
 
-    /// A number by chance (xorshift64*): for choices, not for secrets.
-    pub(super) fn chance(&self) -> u64 {
-        let mut x = self.chance.get();
-        x ^= x >> 12;
-        x ^= x << 25;
-        x ^= x >> 27;
-        self.chance.set(x);
-        x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    /// A number by chance: for choices, not for secrets.
+    pub(super) fn chance(&self) -> RefMut<'_, Chance> {
+        self.chance.borrow_mut()
     }
 
     pub(super) fn take_head(&self) -> Box<ResponseHead> {
@@ -154,7 +150,7 @@ impl LocalUpstream {
             next_remote: Cell::new(local.core),
         };
         Self {
-            balancer: RefCell::new(Balancer::new(&shared.spec, local.seed ^ shared.index as u64)),
+            balancer: RefCell::new(shared.balancer.for_core(local.seed ^ shared.index as u64)),
             budget: RefCell::new(RetryBudget::new(shared.spec.retry.budget, local.cores)),
             servers: shared.servers.iter().map(server).collect(),
             latencies: RefCell::new(shared.servers.iter().map(|_| PeakEwma::default()).collect()),

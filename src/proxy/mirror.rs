@@ -19,9 +19,7 @@ use crate::{pool, rt};
 /// Sends a copy of the request to the mirror, for `share` of the requests. Only of requests whose body is in hand: a copy
 /// must not slow its original down.
 pub(super) fn send(job: &Job<'_>, mirror: &Arc<Upstream>, share: f64, plan: Plan, body: &[u8]) {
-    // 53 bits of chance are what a float holds.
-    let drawn = (job.local.chance() >> 11) as f64 / (1_u64 << 53) as f64;
-    if drawn >= share {
+    if job.local.chance().unit() >= share {
         return;
     }
     let upstream = job.local.upstream(mirror);

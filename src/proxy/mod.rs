@@ -19,38 +19,59 @@
 //! | `head`, `rewrite`, `body`, `relay` | the request's and the response's parts on their way |
 //! | `health` | the checks as they are made, on the master |
 //! | `tunnel`, `mirror` | upgraded connections; copies |
+//!
+//! A build with `--cfg loom` has only what does no I/O.
 
+#[cfg(not(loom))]
 mod ask;
 mod balance;
+#[cfg(not(loom))]
 mod body;
 mod budget;
 mod chance;
 mod checks;
+#[cfg(not(loom))]
 mod connection;
+#[cfg(not(loom))]
 mod counters;
+#[cfg(not(loom))]
 mod failure;
+#[cfg(not(loom))]
 mod forward;
+#[cfg(not(loom))]
 mod head;
+#[cfg(not(loom))]
 mod health;
+#[cfg(not(loom))]
 mod hedge;
 mod limit;
+#[cfg(not(loom))]
 mod local;
+#[cfg(not(loom))]
 mod mirror;
+#[cfg(not(loom))]
 mod relay;
+#[cfg(not(loom))]
 mod rewrite;
 mod spec;
 mod standing;
+#[cfg(not(loom))]
 mod tunnel;
+#[cfg(not(loom))]
 mod upstream;
 
 pub use balance::{Balancer, PeakEwma, Servers, hash_key};
 pub use budget::RetryBudget;
 pub use chance::Chance;
 pub use checks::{CheckSchedule, Health, HealthChange};
+#[cfg(not(loom))]
 pub use counters::{AllCounters, ServerCounter, ServerCounters, UpstreamCounter, UpstreamCounters};
+#[cfg(not(loom))]
 pub use forward::Proxy;
+#[cfg(not(loom))]
 pub use health::run_checks;
 pub use limit::share;
+#[cfg(not(loom))]
 pub use local::Local;
 pub use spec::{
     Balance, BreakerSpec, EjectionSpec, FieldEdit, HashAlgorithm, HashKey, HealthSpec, HostRewrite, MirrorSpec,
@@ -58,4 +79,5 @@ pub use spec::{
     UpstreamSpec, UpstreamTimeouts,
 };
 pub use standing::{Admission, Availability, BreakerState, FailureKind, StandingSet, StandingSnapshot};
+#[cfg(not(loom))]
 pub use upstream::{Remotes, Server, Upstream, Upstreams};

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::balance::Balancer;
 use super::counters::AllCounters;
 use super::spec::{ServerAddress, ServerSpec, UpstreamSpec};
 use super::standing::StandingSet;
@@ -58,6 +59,8 @@ pub struct Upstream {
     pub spec: UpstreamSpec,
     /// Its servers, in the order of the config.
     pub servers: Vec<Server>,
+    /// The balancer from which each core makes its own.
+    pub balancer: Balancer,
     /// Whether each of them may be asked.
     pub standings: Arc<StandingSet>,
     /// What the cores count.
@@ -68,7 +71,8 @@ impl Upstream {
     fn new(index: usize, spec: UpstreamSpec) -> Self {
         let servers = spec.servers.iter().map(|server| Server::new(server.clone())).collect();
         let standings = Arc::new(StandingSet::new(&spec));
-        Self { index, spec, servers, standings, counters: AllCounters::default() }
+        let balancer = Balancer::new(&spec, 0);
+        Self { index, spec, servers, balancer, standings, counters: AllCounters::default() }
     }
 }
 

@@ -28,6 +28,12 @@ pub(crate) enum Bug {
     CountsInTwoSteps,
     /// What a route's buckets got is dropped where its count and sum did not change.
     SkipsLateBuckets,
+    /// Who finds a breaker half open takes the probe without a look at who else did.
+    TakesProbeInTwoSteps,
+    /// A slot for an ejection is counted after a look, not with it.
+    TakesSlotInTwoSteps,
+    /// A slot is kept although another core has ejected the server.
+    KeepsSlot,
 }
 
 thread_local! {

@@ -3,6 +3,8 @@
 use crate::clock::Moment;
 use crate::proxy::spec::BreakerSpec;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+#[cfg(loom)]
+use crate::sync::{Bug, planted};
 
 /// How a breaker meets a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,11 @@ impl Breaker {
     #[inline]
     pub(super) fn enter(&self, now: Moment) -> Entry {
         match self.entry(now) {
+            #[cfg(loom)]
+            Entry::Probe(until) if planted(Bug::TakesProbeInTwoSteps) => {
+                self.0.swap(State::Probing(until).encode(), Relaxed);
+                Entry::Probe(until)
+            }
             Entry::Probe(until) if !self.change(State::Open(until), State::Probing(until)) => Entry::ProbeTaken,
             entry => entry,
         }

@@ -3,6 +3,8 @@
 use crate::clock::Moment;
 use crate::proxy::spec::EjectionSpec;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+#[cfg(loom)]
+use crate::sync::{Bug, planted};
 use std::time::Duration;
 
 /// What the word says.
@@ -121,6 +123,10 @@ impl Ejection {
                     self.clean_since.fetch_max(until.as_nanos(), Ordering::Relaxed);
                     return Some(until);
                 }
+                #[cfg(loom)]
+                if planted(Bug::KeepsSlot) {
+                    continue;
+                }
                 slots.give_back();
                 continue;
             }
@@ -182,6 +188,11 @@ impl Slots {
         loop {
             let taken = self.taken.load(Ordering::Relaxed);
             if taken < self.max {
+                #[cfg(loom)]
+                if planted(Bug::TakesSlotInTwoSteps) {
+                    self.taken.fetch_add(1, Ordering::Relaxed);
+                    return true;
+                }
                 // Not `fetch_add` and a look after it: that would exceed the bound for a moment.
                 if self.taken.compare_exchange(taken, taken + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                     return true;

@@ -354,4 +354,7 @@ impl StandingSet {
 }
 
 #[cfg(test)]
+#[cfg(loom)]
+mod loom_models;
+#[cfg(test)]
 mod tests;

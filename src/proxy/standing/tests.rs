@@ -5,17 +5,17 @@ use crate::proxy::spec::{Balance, ServerAddress, ServerSpec};
 use proptest::prelude::*;
 use std::time::Duration;
 
-const START: Moment = Moment::from_nanos(7_000_000_000);
-const EJECTION: EjectionSpec = EjectionSpec {
+pub(super) const START: Moment = Moment::from_nanos(7_000_000_000);
+pub(super) const EJECTION: EjectionSpec = EjectionSpec {
     consecutive_failures: 3,
     duration: Duration::from_secs(10),
     duration_max: Duration::from_secs(25),
     percent_max: 100,
 };
-const BREAKER: BreakerSpec = BreakerSpec { consecutive_failures: 2, open: Duration::from_secs(5) };
+pub(super) const BREAKER: BreakerSpec = BreakerSpec { consecutive_failures: 2, open: Duration::from_secs(5) };
 const NANO: Duration = Duration::from_nanos(1);
 
-fn set(servers: usize, ejection: Option<EjectionSpec>, breaker: Option<BreakerSpec>) -> Arc<StandingSet> {
+pub(super) fn set(servers: usize, ejection: Option<EjectionSpec>, breaker: Option<BreakerSpec>) -> Arc<StandingSet> {
     let server = |index| ServerSpec {
         address: ServerAddress::Name { host: format!("server-{index}"), port: 80 },
         weight: 1,
@@ -39,7 +39,7 @@ fn set(servers: usize, ejection: Option<EjectionSpec>, breaker: Option<BreakerSp
 }
 
 /// A request that was admitted while all was well.
-fn ordinary(server: usize) -> Admission {
+pub(super) fn ordinary(server: usize) -> Admission {
     Admission { server, probe: None }
 }
 
