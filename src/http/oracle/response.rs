@@ -1,10 +1,13 @@
 //! The promise of upstream responses: heads, bodies and trailers are the same however the stream was split, and are what a
 //! naive reader finds.
 
+use super::INPUT_BYTES_MAX;
 use super::naive_response::{NaiveMessage, NaiveResponse, StreamEnd, read_response_head, read_responses};
-use super::{INPUT_BYTES_MAX, SPLITS_MAX};
 use crate::http::response::{ResponseError, ResponseHead, ResponseView, parse_response_head};
 use crate::http::{ChunkError, ChunkStep, ChunkedDecoder, HeadLimits, Parse, RequestKind, ResponseFraming, Trailers};
+
+/// Places at which a stream is split in two; a longer one is split at some of its bytes. Heads are tried at every byte.
+const SPLITS_MAX: usize = 128;
 
 /// The first byte of `data` says what the responses behind it answer, and how they are split: its lowest bit is set for
 /// any method but `HEAD` (so that `G` is `GET` and `H` is `HEAD`), the others choose pieces. Panics where a promise of
@@ -36,6 +39,9 @@ pub fn check_head(data: &[u8], limits: &HeadLimits, kind: RequestKind) {
         } else if verdict != Ok(Parse::Partial) {
             if verdict == Ok(Parse::Complete) {
                 assert_eq!(head.len, len, "a head is complete with its last byte");
+            }
+            if verdict == Err(ResponseError::HeadTooLarge) {
+                assert_eq!(len, limits.head, "a head is too large with the byte that fills it");
             }
             decided = Some((verdict, head.clone()));
         }

@@ -215,6 +215,9 @@ fn response_limits_are_decided_alike_for_every_split() {
     let pad = |len: usize| format!("HTTP/1.1 200 OK\r\nb: {}\r\n\r\nbody", "c".repeat(len));
     check(&pad(24), Ok(Parse::Complete));
     check(&pad(25), Err(ResponseError::HeadTooLarge));
+    let filled = &pad(25)[..48];
+    check(filled, Err(ResponseError::HeadTooLarge));
+    check(&filled[..47], Ok(Parse::Partial));
     // What is wrong behind the bound is not looked at.
     check(&format!("HTTP/1.1 200 {}\0", "a".repeat(35)), Err(ResponseError::HeadTooLarge));
     check(&format!("HTTP/1.1 200 {}\0", "a".repeat(34)), Err(ResponseError::Reason));
