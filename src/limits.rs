@@ -96,6 +96,11 @@ pub const RESPONSE_HEADS_KEPT: usize = 64;
 pub const ATTEMPTS_MAX: u32 = 16;
 /// Interim responses before one final one: more is no server that means well.
 pub const INTERIM_RESPONSES_MAX: u32 = 16;
+/// Milliseconds after which the name of a server is resolved again: the host's resolver does not tell how long an answer
+/// holds, and a server that has moved should be found within seconds.
+pub const RESOLVE_EVERY_MS: u64 = 10_000;
+/// Addresses of one server name that are used.
+pub const ADDRESSES_MAX: usize = 64;
 /// Bytes of a response head that an active check reads.
 pub const PROBE_BYTES_MAX: usize = 16 * 1024;
 /// Copies of requests that one core has under way to mirrors.

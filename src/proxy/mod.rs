@@ -17,7 +17,7 @@
 //! | `forward` | the handler: which server, how often, and what becomes of its answer |
 //! | `ask`, `hedge`, `failure` | one attempt, two at once, and how they fail |
 //! | `head`, `rewrite`, `body`, `relay` | the request's and the response's parts on their way |
-//! | `health` | the checks as they are made, on the master |
+//! | `health`, `resolve` | active checks and names' addresses, on the master |
 //! | `tunnel`, `mirror` | upgraded connections; copies |
 //!
 //! A build with `--cfg loom` has only what does no I/O.
@@ -52,6 +52,8 @@ mod mirror;
 #[cfg(not(loom))]
 mod relay;
 #[cfg(not(loom))]
+mod resolve;
+#[cfg(not(loom))]
 mod rewrite;
 mod spec;
 mod standing;
@@ -73,6 +75,8 @@ pub use health::run_checks;
 pub use limit::share;
 #[cfg(not(loom))]
 pub use local::Local;
+#[cfg(not(loom))]
+pub use resolve::resolve_names;
 pub use spec::{
     Balance, BreakerSpec, EjectionSpec, FieldEdit, HashAlgorithm, HashKey, HealthSpec, HostRewrite, MirrorSpec,
     Network, PathRewrite, PoolSpec, Probe, ProxySpec, RetrySpec, ServerAddress, ServerSpec, Target, UpstreamLimits,

@@ -18,7 +18,7 @@ use crate::clock::Moment;
 use crate::sys;
 
 /// Whom to connect to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Remote {
     /// TCP.
     Tcp(SocketAddr),
