@@ -60,6 +60,24 @@ pub enum Bug {
     DeafMaster,
     /// An answer's date is of yesterday.
     StaleDate,
+    /// A connection to a server is kept although the server said more than its answer.
+    LeftoverReuse,
+    /// A request that must not be sent twice is.
+    PostAgain,
+    /// A request to a server stays in flight for ever.
+    ForgottenInFlight,
+    /// A breaker that has opened never lets a probe through.
+    BreakerStaysOpen,
+    /// Who waited for a connection keeps its place among those who wait.
+    PendingLeaked,
+    /// A connection that becomes free is told to nobody.
+    PendingForgotten,
+    /// A server has all the time it likes for its answer.
+    EndlessResponse,
+    /// A chunked answer that breaks off is taken for whole.
+    CutTakenForWhole,
+    /// One connection to an upstream more than the limit.
+    OneConnectionTooMany,
 }
 
 /// Whether this mistake is to be made.

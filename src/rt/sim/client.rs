@@ -45,6 +45,11 @@ pub async fn connect(address: SocketAddr) -> io::Result<Client> {
 }
 
 impl Client {
+    /// The outer end of a connection that a server outside accepts.
+    pub(super) fn of(id: usize) -> Self {
+        Self(Rc::new(Handle(id)))
+    }
+
     /// The connection's number, as in the trace.
     pub fn id(&self) -> usize {
         self.0.0

@@ -18,7 +18,7 @@ use crate::rt::core;
 use crate::rt::readiness::is_passing;
 use crate::rt::stream::{Lease, RecvMode};
 
-/// A descriptor in a world: listening, or an accepted connection. Dropping it closes it.
+/// A descriptor in a world: listening, or a connection that a core accepted or made. Dropping it closes it.
 #[derive(Debug)]
 pub struct Socket(Descriptor);
 
@@ -212,6 +212,7 @@ impl World {
         let connection = self.network.connection(id);
         let Some(core) = connection.core else { return };
         let reset = connection.reset[End::Server as usize];
+        let is_cut = connection.reset[End::Client as usize];
         let bytes_max = self.cores[core].options.buffer_bytes;
         let mut filled = 0;
         while connection.receive.armed {
@@ -219,6 +220,8 @@ impl World {
             let completion = if pipe.arrived.is_empty() {
                 match (reset, pipe.fin) {
                     (true, _) => Completion::Reset,
+                    // The reset is on its way.
+                    (false, Fin::Arrived) if is_cut => break,
                     (false, Fin::Arrived) => Completion::End,
                     (false, Fin::Open | Fin::Sent) => break,
                 }
@@ -297,6 +300,7 @@ impl World {
     fn receive_now(&mut self, id: usize) -> io::Result<Vec<u8>> {
         let connection = self.network.connection(id);
         let reset = connection.reset[End::Server as usize];
+        let is_cut = connection.reset[End::Client as usize];
         let pipe = connection.incoming(End::Server);
         if !pipe.arrived.is_empty() {
             let count = pipe.arrived.len().min(crate::limits::SMALL_BUFFER_BYTES);
@@ -306,6 +310,7 @@ impl World {
         }
         match (reset, pipe.fin) {
             (true, _) => Err(ErrorKind::ConnectionReset.into()),
+            (false, Fin::Arrived) if is_cut => Err(ErrorKind::WouldBlock.into()),
             (false, Fin::Arrived) => Ok(Vec::new()),
             (false, Fin::Open | Fin::Sent) => Err(ErrorKind::WouldBlock.into()),
         }
@@ -426,7 +431,10 @@ impl Recv {
 /// The task waits for a receive buffer.
 fn park(id: usize, cx: &Context<'_>) -> Poll<io::Result<Lease>> {
     super::note(format_args!("connection {id}: no receive buffer, waits"));
-    world::with(|world| world.park_current(id));
+    // Who only looks whether something came does not wait for it.
+    if !cx.waker().will_wake(Waker::noop()) {
+        world::with(|world| world.park_current(id));
+    }
     core::park(cx.waker());
     Poll::Pending
 }

@@ -5,17 +5,19 @@
 //! decided by the seed: which task runs next, how bytes are split and delayed, how much a send takes, when buffers are
 //! out. Time jumps to whatever is due next. The same seed gives the same [`Report::trace`] byte for byte.
 //!
-//! `world.rs` holds tasks, cores and time; `network.rs` connections as the kernel would have them; `ends.rs` the facade's
-//! side of a connection; `client.rs` the other; `disk.rs` files; `faults.rs` what goes wrong by itself. `invariants.rs`
+//! `world.rs` holds tasks, cores and time; `network.rs` connections as the kernel would have them, `closing.rs` how they end; `ends.rs` the facade's
+//! side of a connection; `client.rs` the other; `outward.rs` the servers that cores connect to; `disk.rs` files; `faults.rs` what goes wrong by itself. `invariants.rs`
 //! looks after each step whether what must hold everywhere does; `wire.rs` shows a test what it needs to look for the rest.
 
 mod bug;
 mod client;
+mod closing;
 mod disk;
 mod ends;
 mod faults;
 mod invariants;
 mod network;
+mod outward;
 mod random;
 mod trace;
 mod wire;
@@ -36,16 +38,12 @@ pub(super) use disk::{File, open as open_file};
 pub use disk::{file_metadata, put_file};
 pub use ends::Socket;
 pub(super) use ends::{Listener, Provided, Recv, Send, halves};
+pub(super) use outward::connect_out;
+pub use outward::{Acceptor, Peer, Reception, outward_connections, serve};
 pub use random::Random;
 pub use wire::{Sight, Tapped, Wire, queued, sights, take_tapped, tap};
 
 use crate::clock;
-use crate::rt::Remote;
-
-/// Connects a core of this world to somebody outside of it, of whom there is nobody yet.
-pub(super) async fn connect_out(_remote: &Remote) -> std::io::Result<Socket> {
-    Err(std::io::ErrorKind::Unsupported.into())
-}
 
 /// How a core's receives are played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,15 +8,17 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::ends::{Receive, Socket};
+use super::outward::Outside;
 use super::random::Random;
 use super::wire::Wire;
 use super::world::World;
 use crate::clock::Moment;
 
 /// Connections that a listening socket keeps until they are accepted.
-const BACKLOG: usize = 64;
+pub(super) const BACKLOG: usize = 64;
 
-/// One of a connection's two ends.
+/// One of a connection's two ends: the core's, and the one that a test drives. Where a core has connected to somebody
+/// outside, its end is the server's all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum End {
     Server,
@@ -43,6 +45,12 @@ impl End {
 pub(super) enum Event {
     /// A client's connection reaches the listening sockets.
     Connect(usize, SocketAddr),
+    /// A core's connection reaches a server outside.
+    Reach(usize, SocketAddr),
+    /// A server outside takes its time no longer.
+    LetIn(usize, SocketAddr),
+    /// A core learns how its connecting ended.
+    Answered(usize, bool),
     /// Bytes that this end sent arrive.
     Deliver(usize, End),
     /// This end learns that the other has reset the connection.
@@ -124,6 +132,8 @@ enum Manner {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
+    /// A core made it, to somebody outside.
+    pub(super) is_outward: bool,
     /// What the server sends, and what the client sends.
     pipes: [Pipe; 2],
     /// Whether an end's descriptor is open.
@@ -131,7 +141,7 @@ pub(super) struct Connection {
     /// Whether an end knows of a reset.
     pub(super) reset: [bool; 2],
     /// The client is gone without a word: its kernel neither reads nor answers.
-    vanished: bool,
+    pub(super) vanished: bool,
     /// The network got in its way: its client cannot expect to be served as if it had not.
     pub(super) disturbed: bool,
     /// The network has reset it, and nothing passes any more, whether or not its ends know.
@@ -142,12 +152,12 @@ pub(super) struct Connection {
     pub(super) leases: usize,
     latency_nanos: (u64, u64),
     manner: Manner,
-    /// The core that accepted it.
+    /// The core that accepted or made it.
     pub(super) core: Option<usize>,
     pub(super) accepted: Option<Moment>,
     /// When the server's descriptor closed.
     pub(super) closed: Option<Moment>,
-    /// Whether the client's connecting has ended, and how.
+    /// Whether connecting has ended, and how.
     pub(super) connected: Option<bool>,
     /// The server's receives.
     pub(super) receive: Receive,
@@ -161,6 +171,14 @@ impl Connection {
     /// What arrives at this end.
     pub(super) fn incoming(&mut self, end: End) -> &mut Pipe {
         self.pipe(end.other())
+    }
+
+    pub(super) fn hold(&mut self, end: End, is_held: bool) {
+        self.held[end as usize] = is_held;
+    }
+
+    pub(super) fn is_held(&self, end: End) -> bool {
+        self.held[end as usize]
     }
 }
 
@@ -178,6 +196,7 @@ struct Listening {
 pub(super) struct Network {
     connections: Vec<Connection>,
     listeners: Vec<Listening>,
+    pub(super) outside: Vec<Outside>,
     events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
     scheduled: u64,
 }
@@ -191,7 +210,7 @@ impl Network {
         &mut self.connections[id]
     }
 
-    /// Connections that were accepted and are not closed, with their cores.
+    /// Connections that were accepted or made by a core and are not closed, with their cores.
     pub(super) fn open_mut(&mut self) -> impl Iterator<Item = (usize, usize, &mut Connection)> {
         let open = self.connections.iter_mut().enumerate().filter(|(_, connection)| connection.closed.is_none());
         open.filter_map(|(id, connection)| Some((id, connection.core?, connection)))
@@ -229,6 +248,9 @@ impl World {
         let Some(Reverse((_, _, event))) = self.network.events.pop() else { return };
         match event {
             Event::Connect(id, address) => self.arrive(id, address),
+            Event::Reach(id, address) => self.reach(id, address, false),
+            Event::LetIn(id, address) => self.reach(id, address, true),
+            Event::Answered(id, connected) => self.answered(id, connected),
             Event::Deliver(id, from) => self.deliver(id, from),
             Event::Reset(id, end) => self.learn_of_reset(id, end),
             Event::Writable(id, end) => wake(&mut self.network.connections[id].pipe(end).writer),
@@ -238,12 +260,21 @@ impl World {
     }
 
     pub(super) fn connect(&mut self, address: SocketAddr) -> usize {
+        let id = self.add_connection();
+        let latency = self.latency(id);
+        self.schedule(latency, Event::Connect(id, address));
+        id
+    }
+
+    /// A new connection, on its way to nobody yet.
+    pub(super) fn add_connection(&mut self) -> usize {
         let id = self.network.connections.len();
         let most = self.options.pipe_bytes_max;
         let slowest = self.random.between(10_000, self.options.latency_max_ms.max(1) * 1_000_000);
         let manner = *self.random.pick(&[Manner::Whole, Manner::Anyhow, Manner::Anyhow, Manner::ByteByByte]);
         let connection = Connection {
             peer: SocketAddr::from(([10, 0, (id >> 8) as u8, id as u8], 40_000)),
+            is_outward: false,
             pipes: [Pipe::new(&mut self.random, most), Pipe::new(&mut self.random, most)],
             held: [false, true],
             reset: [false; 2],
@@ -269,8 +300,6 @@ impl World {
             connection.pipes[1].arrived_max,
         ));
         self.network.connections.push(connection);
-        let latency = self.latency(id);
-        self.schedule(latency, Event::Connect(id, address));
         id
     }
 
@@ -407,19 +436,6 @@ impl World {
         Ok(room)
     }
 
-    /// Ends this end's sending: what was sent still arrives.
-    pub(super) fn shut(&mut self, id: usize, end: End) {
-        let pipe = self.network.connections[id].pipe(end);
-        if pipe.fin == Fin::Open {
-            pipe.fin = Fin::Sent;
-            self.note(format_args!("connection {id}: {} ends its side", end.name()));
-            if end == End::Server {
-                self.tapped(id, || Wire::Ended);
-            }
-            self.move_on(id, end);
-        }
-    }
-
     /// Sees to it that what can move from this end will.
     pub(super) fn move_on(&mut self, id: usize, from: End) {
         let latency = self.latency(id);
@@ -495,80 +511,6 @@ impl World {
     pub(super) fn was_read(&mut self, id: usize, end: End) {
         self.progress();
         self.follow(id, end.other());
-    }
-
-    /// This end resets the connection: the other learns of it.
-    pub(super) fn reset_other(&mut self, id: usize, by: End) {
-        let connection = &mut self.network.connections[id];
-        connection.pipe(by).flying.clear();
-        connection.pipe(by).fin = Fin::Arrived;
-        connection.reset[by as usize] = true;
-        if by == End::Server {
-            self.tapped(id, || Wire::Broken);
-        }
-        let connection = &mut self.network.connections[id];
-        if connection.vanished || connection.reset[by.other() as usize] {
-            return;
-        }
-        self.note(format_args!("connection {id}: {} resets", by.name()));
-        let latency = self.latency(id);
-        self.schedule(latency, Event::Reset(id, by.other()));
-    }
-
-    fn learn_of_reset(&mut self, id: usize, end: End) {
-        if std::mem::replace(&mut self.network.connections[id].reset[end as usize], true) {
-            return;
-        }
-        // Some systems let the application read what had arrived before, some do not.
-        let loses = self.random.chance(500);
-        let connection = &mut self.network.connections[id];
-        connection.pipe(end).flying.clear();
-        connection.incoming(end).flying.clear();
-        if loses {
-            connection.incoming(end).arrived.clear();
-        }
-        wake(&mut connection.pipe(end).writer);
-        wake(&mut connection.incoming(end).reader);
-        self.note(format_args!("connection {id}: {} learns of the reset; unread bytes lost: {loses}", end.name()));
-        if end == End::Server {
-            self.tapped(id, || Wire::Broken);
-            self.fill(id);
-        }
-    }
-
-    /// An end's descriptor closes: over unread bytes that is a reset.
-    pub(super) fn close(&mut self, id: usize, end: End) {
-        let now = self.now;
-        let connection = &mut self.network.connections[id];
-        if !std::mem::replace(&mut connection.held[end as usize], false) {
-            return;
-        }
-        let unread = connection.incoming(end).arrived.len();
-        connection.incoming(end).arrived.clear();
-        if end == End::Server {
-            connection.closed = Some(now);
-            if let Some(core) = connection.core {
-                self.cores[core].open -= 1;
-            }
-        }
-        self.note(format_args!("connection {id}: {} closes, {unread} bytes unread", end.name()));
-        if unread > 0 {
-            self.reset_other(id, end);
-        } else {
-            self.shut(id, end);
-        }
-        if end == End::Server {
-            self.network.connections[id].pipe(end).stalled_since = None;
-            self.tapped(id, || Wire::Closed);
-        }
-    }
-
-    /// The client's host is gone: nothing of it arrives any more, nothing is read, nothing is answered.
-    pub(super) fn vanish(&mut self, id: usize) {
-        self.note(format_args!("connection {id}: client vanishes"));
-        let connection = &mut self.network.connections[id];
-        connection.vanished = true;
-        connection.pipe(End::Client).flying.clear();
     }
 }
 

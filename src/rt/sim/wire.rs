@@ -58,7 +58,7 @@ pub struct Sight {
     pub is_client_gone: bool,
 }
 
-/// Starts the tap: from now on [`take_tapped`] gives what happened.
+/// Starts the tap: from now on [`take_tapped`] gives what happened to connections of clients.
 pub fn tap() {
     world::with(|world| world.tap = Some(Vec::new()));
 }
@@ -82,6 +82,9 @@ impl World {
     /// Keeps an event for the test, if it listens.
     pub(super) fn tapped(&mut self, id: usize, wire: impl FnOnce() -> Wire) {
         let at = self.now;
+        if self.network.connection(id).is_outward {
+            return;
+        }
         if let Some(tap) = &mut self.tap {
             tap.push(Tapped { at, id, wire: wire() });
         }
@@ -89,7 +92,8 @@ impl World {
 
     fn sights(&mut self) -> Vec<Sight> {
         let parked: Vec<usize> = self.parked_connections().collect();
-        let open = self.network.open();
+        let clients = self.network.open_mut().filter(|(_, _, connection)| !connection.is_outward);
+        let open: Vec<(usize, usize)> = clients.map(|(id, core, _)| (id, core)).collect();
         open.into_iter()
             .map(|(id, core)| {
                 let connection = self.network.connection(id);

@@ -7,6 +7,8 @@ pub(super) struct Answer {
     /// It says `Connection: close`.
     pub(super) closes: bool,
     pub(super) body: Vec<u8>,
+    /// The number that a server behind a gateway gave it.
+    pub(super) mark: Option<u64>,
 }
 
 /// The answers of one connection, as their bytes come.
@@ -37,7 +39,7 @@ impl Answers {
         let status_line = lines.next().unwrap_or_default();
         let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
         let status: u16 = status.and_then(|text| text.parse().ok()).ok_or(format!("status line {status_line:?}"))?;
-        let (mut length, mut chunked, mut closes, mut dates) = (None, false, false, 0);
+        let (mut length, mut chunked, mut closes, mut dates, mut mark) = (None, false, false, 0, None);
         for line in lines {
             let (name, value) = line.split_once(": ").ok_or(format!("field line {line:?}"))?;
             match name.to_ascii_lowercase().as_str() {
@@ -47,6 +49,7 @@ impl Answers {
                 "transfer-encoding" => return Err(format!("coding {value:?}")),
                 "connection" => closes |= value == "close",
                 "date" => dates += 1,
+                "x-answer" => mark = Some(value.parse().map_err(|_| format!("mark {value:?}"))?),
                 _ => {}
             }
         }
@@ -69,7 +72,7 @@ impl Answers {
             (None, false) => return Err(format!("no framing in {head:?}")),
         };
         self.bytes.drain(..used);
-        Ok(Some(Answer { status, closes, body }))
+        Ok(Some(Answer { status, closes, body, mark }))
     }
 
     /// Goes on with the chunks that start at `start`; the body and its end when it is whole.

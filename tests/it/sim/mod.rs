@@ -6,7 +6,9 @@ mod answers;
 mod app;
 mod clients;
 mod dialogue;
+mod gateway;
 mod oracle;
+mod outward;
 mod regressions;
 mod requests;
 mod scenario;
@@ -50,8 +52,11 @@ fn tell_progress(done: u64, seeds: u64) {
     }
 }
 
+/// Runs one seed.
+type Run = fn(u64, Option<Bug>, usize) -> Report<Summary>;
+
 /// The first failing seed of a range, with its report, and the answers that were checked before it.
-fn find_failure(from: u64, seeds: u64, planted: Option<Bug>) -> (Option<(u64, Report<Summary>)>, u64) {
+fn find_failure(run: Run, from: u64, seeds: u64, planted: Option<Bug>) -> (Option<(u64, Report<Summary>)>, u64) {
     let (next, failed, answered) = (AtomicU64::new(from), AtomicU64::new(u64::MAX), AtomicU64::new(0));
     let threads = thread::available_parallelism().map_or(1, |count| count.get());
     thread::scope(|scope| {
@@ -63,7 +68,7 @@ fn find_failure(from: u64, seeds: u64, planted: Option<Bug>) -> (Option<(u64, Re
                         return;
                     }
                     tell_progress(seed - from, seeds);
-                    match scenario::run(seed, planted, 0).outcome {
+                    match run(seed, planted, 0).outcome {
                         Ok(summary) => answered.fetch_add(summary.answered, Ordering::Relaxed),
                         Err(_) => failed.fetch_min(seed, Ordering::Relaxed),
                     };
@@ -73,14 +78,19 @@ fn find_failure(from: u64, seeds: u64, planted: Option<Bug>) -> (Option<(u64, Re
     });
     let failed = failed.into_inner();
     let report = (failed < u64::MAX)
-        .then(|| (failed, scenario::run(failed, planted, number("SIM_TRACE", TRACE_LINES) as usize)));
+        .then(|| (failed, run(failed, planted, number("SIM_TRACE", TRACE_LINES) as usize)));
     (report, answered.into_inner())
 }
 
 #[test]
 fn every_seed_keeps_the_promises() {
+    keep_promises(scenario::run);
+}
+
+/// Runs the seeds that were asked for, and fails with the first that does.
+fn keep_promises(run: Run) {
     let (from, seeds) = (number("SIM_FROM", 0), number("SIM_SEEDS", SEEDS));
-    let (failure, answered) = find_failure(from, seeds, None);
+    let (failure, answered) = find_failure(run, from, seeds, None);
     if let Some((seed, report)) = failure {
         panic!("{}", describe(seed, &report));
     }
@@ -130,10 +140,15 @@ fn every_planted_bug_is_found() {
         Bug::DeafMaster,
         Bug::StaleDate,
     ];
-    for bug in BUGS {
-        let (failure, _) = find_failure(0, SEEDS, Some(*bug));
-        let Some((seed, report)) = failure else { panic!("{bug:?} was not found within {SEEDS} seeds") };
-        assert!(scenario::run(seed, None, 0).outcome.is_ok(), "seed {seed} fails without {bug:?} too");
+    find_bugs(scenario::run, BUGS, SEEDS);
+}
+
+/// Plants each of `bugs` and shows that one of the first seeds finds it.
+fn find_bugs(run: Run, bugs: &[Bug], seeds: u64) {
+    for bug in bugs {
+        let (failure, _) = find_failure(run, 0, seeds, Some(*bug));
+        let Some((seed, report)) = failure else { panic!("{bug:?} was not found within {seeds} seeds") };
+        assert!(run(seed, None, 0).outcome.is_ok(), "seed {seed} fails without {bug:?} too");
         println!("{bug:?} was found by seed {seed}: {}", report.outcome.unwrap_err());
     }
 }

@@ -25,8 +25,10 @@ use std::time::Duration;
 
 /// What the world's delays may add to any bound: pauses, polls that take time, retries for want of buffers.
 pub(super) const SLACK: Duration = Duration::from_millis(250);
-const LATENCY_MAX_MS: u64 = 20;
-const PIPE_BYTES_MAX: usize = 64 * 1024;
+pub(super) const LATENCY_MAX_MS: u64 = 20;
+/// Workers of which each has its share of what is bounded for the process.
+pub(super) const WORKERS_MAX: usize = 2;
+pub(super) const PIPE_BYTES_MAX: usize = 64 * 1024;
 /// Longer than any handler takes.
 pub(super) const GENEROUS: Duration = Duration::from_secs(20);
 
@@ -219,12 +221,24 @@ pub(super) fn start_worker(
 ) -> Serving {
     let none = RouterBuf::build(&[]).expect("no routes are no conflict");
     let routes = Arc::new(Routes::new(&[&app::ROUTES], none, Vec::new(), Vec::new()));
+    start_worker_with(routes, index, shared, core, news, kill_at)
+}
+
+/// As [`start_worker`], with other routes.
+pub(super) fn start_worker_with(
+    routes: Arc<Routes>,
+    index: usize,
+    shared: &Rc<Shared>,
+    core: CoreOptions,
+    news: &Postbox<News>,
+    kill_at: Option<Duration>,
+) -> Serving {
     let metrics = ShardWriter::create(index as u32, 1, routes.names().len());
     let shard = metrics.shard();
     let (orders, inbox) = rt::mailbox(16);
     let worker = Worker {
         index,
-        count: 2,
+        count: WORKERS_MAX,
         pin: None,
         executor: rt::Options::default(),
         listeners: vec![Socket::from(sim::listen(shared.address))],
@@ -263,7 +277,7 @@ pub(super) fn start_worker(
 
 /// The master's part: its supervisor over these workers, and the box for its signals.
 pub(super) struct Mastering {
-    accepting: Rc<Cell<usize>>,
+    pub(super) accepting: Rc<Cell<usize>>,
     ended: Joined<Result<(), String>>,
 }
 
@@ -382,7 +396,7 @@ async fn scenario(plan: Plan) -> Summary {
     Summary { answered: shared.answered.get(), clients }
 }
 
-async fn join(tasks: impl Iterator<Item = Joined<()>>) {
+pub(super) async fn join(tasks: impl Iterator<Item = Joined<()>>) {
     for task in tasks {
         task.await;
     }
