@@ -1,5 +1,6 @@
 //! One attempt: a connection to a server, a request over it, the response's head.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub(super) async fn connect(
                 if rt::timeout(until, poll_fn(|cx| pending.poll(cx))).await.is_none() {
                     return Err(AttemptError::Full);
                 }
-                if let Some(connection) = upstream.take_idle(server, clock::turn()) {
+                if !fresh && let Some(connection) = upstream.take_idle(server, clock::turn()) {
                     return Ok(Connected { connection, in_flight });
                 }
                 if let Some(slot) = upstream.open(server) {
@@ -71,6 +72,9 @@ pub(super) struct Held<'r> {
     pub(super) kind: RequestKind,
     /// Its method is idempotent: a server that got it twice did the same as one that got it once.
     pub(super) may_repeat: bool,
+    /// It was sent over a connection that its server had closed meanwhile: from then on it goes over new ones, so that this
+    /// happens once to a request.
+    pub(super) was_stale: &'r Cell<bool>,
 }
 
 /// The beginning of an answer; its head is at the start of what the connection has received.
@@ -91,14 +95,18 @@ pub(super) async fn ask(
     request: &Held<'_>,
     until: Moment,
 ) -> Result<Answering, AttemptError> {
-    let mut fresh = false;
+    let mut fresh = request.was_stale.get();
     loop {
         let Connected { mut connection, in_flight } = connect(local, upstream, server, fresh, until).await?;
         let was_reused = connection.is_reused();
         match ask_over(local, upstream, &mut connection, request, until).await {
             Ok(head) => return Ok(Answering { connection, in_flight, head }),
             // It was closed while it was idle, as the server may do at any time: that is nobody's failure.
-            Err(error) if was_reused && !fresh && error.is_stale() && request.may_repeat => fresh = true,
+            Err(error)
+                if was_reused && error.is_stale() && request.may_repeat && !request.was_stale.replace(true) =>
+            {
+                fresh = true;
+            }
             Err(error) => return Err(error),
         }
     }

@@ -122,6 +122,10 @@ impl Reading {
 
     /// Whether nothing came, as far as is known now.
     fn is_silent(&mut self) -> bool {
+        #[cfg(feature = "sim")]
+        if crate::rt::sim::planted(crate::rt::sim::Bug::LeftoverReuse) {
+            return !self.ended;
+        }
         let mut cx = Context::from_waker(Waker::noop());
         !self.ended && self.input.is_empty() && self.recv.poll_recv(&mut cx).is_pending()
     }
@@ -142,6 +146,10 @@ impl Reading {
                 Poll::Ready(Err(AttemptError::Receive(error.kind())))
             }
             Poll::Pending => {
+                #[cfg(feature = "sim")]
+                if crate::rt::sim::planted(crate::rt::sim::Bug::EndlessResponse) {
+                    return Poll::Pending;
+                }
                 self.deadline.set(until);
                 ready!(self.deadline.poll_due(cx));
                 Poll::Ready(Err(AttemptError::ResponseTimeout))
@@ -175,6 +183,10 @@ impl Reading {
 
     /// Whether the server said more than its response.
     pub(super) fn has_leftover(&self) -> bool {
+        #[cfg(feature = "sim")]
+        if crate::rt::sim::planted(crate::rt::sim::Bug::LeftoverReuse) {
+            return false;
+        }
         !self.input.is_empty()
     }
 }

@@ -86,6 +86,7 @@ impl Proxy {
         let (plan, framing) = body::hold(&mut exchange.body, request.framing(), &mut held).await?;
         let mut path = pool::take(pool::Class::Small);
         self.rewrite.write(&request, &mut path);
+        let was_stale = Cell::new(false);
         let mut job = Job {
             proxy: self,
             local,
@@ -99,6 +100,7 @@ impl Proxy {
             takes_trailers: takes_trailers(&request),
             tried: Vec::new(),
             attempts: 0,
+            was_stale: &was_stale,
         };
         if let Some((mirrored, share)) = &self.mirror {
             mirror::send(&job, mirrored, *share, plan, &held);
@@ -166,6 +168,7 @@ pub(super) struct Job<'j> {
     /// Servers that it was sent to.
     tried: Vec<usize>,
     attempts: u32,
+    was_stale: &'j Cell<bool>,
 }
 
 impl<'j> Job<'j> {
@@ -421,12 +424,20 @@ impl<'j> Job<'j> {
         (self.has_another() && self.may_retry()).then(|| self.admit()).flatten()
     }
 
-    pub(super) fn held<'h>(&self, head: &'h [u8], body: &'h [u8]) -> Held<'h> {
-        Held { head, body, kind: request_kind(&self.request), may_repeat: self.may_repeat() }
+    pub(super) fn held<'h>(&self, head: &'h [u8], body: &'h [u8]) -> Held<'h>
+    where
+        'j: 'h,
+    {
+        let (kind, may_repeat) = (request_kind(&self.request), self.may_repeat());
+        Held { head, body, kind, may_repeat, was_stale: self.was_stale }
     }
 
     /// Whether a second sending does no harm (RFC 9110 section 9.2.2).
     fn may_repeat(&self) -> bool {
+        #[cfg(feature = "sim")]
+        if crate::rt::sim::planted(crate::rt::sim::Bug::PostAgain) {
+            return true;
+        }
         self.upgrade.is_none()
             && matches!(
                 self.request.method(),

@@ -266,7 +266,10 @@ impl LocalUpstream {
 
     /// Room for one more connection; makes some of an idle one where there is none.
     pub(super) fn open(self: &Rc<Self>, server: usize) -> Option<Slot> {
-        if self.open.get() >= self.open_max && !self.close_oldest(server) {
+        let open_max = self.open_max;
+        #[cfg(feature = "sim")]
+        let open_max = open_max + usize::from(crate::rt::sim::planted(crate::rt::sim::Bug::OneConnectionTooMany));
+        if self.open.get() >= open_max && !self.close_oldest(server) {
             return None;
         }
         self.open.set(self.open.get() + 1);
@@ -289,6 +292,10 @@ impl LocalUpstream {
     }
 
     fn wake_pending(&self) {
+        #[cfg(feature = "sim")]
+        if crate::rt::sim::planted(crate::rt::sim::Bug::PendingForgotten) {
+            return;
+        }
         let next = self.pending.borrow_mut().pop_front();
         if let Some((_, next)) = next {
             next.wake();
@@ -372,6 +379,10 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
+        #[cfg(feature = "sim")]
+        if crate::rt::sim::planted(crate::rt::sim::Bug::PendingLeaked) {
+            return;
+        }
         self.upstream.pending_now.set(self.upstream.pending_now.get() - 1);
         self.upstream.counters.set_pending(self.upstream.pending_now.get());
         let mut queue = self.upstream.pending.borrow_mut();
@@ -403,6 +414,10 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        #[cfg(feature = "sim")]
+        if crate::rt::sim::planted(crate::rt::sim::Bug::ForgottenInFlight) {
+            return;
+        }
         let count = &self.upstream.servers[self.server].in_flight;
         count.set(count.get() - 1);
         self.upstream.server_counters(self.server).step_in_flight(-1);

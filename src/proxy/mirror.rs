@@ -1,5 +1,6 @@
 //! Copies of requests: sent beside the request itself, and what comes back is thrown away.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -70,7 +71,8 @@ async fn deliver(
     let standings = &upstream.shared.standings;
     let Some(admission) = standings.admit(server, now) else { return };
     let until = now + upstream.shared.spec.timeouts.total;
-    let request = Held { head, body, kind, may_repeat: false };
+    let was_stale = Cell::new(false);
+    let request = Held { head, body, kind, may_repeat: false, was_stale: &was_stale };
     match ask(local, upstream, server, &request, until).await {
         Ok(mut answer) => {
             standings.note_success(admission, clock::turn());

@@ -142,6 +142,10 @@ async fn relay_chunked(
                     reading.expect_body();
                 }
                 if !receive(reading, response, pace).await? {
+                    #[cfg(feature = "sim")]
+                    if rt::sim::planted(rt::sim::Bug::CutTakenForWhole) {
+                        return Ok(());
+                    }
                     return Err(AttemptError::BodyCut.into());
                 }
             }
