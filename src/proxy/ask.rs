@@ -102,9 +102,7 @@ pub(super) async fn ask(
         match ask_over(local, upstream, &mut connection, request, until).await {
             Ok(head) => return Ok(Answering { connection, in_flight, head }),
             // It was closed while it was idle, as the server may do at any time: that is nobody's failure.
-            Err(error)
-                if was_reused && error.is_stale() && request.may_repeat && !request.was_stale.replace(true) =>
-            {
+            Err(error) if was_reused && error.is_stale() && request.may_repeat && !request.was_stale.replace(true) => {
                 fresh = true;
             }
             Err(error) => return Err(error),

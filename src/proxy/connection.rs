@@ -123,7 +123,7 @@ impl Reading {
     /// Whether nothing came, as far as is known now.
     fn is_silent(&mut self) -> bool {
         #[cfg(feature = "sim")]
-        if crate::rt::sim::planted(crate::rt::sim::Bug::LeftoverReuse) {
+        if rt::sim::planted(rt::sim::Bug::LeftoverReuse) {
             return !self.ended;
         }
         let mut cx = Context::from_waker(Waker::noop());
@@ -147,7 +147,7 @@ impl Reading {
             }
             Poll::Pending => {
                 #[cfg(feature = "sim")]
-                if crate::rt::sim::planted(crate::rt::sim::Bug::EndlessResponse) {
+                if rt::sim::planted(rt::sim::Bug::EndlessResponse) {
                     return Poll::Pending;
                 }
                 self.deadline.set(until);
@@ -184,7 +184,7 @@ impl Reading {
     /// Whether the server said more than its response.
     pub(super) fn has_leftover(&self) -> bool {
         #[cfg(feature = "sim")]
-        if crate::rt::sim::planted(crate::rt::sim::Bug::LeftoverReuse) {
+        if rt::sim::planted(rt::sim::Bug::LeftoverReuse) {
             return false;
         }
         !self.input.is_empty()

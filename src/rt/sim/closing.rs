@@ -69,8 +69,10 @@ impl World {
         connection.incoming(end).arrived.clear();
         if end == End::Server {
             connection.closed = Some(now);
-            if let Some(core) = connection.core.filter(|_| !connection.is_outward) {
-                self.cores[core].open -= 1;
+            let is_outward = connection.is_outward;
+            if let Some(core) = connection.core.map(|core| &mut self.cores[core]) {
+                let count = if is_outward { &mut core.outward } else { &mut core.open };
+                *count -= 1;
             }
         }
         self.note(format_args!("connection {id}: {} closes, {unread} bytes unread", end.name()));

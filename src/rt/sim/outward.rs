@@ -131,10 +131,7 @@ pub(in crate::rt) async fn connect_out(remote: &Remote) -> io::Result<Socket> {
 
 /// Connections that a core has made, or is about to, and has not closed.
 pub fn outward_connections(core: usize) -> usize {
-    world::with(|world| {
-        let open = world.network.open_mut();
-        open.filter(|(_, of, connection)| *of == core && connection.is_outward).count()
-    })
+    world::with(|world| world.cores.get(core).map_or(0, |core| core.outward))
 }
 
 impl World {
@@ -146,6 +143,7 @@ impl World {
         connection.core = Some(core);
         connection.hold(End::Server, true);
         connection.hold(End::Client, false);
+        self.cores[core].outward += 1;
         self.note(format_args!("connection {id}: core {core} connects to {address}"));
         let latency = self.latency(id);
         self.schedule(latency, Event::Reach(id, address));

@@ -81,6 +81,8 @@ pub(super) struct SimCore {
     pub(super) neglects_since: Option<Moment>,
     /// Connections that it accepted and has not closed.
     pub(super) open: usize,
+    /// Connections that it made and has not closed.
+    pub(super) outward: usize,
     /// The task whose end is the core's.
     root: usize,
     pub(super) ended: bool,
@@ -320,6 +322,7 @@ impl World {
             busy: (0, 0),
             neglects_since: None,
             open: 0,
+            outward: 0,
             root,
             ended: false,
         });

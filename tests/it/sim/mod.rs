@@ -77,8 +77,7 @@ fn find_failure(run: Run, from: u64, seeds: u64, planted: Option<Bug>) -> (Optio
         }
     });
     let failed = failed.into_inner();
-    let report = (failed < u64::MAX)
-        .then(|| (failed, run(failed, planted, number("SIM_TRACE", TRACE_LINES) as usize)));
+    let report = (failed < u64::MAX).then(|| (failed, run(failed, planted, number("SIM_TRACE", TRACE_LINES) as usize)));
     (report, answered.into_inner())
 }
 
@@ -94,7 +93,7 @@ fn keep_promises(run: Run) {
     if let Some((seed, report)) = failure {
         panic!("{}", describe(seed, &report));
     }
-    println!("{seeds} seeds from {from} passed, {answered} answers checked");
+    eprintln!("{seeds} seeds from {from} passed, {answered} answers checked");
     assert!(answered > seeds, "so few answers show little");
 }
 
@@ -149,6 +148,6 @@ fn find_bugs(run: Run, bugs: &[Bug], seeds: u64) {
         let (failure, _) = find_failure(run, 0, seeds, Some(*bug));
         let Some((seed, report)) = failure else { panic!("{bug:?} was not found within {seeds} seeds") };
         assert!(run(seed, None, 0).outcome.is_ok(), "seed {seed} fails without {bug:?} too");
-        println!("{bug:?} was found by seed {seed}: {}", report.outcome.unwrap_err());
+        eprintln!("{bug:?} was found by seed {seed}: {}", report.outcome.unwrap_err());
     }
 }

@@ -21,10 +21,7 @@ async fn connect(within: Duration) -> io::Result<rt::Socket> {
 }
 
 /// Runs `outside` beside a core that runs `inside`, with each style and many seeds.
-fn in_worlds<T: 'static>(faults: Faults, inside: fn() -> T, outside: fn() -> T)
-where
-    T: Future<Output = ()>,
-{
+fn in_worlds(faults: Faults, inside: fn() -> Play, outside: fn() -> Play) {
     for (seed, style) in (0..SEEDS).flat_map(|seed| STYLES.map(|style| (seed, style))) {
         let core = CoreOptions { style, buffers: 3, buffer_bytes: 100 };
         let report = sim::run(Options { seed, faults, ..Options::default() }, move || async move {
