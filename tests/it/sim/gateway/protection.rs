@@ -22,8 +22,9 @@ const BEAT: Duration = Duration::from_millis(50);
 /// What a request takes on its way, and the timers' grain.
 const SLACK: Duration = Duration::from_millis(40);
 const SEEDS: u64 = 10;
+const CLOSES: u16 = 1;
 
-/// A server that answers with a status that the test sets; 0: it is never heard of again.
+/// A server that answers with a status that the test sets; 0: it is never heard of again; [`CLOSES`]: it closes instead.
 #[derive(Clone)]
 struct Simple {
     status: Rc<Cell<u16>>,
@@ -49,11 +50,15 @@ impl Simple {
     }
 
     async fn serve(&self, peer: Client) {
+        while self.serve_one(&peer).await.is_some() {}
+    }
+
+    async fn serve_one(&self, peer: &Client) -> Option<()> {
         let mut bytes = Vec::new();
         while !bytes.ends_with(b"\r\n\r\n") {
             match peer.recv(1000).await {
                 Ok(more) if !more.is_empty() => bytes.extend(more),
-                _ => return,
+                _ => return None,
             }
         }
         if bytes.starts_with(b"GET /p/") {
@@ -61,9 +66,10 @@ impl Simple {
         }
         match self.status.get() {
             0 => std::future::pending().await,
+            CLOSES => None,
             status => {
-                let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-                let _ = peer.send(answer.as_bytes()).await;
+                let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+                peer.send(answer.as_bytes()).await.ok()
             }
         }
     }
@@ -255,5 +261,21 @@ fn each_time_out_of_an_upstream_fires_when_it_is_due() {
         assert_eq!(gateway.ask().await, 504);
         let took = clock::now().since(began);
         assert!(took >= SECOND && took < SECOND + SLACK, "no connection, for {took:?}");
+    });
+}
+
+#[test]
+fn a_request_meets_a_connection_that_was_closed_meanwhile_once_at_most() {
+    let retry = RetrySpec { attempts: 2, budget: 1.0, statuses: Vec::new() };
+    in_worlds(UpstreamSpec { retry, ..upstream(2) }, async |gateway| {
+        let servers = [Simple::start(0, 200), Simple::start(1, 200)];
+        // In turn: each has an idle connection then.
+        assert_eq!([gateway.ask().await, gateway.ask().await], [200, 200]);
+        let before = since_start();
+        servers.iter().for_each(|server| server.status.set(CLOSES));
+        assert_eq!(gateway.ask().await, 502);
+        let times: usize = servers.iter().map(|server| server.asked_after(before).len()).sum();
+        // The idle connection, a new one to the same server, and a new one to the other.
+        assert_eq!(times, 3);
     });
 }
