@@ -44,6 +44,7 @@ fn faults(random: &mut Random) -> Faults {
         failed_sends: *random.pick(&[0, 0, 0, 10]),
         resets: *random.pick(&[0, 0, 0, 2]),
         stalls: *random.pick(&[0, 0, 0, 2]),
+        shortages: *random.pick(&[0, 50, 500]),
         ..Faults::default()
     }
 }
