@@ -17,7 +17,7 @@ pub(super) const RESPONSE_LIMITS: HeadLimits = HeadLimits { head: 32 * 1024, hea
 
 /// A connection that a request can be sent over.
 pub(super) struct Connected {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     pub(super) in_flight: InFlight,
 }
 
@@ -37,6 +37,17 @@ pub(super) async fn connect(
     if !fresh && let Some(connection) = upstream.take_idle(server, clock::turn()) {
         return Ok(Connected { connection, in_flight });
     }
+    let connection = Box::pin(connect_anew(local, upstream, server, until)).await?;
+    Ok(Connected { connection, in_flight })
+}
+
+/// Makes a connection when there may be one more, or takes one that has become idle meanwhile.
+async fn connect_anew(
+    local: &Local,
+    upstream: &Rc<LocalUpstream>,
+    server: usize,
+    until: Moment,
+) -> Result<Box<Connection>, AttemptError> {
     let slot = match upstream.open(server) {
         Some(slot) => slot,
         None => {
@@ -49,7 +60,7 @@ pub(super) async fn connect(
                     return Err(AttemptError::Full);
                 }
                 if let Some(connection) = upstream.take_idle(server, clock::turn()) {
-                    return Ok(Connected { connection, in_flight });
+                    return Ok(connection);
                 }
                 if let Some(slot) = upstream.open(server) {
                     break slot;
@@ -59,7 +70,7 @@ pub(super) async fn connect(
     };
     let remote = upstream.next_remote(server).ok_or(AttemptError::Unresolved)?;
     match rt::connect(&remote, until).await {
-        Ok(socket) => Ok(Connected { connection: Connection::new(socket, slot, local), in_flight }),
+        Ok(socket) => Ok(Connection::new(socket, slot, local)),
         Err(error) => Err(AttemptError::Connect(error.kind())),
     }
 }
@@ -75,7 +86,7 @@ pub(super) struct Held<'r> {
 
 /// The beginning of an answer; its head is at the start of what the connection has received.
 pub(super) struct Answering {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     pub(super) in_flight: InFlight,
     pub(super) head: Box<ResponseHead>,
 }

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::ask::{Answering, Connected, Held, RESPONSE_LIMITS, ask, connect, elapsed};
 use super::balance::hash_key;
 use super::body::{self, Beside, Plan, Progress, upload};
@@ -97,7 +99,7 @@ impl Proxy {
             upgrade: self.offered_upgrade(&request, framing),
             until: now + upstream.shared.spec.timeouts.total,
             takes_trailers: takes_trailers(&request),
-            tried: Vec::new(),
+            tried: SmallVec::new(),
             attempts: 0,
         };
         if let Some((mirrored, share)) = &self.mirror {
@@ -105,7 +107,7 @@ impl Proxy {
         }
         let reply = match plan {
             Plan::Held => job.run_held(&held, &mut exchange.response).await,
-            Plan::Streamed => job.run_streamed(exchange).await,
+            Plan::Streamed => Box::pin(job.run_streamed(exchange)).await,
         };
         match reply {
             Err(Failure::Status(Status::SERVICE_UNAVAILABLE, detail)) if exchange.response.is_open() => {
@@ -164,7 +166,7 @@ pub(super) struct Job<'j> {
     /// The client can be sent trailers.
     takes_trailers: bool,
     /// Servers that it was sent to.
-    tried: Vec<usize>,
+    tried: SmallVec<[usize; 4]>,
     attempts: u32,
 }
 
@@ -177,7 +179,8 @@ impl<'j> Job<'j> {
             let Some(admission) = self.admit() else { return Err(self.nobody(last)) };
             let server = admission.server();
             let result = match self.hedge_after() {
-                Some(after) => hedge::ask_two(self, admission, after, body).await,
+                // Boxed, as all that few requests need: what every request pays for is the size of the largest.
+                Some(after) => Box::pin(hedge::ask_two(self, admission, after, body)).await,
                 None => {
                     head.clear();
                     self.write_head(&mut head, server);
@@ -236,7 +239,7 @@ impl<'j> Job<'j> {
         self.write_head(&mut out, server);
         let progress = Progress::default();
         let Exchange { body, response, .. } = exchange;
-        let Connection { reading, send, .. } = &mut connection;
+        let Connection { reading, send, .. } = &mut *connection;
         let mut beside = Beside::new(upload(send, &out, body, self.framing, timeouts.idle, &progress), &progress);
         let mut head = self.local.take_head();
         let kind = request_kind(&self.request);
@@ -298,7 +301,7 @@ impl<'j> Job<'j> {
                 return Err(AttemptError::Upgrade.into());
             }
             interim += 1;
-            self.relay_interim(reading, head, response).await?;
+            Box::pin(self.relay_interim(reading, head, response)).await?;
             let until = self.until.min(clock::turn() + timeouts.response);
             poll_fn(|cx| reading.poll_head(cx, &RESPONSE_LIMITS, kind, head, until)).await?;
         }
@@ -360,7 +363,7 @@ impl<'j> Job<'j> {
 
     fn switch(
         &self,
-        mut connection: Connection,
+        mut connection: Box<Connection>,
         in_flight: InFlight,
         admission: Admission,
         head: &ResponseHead,
@@ -561,7 +564,7 @@ impl<'j> Job<'j> {
 }
 
 /// Keeps a connection whose exchange ended cleanly, closes any other.
-fn finish(connection: Connection, in_flight: InFlight, reusable: bool) {
+fn finish(connection: Box<Connection>, in_flight: InFlight, reusable: bool) {
     drop(in_flight);
     if reusable {
         connection.release();

@@ -16,7 +16,7 @@ use crate::rt::{Deadline, Lease, RecvHalf, SendHalf};
 
 /// A tunnel that begins when the client has its 101.
 pub(super) struct Tunnel {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     pub(super) in_flight: InFlight,
     /// How long neither side may move.
     pub(super) idle: Duration,
