@@ -75,7 +75,8 @@ fn a_valid_config_makes_the_routes_and_settings_that_it_names() {
             "proxy api.example.com/api/*rest",
         ]
     );
-    let upstreams = prepared.snapshot.upstreams.iter().map(|upstream| (upstream.name.as_str(), upstream.servers.len()));
+    let upstreams =
+        prepared.snapshot.upstreams.iter().map(|upstream| (upstream.spec.name.as_str(), upstream.servers.len()));
     assert_eq!(upstreams.collect::<Vec<_>>(), [("api", 2), ("copies", 1), ("next", 1)]);
     assert_eq!(prepared.snapshot.routes.predicates(5), None);
     assert_eq!(prepared.snapshot.routes.predicates(6).map(|set| set.iter().count()), Some(4));

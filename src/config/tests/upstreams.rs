@@ -15,8 +15,8 @@ fn with(extra: Value) -> Value {
 
 fn compiled(extra: Value) -> UpstreamSpec {
     let config = load_text(with(extra).to_string().as_bytes()).unwrap();
-    let Ok(mut snapshot) = compile(config, &folder(), &[]) else { panic!("it is valid") };
-    snapshot.upstreams.remove(0)
+    let Ok(snapshot) = compile(config, &folder(), &[]) else { panic!("it is valid") };
+    snapshot.upstreams.specs().remove(0)
 }
 
 #[test]
@@ -160,7 +160,10 @@ fn upstreams_are_counted_in_the_order_of_their_names() {
     let Ok(snapshot) = compile(load_text(config.to_string().as_bytes()).unwrap(), &folder(), &[]) else {
         panic!("it is valid")
     };
-    assert_eq!(snapshot.upstreams.iter().map(|upstream| upstream.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(
+        snapshot.upstreams.iter().map(|upstream| upstream.spec.name.as_str()).collect::<Vec<_>>(),
+        ["a", "b", "c"]
+    );
 }
 
 #[test]
