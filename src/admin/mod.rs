@@ -7,6 +7,7 @@ mod state;
 
 use serde_json::json;
 
+use crate::clock;
 use crate::handler::{Action, Exchange, Failure, PredicateSet, Reply};
 use crate::http::Status;
 use crate::metrics::exposition::{self, Facts};
@@ -57,13 +58,16 @@ fn index(exchange: &mut Exchange<'_>) -> Reply {
 fn metrics(exchange: &mut Exchange<'_>) -> Reply {
     let state = state(exchange)?;
     let mut text = String::with_capacity(32 * 1024);
+    let (snapshot, now) = (state.snapshot(), clock::now());
+    let upstreams: Vec<_> = snapshot.upstreams.iter().map(|upstream| upstream.sample(now)).collect();
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION"),
-        executor: state.snapshot().executor.executor.name(),
+        executor: snapshot.executor.executor.name(),
         uptime: state.uptime(),
         log_lines_dropped: state.log_lines_dropped(),
         process: process::read(),
         routes: RouteNames { generation: state.generation(), patterns: &state.route_labels() },
+        upstreams: &upstreams,
     };
     exposition::write_prometheus(&mut text, &state.aggregator(), &facts);
     exchange.response.field("Content-Type", exposition::CONTENT_TYPE)?;

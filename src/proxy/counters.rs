@@ -5,39 +5,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::metrics::histogram::CompactHistogram;
+use crate::metrics::histogram::SteadyHistogram;
+pub use crate::metrics::keys::{ServerCounter, UpstreamCounter};
+use crate::metrics::upstreams::UpstreamSample;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// A counter of one server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerCounter {
-    /// Requests sent to it, retries, hedges and mirrored ones included.
-    Requests,
-    /// Responses with a status below 500.
-    Passed,
-    /// Responses with a status of 500 or more.
-    Status5xx,
-    /// Attempts without a connection.
-    ConnectFailures,
-    /// Attempts without a response, or without the whole of it.
-    Failures,
-    /// Attempts that ran out of time.
-    Timeouts,
-    /// Responses that break the rules.
-    Invalid,
-    /// Connections opened.
-    Connections,
-    /// Requests over a connection that had carried one before.
-    Reused,
-    /// Requests sent to it after another attempt had failed.
-    Retries,
-    /// Connections that became tunnels.
-    Tunnels,
-}
-
-impl ServerCounter {
-    const COUNT: usize = Self::Tunnels as usize + 1;
-}
 
 /// One server's numbers on one core.
 #[derive(Debug)]
@@ -45,7 +16,7 @@ pub struct ServerCounters {
     counters: [AtomicU64; ServerCounter::COUNT],
     in_flight: AtomicU64,
     open: AtomicU64,
-    latency: CompactHistogram,
+    latency: SteadyHistogram,
 }
 
 impl ServerCounters {
@@ -54,7 +25,7 @@ impl ServerCounters {
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
             in_flight: AtomicU64::new(0),
             open: AtomicU64::new(0),
-            latency: CompactHistogram::default(),
+            latency: SteadyHistogram::default(),
         }
     }
 
@@ -91,30 +62,9 @@ impl ServerCounters {
     }
 
     /// Times to the response head.
-    pub fn latency(&self) -> &CompactHistogram {
+    pub fn latency(&self) -> &SteadyHistogram {
         &self.latency
     }
-}
-
-/// A counter of one upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpstreamCounter {
-    /// Requests that no server was available for.
-    Unavailable,
-    /// Requests that were refused because too many waited for a connection.
-    Overflows,
-    /// Retries that the budget did not allow.
-    BudgetExhausted,
-    /// Requests that were sent to a second server because the first took its time.
-    Hedges,
-    /// Copies of requests that were sent.
-    Mirrored,
-    /// Copies that were not sent, because as many as may be were under way or the body was too long.
-    MirrorsDropped,
-}
-
-impl UpstreamCounter {
-    const COUNT: usize = Self::MirrorsDropped as usize + 1;
 }
 
 /// One upstream's numbers on one core.
@@ -149,6 +99,22 @@ impl UpstreamCounters {
     /// Requests that wait for a connection.
     pub fn pending(&self) -> u64 {
         self.pending.load(Relaxed)
+    }
+
+    /// Adds all of them to the sums of the process, but what these know of standings.
+    pub(super) fn add_to(&self, sums: &mut UpstreamSample) {
+        for (sum, counter) in sums.counters.iter_mut().zip(&self.counters) {
+            *sum += counter.load(Relaxed);
+        }
+        sums.pending += self.pending();
+        for (sum, server) in sums.servers.iter_mut().zip(&self.servers) {
+            for (sum, counter) in sum.counters.iter_mut().zip(&server.counters) {
+                *sum += counter.load(Relaxed);
+            }
+            sum.in_flight += server.in_flight();
+            sum.open += server.open();
+            sum.latency.merge(&server.latency.read());
+        }
     }
 
     /// A server's.

@@ -176,6 +176,7 @@ impl<'j> Job<'j> {
         loop {
             let Some(admission) = self.admit() else { return Err(self.nobody(last)) };
             let server = admission.server();
+            self.note_attempt(server);
             let result = match self.hedge_after() {
                 Some(after) => hedge::ask_two(self, admission, after, body).await,
                 None => {
@@ -213,6 +214,7 @@ impl<'j> Job<'j> {
         let mut last = None;
         loop {
             let Some(admission) = self.admit() else { return Err(self.nobody(last)) };
+            self.note_attempt(admission.server());
             match connect(self.local, self.upstream, admission.server(), false, self.until).await {
                 Ok(connected) => return self.stream(connected, admission, exchange).await,
                 Err(error) => {
@@ -395,6 +397,12 @@ impl<'j> Job<'j> {
             if let Some(admission) = upstream.shared.standings.admit(server, now) {
                 return Some(admission);
             }
+        }
+    }
+
+    fn note_attempt(&self, server: usize) {
+        if self.attempts > 1 {
+            self.upstream.server_counters(server).add(ServerCounter::Retries, 1);
         }
     }
 

@@ -14,6 +14,7 @@
 //! | `chance` | seeded numbers for all of these |
 //! | `upstream` | upstreams as the process knows them, with the addresses of their servers |
 //! | `local`, `connection`, `counters` | the same on one core: connections, load, numbers |
+//! | `overview` | an upstream as metrics and the admin listener see it |
 //! | `forward` | the handler: which server, how often, and what becomes of its answer |
 //! | `ask`, `hedge`, `failure` | one attempt, two at once, and how they fail |
 //! | `head`, `rewrite`, `body`, `relay` | the request's and the response's parts on their way |
@@ -36,6 +37,7 @@ mod hedge;
 mod limit;
 mod local;
 mod mirror;
+mod overview;
 mod relay;
 mod rewrite;
 mod spec;
