@@ -1,5 +1,7 @@
 //! `/upstreams`: what is known of the servers behind the gateway, and the two things that can be changed about them.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{answer_json, state};
@@ -106,6 +108,7 @@ fn describe(upstream: &Upstream, now: Moment) -> Value {
         "balance": balance_name(&upstream.spec.balance),
         "pending": sample.pending,
         "counters": upstream_counters(&sample),
+        "terminations": sample.terminations.iter().filter(|(_, count)| *count > 0).copied().collect::<BTreeMap<_, _>>(),
         "servers": servers,
     })
 }

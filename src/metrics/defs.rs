@@ -60,6 +60,9 @@ pub enum Source {
     Upstream(UpstreamCounter),
     /// Requests that wait for a connection to the upstream; label `upstream`.
     UpstreamPending,
+    /// How the upstream's requests ended, by code, all cores together; only codes that some request had. Labels `upstream`,
+    /// `code`.
+    UpstreamTerminations,
     /// One counter of each server, all cores together; labels `upstream`, `server`.
     Server(ServerCounter),
     /// Several of them, each with its value of the third label.
@@ -443,6 +446,14 @@ pub const TABLE: &[Definition] = &[
         help: "Requests that wait for a connection to a server of the upstream.",
         labels: UPSTREAM,
         source: Source::UpstreamPending,
+    },
+    Definition {
+        name: "ringfort_upstream_terminations_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Requests forwarded, by how they ended: who (C, S, G, - for none), in which phase (C, Q, H, B, T), and why.",
+        labels: &["upstream", "code"],
+        source: Source::UpstreamTerminations,
     },
     upstream(
         "ringfort_upstream_unavailable_total",

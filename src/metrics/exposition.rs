@@ -76,7 +76,7 @@ fn write_metric(
         }
         Source::WindowQuantiles => write_quantiles(out, definition, aggregator),
         Source::RouteRequests | Source::RouteDurations => write_routes(out, definition, aggregator, routes),
-        Source::Upstream(_) | Source::UpstreamPending => {
+        Source::Upstream(_) | Source::UpstreamPending | Source::UpstreamTerminations => {
             facts.upstreams.iter().try_for_each(|upstream| upstreams::write_upstream(out, definition, upstream))
         }
         Source::Server(_)

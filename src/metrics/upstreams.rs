@@ -16,6 +16,8 @@ pub struct UpstreamSample {
     pub name: String,
     /// By [`UpstreamCounter`], all cores together.
     pub counters: [u64; UpstreamCounter::COUNT],
+    /// How requests ended, by the code that says so.
+    pub terminations: Vec<(&'static str, u64)>,
     /// Requests that wait for a connection.
     pub pending: u64,
     /// Its servers, in the order of the config.
@@ -80,6 +82,10 @@ pub(super) fn write_upstream(out: &mut String, definition: &Definition, upstream
     let label = cut(&upstream.name);
     match definition.source {
         Source::Upstream(counter) => sample(out, definition, &[label], upstream.counters[counter as usize]),
+        Source::UpstreamTerminations => {
+            let seen = upstream.terminations.iter().filter(|(_, count)| *count > 0);
+            seen.into_iter().try_for_each(|(code, count)| sample(out, definition, &[label, code], count))
+        }
         Source::UpstreamPending => sample(out, definition, &[label], upstream.pending),
         _ => Ok(()),
     }
@@ -150,7 +156,8 @@ mod tests {
 
     fn upstream(name: &str, servers: &[&str]) -> UpstreamSample {
         let servers = servers.iter().map(|name| ServerSample::new((*name).to_owned())).collect();
-        UpstreamSample { name: name.to_owned(), counters: [0; UpstreamCounter::COUNT], pending: 0, servers }
+        let counters = [0; UpstreamCounter::COUNT];
+        UpstreamSample { name: name.to_owned(), counters, terminations: Vec::new(), pending: 0, servers }
     }
 
     #[test]
@@ -158,6 +165,7 @@ mod tests {
         let mut api = upstream("api", &["10.0.0.1:80"]);
         api.counters = std::array::from_fn(|index| 100 + index as u64);
         api.pending = 7;
+        api.terminations = vec![("--", 9), ("SH-closed", 0)];
         let server = &mut api.servers[0];
         server.counters = std::array::from_fn(|index| 200 + index as u64);
         (server.in_flight, server.open, server.ejections, server.breaker_opens, server.health_changes) =
@@ -185,6 +193,8 @@ mod tests {
             assert_eq!(of(&format!("server_{name}"), server), 1.0 + value as f64, "{name}");
         }
         assert_eq!(of("requests_pending", ""), 7.0);
+        assert_eq!(of("terminations_total", ",code=\"--\""), 9.0);
+        assert!(!out.contains("SH-closed"), "codes that no request had are left out");
         assert_eq!(of("hedges_total", ""), 100.0 + UpstreamCounter::Hedges as usize as f64);
         for state in ServerState::ALL {
             let shown = of("server_state", &format!("{server},state=\"{}\"", state.name()));

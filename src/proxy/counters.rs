@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::termination::Termination;
 use crate::metrics::histogram::SteadyHistogram;
 pub use crate::metrics::keys::{ServerCounter, UpstreamCounter};
 use crate::metrics::upstreams::UpstreamSample;
@@ -72,6 +73,7 @@ impl ServerCounters {
 pub struct UpstreamCounters {
     core: usize,
     counters: [AtomicU64; UpstreamCounter::COUNT],
+    terminations: [AtomicU64; Termination::COUNT],
     pending: AtomicU64,
     servers: Vec<ServerCounters>,
 }
@@ -80,6 +82,12 @@ impl UpstreamCounters {
     pub(super) fn add(&self, counter: UpstreamCounter, n: u64) {
         let cell = &self.counters[counter as usize];
         cell.store(cell.load(Relaxed) + n, Relaxed);
+    }
+
+    /// A request ended so.
+    pub(super) fn note_end(&self, termination: Termination) {
+        let cell = &self.terminations[termination as usize];
+        cell.store(cell.load(Relaxed) + 1, Relaxed);
     }
 
     pub(super) fn set_pending(&self, pending: usize) {
@@ -105,6 +113,9 @@ impl UpstreamCounters {
     pub(super) fn add_to(&self, sums: &mut UpstreamSample) {
         for (sum, counter) in sums.counters.iter_mut().zip(&self.counters) {
             *sum += counter.load(Relaxed);
+        }
+        for (sum, counter) in sums.terminations.iter_mut().zip(&self.terminations) {
+            sum.1 += counter.load(Relaxed);
         }
         sums.pending += self.pending();
         for (sum, server) in sums.servers.iter_mut().zip(&self.servers) {
@@ -133,6 +144,7 @@ impl AllCounters {
         let counters = Arc::new(UpstreamCounters {
             core,
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            terminations: std::array::from_fn(|_| AtomicU64::new(0)),
             pending: AtomicU64::new(0),
             servers: (0..servers).map(|_| ServerCounters::new()).collect(),
         });

@@ -16,6 +16,7 @@
 //! | `local`, `connection`, `counters` | the same on one core: connections, load, numbers |
 //! | `overview` | an upstream as metrics and the admin listener see it |
 //! | `forward` | the handler: which server, how often, and what becomes of its answer |
+//! | `outcome`, `termination` | what becomes of attempts, and the code that says who ended a request and when |
 //! | `ask`, `hedge`, `failure` | one attempt, two at once, and how they fail |
 //! | `head`, `rewrite`, `body`, `relay` | the request's and the response's parts on their way |
 //! | `health` | the checks as they are made, on the master |
@@ -37,11 +38,13 @@ mod hedge;
 mod limit;
 mod local;
 mod mirror;
+mod outcome;
 mod overview;
 mod relay;
 mod rewrite;
 mod spec;
 mod standing;
+mod termination;
 mod tunnel;
 mod upstream;
 
@@ -60,4 +63,5 @@ pub use spec::{
     UpstreamSpec, UpstreamTimeouts,
 };
 pub use standing::{Admission, Availability, BreakerState, FailureKind, StandingSet, StandingSnapshot};
+pub use termination::Termination;
 pub use upstream::{Remotes, Server, Upstream, Upstreams};

@@ -1,6 +1,7 @@
 //! An upstream as metrics and the admin listener see it: what its cores counted, added up, and how its servers stand.
 
 use super::standing::Availability;
+use super::termination::Termination;
 use super::upstream::Upstream;
 use crate::clock::Moment;
 use crate::metrics::keys::ServerState;
@@ -36,6 +37,7 @@ impl Upstream {
         let mut sample = UpstreamSample {
             name: self.spec.name.clone(),
             counters: Default::default(),
+            terminations: Termination::ALL.iter().map(|termination| (termination.code(), 0)).collect(),
             pending: 0,
             servers: servers.collect(),
         };
@@ -84,6 +86,7 @@ mod tests {
         let upstream = upstreams.get(0).unwrap();
         let count = |core: &UpstreamCounters, n: u64| {
             core.add(UpstreamCounter::Hedges, n);
+            core.note_end(Termination::GatewayFull);
             core.set_pending(n as usize);
             let server = core.server(1);
             server.add(ServerCounter::Requests, 10 * n);
@@ -96,6 +99,8 @@ mod tests {
         }
         let sample = upstream.sample(Moment::from_nanos(1));
         assert_eq!((sample.counters[UpstreamCounter::Hedges as usize], sample.pending), (7, 7));
+        let ends: Vec<_> = sample.terminations.iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(ends, [&("GC-full", 3)]);
         let [other, server] = sample.servers.as_slice() else { panic!("two servers") };
         assert_eq!(server.counters[ServerCounter::Requests as usize], 70);
         assert_eq!((server.in_flight, server.open, server.latency.count()), (3, 6, 3));

@@ -1,7 +1,9 @@
 //! The gateway seen from outside: its metrics, what the admin listener says of it, and what it changes.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
+use ringfort::proxy::Termination;
 use serde_json::{Value, json};
 
 use super::gateway;
@@ -177,4 +179,133 @@ fn what_a_web_page_asks_for_changes_nothing() {
         assert_eq!(of_server(&server, 0)["drained"], false, "{lines}");
     }
     assert_eq!(server.client().get("/").text(), "good");
+}
+
+/// Does to each request what its path says.
+fn moody() -> Upstream {
+    Upstream::start(|peer| {
+        while let Some(request) = peer.request() {
+            let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            match request.head.split(' ').nth(1).unwrap() {
+                "/close" => return,
+                "/junk" => return peer.write("BAD\r\n\r\n"),
+                "/cut" => return peer.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut"),
+                "/chunk" => return peer.write(format!("{chunked}2\r\nhi\r\nno size\r\n")),
+                "/silent" => return peer.wait_end(),
+                "/pause" => {
+                    peer.write(format!("{chunked}2\r\nhi\r\n"));
+                    return peer.wait_end();
+                }
+                "/tunnel" => {
+                    peer.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello");
+                    return peer.wait_end();
+                }
+                _ => peer.write(ok("good")),
+            }
+        }
+    })
+}
+
+const ENDS: &str = "ringfort_upstream_terminations_total";
+
+/// Leaves for good: a client that only closes its side may still read.
+fn reset(client: Client) {
+    rustix::net::sockopt::set_socket_linger(client.stream(), Some(Duration::ZERO)).unwrap();
+}
+
+/// Waits until so many requests of the upstream ended with this code.
+#[track_caller]
+fn wait_ends(server: &Server, code: &str, expected: f64) {
+    server.wait_metric(ENDS, &format!("{{upstream=\"api\",code=\"{code}\"}}"), expected);
+}
+
+#[test]
+fn every_request_has_one_code_that_says_who_ended_it_and_when() {
+    on_each_driver(|driver| {
+        let upstream = moody();
+        let spec = json!({ "retry": { "attempts": 1 }, "timeouts": { "response": "200ms", "idle": "200ms" } });
+        let server = gateway(driver, &[&upstream], spec).serve();
+        let ways = [
+            ("/", "--"),
+            ("/close", "SH-closed"),
+            ("/junk", "SH-invalid"),
+            ("/cut", "SB-closed"),
+            ("/chunk", "SB-invalid"),
+            ("/silent", "SH-timeout"),
+            ("/pause", "SB-timeout"),
+        ];
+        for (path, code) in ways {
+            server.client().send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).rest();
+            wait_ends(&server, code, 1.0);
+        }
+        assert_eq!(server.metric(ENDS, ""), ways.len() as f64, "none has two");
+        post(&server, "/upstreams/api/servers/0/drain", "");
+        assert_eq!(server.client().get("/").status, 503);
+        wait_ends(&server, "GC-unavailable", 1.0);
+        let terminations = server.admin_get("/upstreams").json()["upstreams"][0]["terminations"].clone();
+        assert_eq!((&terminations["--"], &terminations["GC-unavailable"]), (&1.into(), &1.into()));
+    });
+}
+
+#[test]
+fn a_client_that_leaves_is_told_from_a_server_that_does() {
+    on_each_driver(|driver| {
+        let upstream = moody();
+        let server = gateway(driver, &[&upstream], json!({ "retry": { "attempts": 1 } })).serve();
+        server.client().send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\ncut");
+        wait_ends(&server, "CQ-gone", 1.0);
+        let mut early = server.client();
+        early.send("GET /silent HTTP/1.1\r\nHost: x\r\n\r\n");
+        wait_until("it is under way", || upstream.requests() == 1);
+        reset(early);
+        wait_ends(&server, "CH-gone", 1.0);
+        let mut late = server.client();
+        late.send("GET /pause HTTP/1.1\r\nHost: x\r\n\r\n").wait_for(b"hi");
+        reset(late);
+        wait_ends(&server, "CB-gone", 1.0);
+        assert_eq!(server.metric(ENDS, ""), 3.0);
+    });
+}
+
+#[test]
+fn a_tunnel_has_a_code_of_its_own_when_it_ends() {
+    on_each_driver(|driver| {
+        let upstream = moody();
+        let server = gateway(driver, &[&upstream], json!({ "timeouts": { "idle": "300ms" } })).serve();
+        let offer = "GET /tunnel HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+        let mut idle = server.client();
+        idle.send(offer).wait_for(b"hello");
+        assert_eq!(server.metric(ENDS, ""), 0.0, "it goes on");
+        wait_ends(&server, "GT-idle", 1.0);
+        let mut whole = server.client();
+        whole.send(offer).wait_for(b"hello");
+        whole.finish_sending();
+        whole.rest();
+        wait_ends(&server, "-T", 1.0);
+        assert_eq!(server.metric(ENDS, ""), 2.0);
+    });
+}
+
+#[test]
+fn a_failed_attempt_is_logged_with_its_code() {
+    let (bad, good) = (Upstream::start(|peer| drop(peer.request())), Upstream::answering(|_| ok("good")));
+    let spec = json!({ "balance": "round_robin", "retry": { "budget": 1.0 } });
+    let start = gateway("epoll", &[&bad, &good], spec).prepare(|command| {
+        command.env("RINGFORT__LOG__LEVEL", "debug");
+    });
+    let mut server = start.serve();
+    let mut client = server.client();
+    (0..4).for_each(|_| assert_eq!(client.get("/").text(), "good"));
+    let line = server.log_line("an attempt failed").unwrap();
+    assert_eq!((&line["code"], &line["upstream"]), (&"SH-closed".into(), &"api".into()), "{line}");
+    assert_eq!((&line["server"], &line["attempt"]), (&bad.address.to_string().into(), &1.into()), "{line}");
+}
+
+#[test]
+fn the_readme_names_every_termination_code_and_no_other() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let table = text.split_once("| codes | |").unwrap().1.split_once("\n\n").unwrap().0;
+    let named: HashSet<_> = table.split('`').skip(1).step_by(2).collect();
+    let real: HashSet<_> = Termination::ALL.iter().map(|termination| termination.code()).collect();
+    assert_eq!(named, real);
 }
