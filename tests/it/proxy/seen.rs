@@ -67,9 +67,9 @@ fn attempts_that_fail_are_counted_by_kind_and_those_after_them_as_retries() {
     assert_eq!(server.metric("ringfort_upstream_server_retries_total", &of_rude), 0.0);
 }
 
-/// Sends one `POST` to the admin listener, with these field lines.
+/// Sends one `POST` to the admin listener, as `curl -X POST` does, with these field lines.
 fn post(server: &Server, path: &str, lines: &str) -> Response {
-    let text = format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n{lines}\r\n", server.admin);
+    let text = format!("POST {path} HTTP/1.1\r\nHost: {}\r\n{lines}\r\n", server.admin);
     Client::connect(server.admin).send(text).response()
 }
 
