@@ -162,6 +162,9 @@ pub const LATENCY_DECAY_SECS: u64 = 10;
 pub const ROUTE_CELLS_MAX: usize = 1024;
 /// Bytes of a route's pattern that are shown as a metric label; a longer one is cut, for scrapers pay per label byte.
 pub const ROUTE_LABEL_BYTES_MAX: usize = 256;
+/// Bytes of an upstream's or a server's name that are shown as a metric label: the longest name of a host, with a port, is
+/// shorter.
+pub const UPSTREAM_LABEL_BYTES_MAX: usize = 264;
 /// Cores whose metrics the master keeps, with history; a core id that appears after this many others is not counted.
 pub const METRIC_CORES_MAX: usize = 1024;
 /// Log lines that wait for the writer thread; beyond it lines are dropped and counted, for a core never waits for stderr.
