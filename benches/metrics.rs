@@ -80,6 +80,7 @@ fn facts<'a>(patterns: &'a [String]) -> Facts<'a> {
         log_lines_dropped: 0,
         process: ProcessSample::default(),
         routes: RouteNames { generation: 1, patterns },
+        upstreams: &[],
     }
 }
 

@@ -126,6 +126,11 @@ pub const RING_BUFFERS_MAX: u16 = 32768;
 /// Bytes from which an allocation is a mapping of its own, given back to the system when it is freed; nothing on the way
 /// of a request is so large. glibc's default before it adapts.
 pub const MMAP_THRESHOLD_BYTES: i32 = 128 * 1024;
+/// Connections that have closed since there were most, in quarters of those, after which freed memory is given back to the
+/// system; fewer than [`GIVE_BACK_CONNECTIONS_MIN`] are not worth it.
+pub const GIVE_BACK_QUARTERS: u64 = 3;
+/// Connections at once from which on their memory is worth giving back: some 300 KiB of it.
+pub const GIVE_BACK_CONNECTIONS_MIN: u64 = 256;
 /// Milliseconds to which deadlines are rounded up, so that many of them share one wake-up.
 pub const TIMER_GRAIN_MS: u64 = 4;
 /// Threads of a core's blocking pool: cold file look-ups, and file reads on the epoll driver.
@@ -157,6 +162,9 @@ pub const LATENCY_DECAY_SECS: u64 = 10;
 pub const ROUTE_CELLS_MAX: usize = 1024;
 /// Bytes of a route's pattern that are shown as a metric label; a longer one is cut, for scrapers pay per label byte.
 pub const ROUTE_LABEL_BYTES_MAX: usize = 256;
+/// Bytes of an upstream's or a server's name that are shown as a metric label: the longest name of a host, with a port, is
+/// shorter.
+pub const UPSTREAM_LABEL_BYTES_MAX: usize = 264;
 /// Cores whose metrics the master keeps, with history; a core id that appears after this many others is not counted.
 pub const METRIC_CORES_MAX: usize = 1024;
 /// Log lines that wait for the writer thread; beyond it lines are dropped and counted, for a core never waits for stderr.

@@ -83,6 +83,14 @@ pub fn take(class: Class) -> Buffer {
     Buffer { bytes: bytes.unwrap_or_else(|| Vec::with_capacity(class.bytes())), class }
 }
 
+/// Frees what this core keeps for reuse: for a core that has nothing to do.
+pub fn free_kept() {
+    POOL.with_borrow_mut(|pool| {
+        pool.small = Vec::new();
+        pool.large = Vec::new();
+    });
+}
+
 /// What this core's pool has done so far.
 pub fn counters() -> Counters {
     POOL.with_borrow(|pool| pool.counters)

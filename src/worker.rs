@@ -125,6 +125,7 @@ impl Worker {
         let until = loop {
             publish(&core, &mut published);
             upstreams.sweep(clock::turn());
+            core.free_when_idle();
             match rt::timeout(clock::now() + PUBLISH_EVERY, orders.next()).await {
                 None => {}
                 Some(Some(Order::Drain(until))) => break until,

@@ -1,12 +1,15 @@
 //! The admin listener's routes: what the process is, how it is doing, what it serves. On a const router of their own, on
 //! the master's executor: answering here never touches a worker, a scrape reads what the master has aggregated.
 //!
-//! The listener has no authentication: it belongs on a loopback or a management address.
+//! The listener has no authentication: it belongs on a loopback or a management address. What a web page asks for changes
+//! nothing (see `upstreams`).
 
 mod state;
+mod upstreams;
 
 use serde_json::json;
 
+use crate::clock;
 use crate::handler::{Action, Exchange, Failure, PredicateSet, Reply};
 use crate::http::Status;
 use crate::metrics::exposition::{self, Facts};
@@ -26,6 +29,9 @@ crate::routes! {
         GET "/status" => Action::Immediate(status),
         GET "/config" => Action::Immediate(config),
         GET "/routes" => Action::Immediate(routes),
+        GET "/upstreams" => Action::Immediate(upstreams::list),
+        POST "/upstreams/:upstream/servers/:server/drain" => Action::Immediate(upstreams::drain),
+        POST "/upstreams/:upstream/servers/:server/undrain" => Action::Immediate(upstreams::undrain),
     }
 }
 
@@ -35,10 +41,15 @@ fn state<'x>(exchange: &Exchange<'x>) -> Result<&'x State, Failure> {
 
 /// Answers with indented JSON: an operator reads it as often as a program does.
 fn answer_json(exchange: &mut Exchange<'_>, status: Status, value: &impl serde::Serialize) -> Reply {
+    exchange.response.field("Content-Type", "application/json")?;
+    send_json(exchange, status, value)
+}
+
+fn send_json(exchange: &mut Exchange<'_>, status: Status, value: &impl serde::Serialize) -> Reply {
     let mut body = serde_json::to_vec_pretty(value).map_err(Failure::internal)?;
     body.push(b'\n');
     let response = &mut exchange.response;
-    response.status(status).field("Content-Type", "application/json")?.field("Cache-Control", "no-store")?;
+    response.status(status).field("Cache-Control", "no-store")?;
     response.send(&body)
 }
 
@@ -50,20 +61,25 @@ fn answer_text(exchange: &mut Exchange<'_>, status: Status, text: &str) -> Reply
 fn index(exchange: &mut Exchange<'_>) -> Reply {
     let list = "/metrics  Prometheus text\n/livez    is the process alive?\n/readyz   may it get traffic?\n\
                 /healthz  each check (JSON)\n/status   workers, windows, percentiles (JSON)\n\
-                /config   the effective config (JSON)\n/routes   what is served (JSON)\n";
+                /config   the effective config (JSON)\n/routes   what is served (JSON)\n\
+                /upstreams  servers behind the gateway (JSON)\n\
+                POST /upstreams/NAME/servers/ADDRESS/drain, and undrain  take a server out, bring it back\n";
     answer_text(exchange, Status::OK, list)
 }
 
 fn metrics(exchange: &mut Exchange<'_>) -> Reply {
     let state = state(exchange)?;
     let mut text = String::with_capacity(32 * 1024);
+    let (snapshot, now) = (state.snapshot(), clock::now());
+    let upstreams: Vec<_> = snapshot.upstreams.iter().map(|upstream| upstream.sample(now)).collect();
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION"),
-        executor: state.snapshot().executor.executor.name(),
+        executor: snapshot.executor.executor.name(),
         uptime: state.uptime(),
         log_lines_dropped: state.log_lines_dropped(),
         process: process::read(),
         routes: RouteNames { generation: state.generation(), patterns: &state.route_labels() },
+        upstreams: &upstreams,
     };
     exposition::write_prometheus(&mut text, &state.aggregator(), &facts);
     exchange.response.field("Content-Type", exposition::CONTENT_TYPE)?;

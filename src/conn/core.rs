@@ -13,7 +13,7 @@ use crate::handler::{BodyState, Context, RequestId, Routes, Terms};
 use crate::http::{HeadLimits, Version, encode};
 use crate::limits::{DRAIN_GRACE_MS, TURNS_KEPT};
 use crate::metrics::{Counter, Gauge, ShardWriter};
-use crate::rt;
+use crate::{pool, rt};
 
 /// How long a connection may take for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,6 +217,14 @@ impl Core {
     ) -> Terms<'a> {
         let server = &self.server_field;
         Terms { version, head_only, persistent, server, id: self.next_id(), body, draining: &self.draining }
+    }
+
+    /// Frees what the core keeps for reuse, if it has no connection.
+    pub fn free_when_idle(&self) {
+        if self.open.get() == 0 {
+            *self.turns.borrow_mut() = Vec::new();
+            pool::free_kept();
+        }
     }
 
     pub(super) fn take_turn(&self) -> Box<Turn> {

@@ -16,6 +16,7 @@ use crate::handler::{
     Response, Sink, Takeover,
 };
 use crate::http::{BodyFraming, Method, RequestHead};
+use crate::limits::COPY_BYTES_MAX;
 use crate::metrics::Counter;
 #[cfg(feature = "sim")]
 use crate::metrics::Gauge;
@@ -112,7 +113,8 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
         BodyFraming::Chunked => false,
     };
     if !is_in_hand(&connection.input) {
-        receive_in_pieces(connection).await;
+        let is_short = matches!(framing, BodyFraming::Length(length) if length <= COPY_BYTES_MAX as u64);
+        receive_in_pieces(connection, if is_short { RecvMode::Pieces } else { RecvMode::LargePieces }).await;
     }
     if found.pace() == Pace::Suspending && !connection.input.is_empty() {
         // A slow answer holds no receive buffer: neither for a body nor for the request behind this one.
@@ -168,9 +170,9 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
 
 /// Receives no more ahead, and copies what was: a handler that turns to something else before it reads its body, or in the
 /// middle of that, would keep the core's receive buffers. The first piece would have to wait for the same.
-async fn receive_in_pieces(connection: &mut Connection) {
+async fn receive_in_pieces(connection: &mut Connection, mode: RecvMode) {
     let Connection { recv, input, core, .. } = connection;
-    recv.set_mode(RecvMode::Pieces);
+    recv.set_mode(mode);
     #[cfg(feature = "sim")]
     if crate::rt::sim::planted(crate::rt::sim::Bug::UnseenRest) {
         return;

@@ -25,6 +25,7 @@ pub use body::{Body, BodyError, BodySource, NoBody};
 pub use exchange::{Context, Exchange, Request, RequestId};
 pub use failure::{Failure, Reply};
 pub use files::{Coding, Files, FilesError, FilesSpec};
+pub(crate) use percent::decode as decode_percent;
 pub use predicates::{Predicate, PredicateSet, PredicateSource, PredicateTest};
 pub use redirect::{Redirect, RedirectError};
 pub use respond::{Respond, RespondBody, RespondError, RespondSpec};

@@ -2,7 +2,7 @@
 
 /// Appends `raw` to `out` with its escapes decoded. A `%` that two hexadecimal digits do not follow stays: no normalised
 /// path has one.
-pub(super) fn decode(raw: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn decode(raw: &[u8], out: &mut Vec<u8>) {
     let mut rest = raw;
     while let Some(mark) = memchr::memchr(b'%', rest) {
         out.extend_from_slice(&rest[..mark]);

@@ -5,7 +5,9 @@
 //! Names follow Prometheus: base units (`_seconds`, `_bytes`), `_total` at the end of counters, and `process_*` for what
 //! every process exports, so that existing dashboards fit.
 
-pub use super::keys::{Class, Counter, Driver, Gauge};
+pub use super::keys::{
+    BreakerState, Class, Counter, Driver, Gauge, ServerCounter, ServerFigure, ServerState, UpstreamCounter,
+};
 
 /// What a sample of a metric means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,25 @@ pub enum Source {
     RouteRequests,
     /// Durations per route, all cores together.
     RouteDurations,
+    /// One counter of each upstream, all cores together; label `upstream`.
+    Upstream(UpstreamCounter),
+    /// Requests that wait for a connection to the upstream; label `upstream`.
+    UpstreamPending,
+    /// How the upstream's requests ended, by code, all cores together; only codes that some request had. Labels `upstream`,
+    /// `code`.
+    UpstreamTerminations,
+    /// One counter of each server, all cores together; labels `upstream`, `server`.
+    Server(ServerCounter),
+    /// Several of them, each with its value of the third label.
+    ServerBy(&'static [(ServerCounter, &'static str)]),
+    /// Another number of each server; labels `upstream`, `server`.
+    ServerFigure(ServerFigure),
+    /// 1 for the state that the server is in, 0 for all others; third label `state`.
+    ServerStates,
+    /// The same for its breaker.
+    ServerBreakers,
+    /// Times to the response head, all cores together; labels `upstream`, `server`.
+    ServerLatency,
     /// The version and how it was built.
     Build,
     /// A value of the whole process.
@@ -101,6 +122,8 @@ pub struct Definition {
 }
 
 const CORE: &[&str] = &["core"];
+const UPSTREAM: &[&str] = &["upstream"];
+const SERVER: &[&str] = &["upstream", "server"];
 
 const fn per_core(name: &'static str, unit: Unit, counter: Counter, help: &'static str) -> Definition {
     Definition { name, kind: Kind::Counter, unit, help, labels: CORE, source: Source::PerCore(counter) }
@@ -112,6 +135,19 @@ const fn core_gauge(name: &'static str, gauge: Gauge, help: &'static str) -> Def
 
 const fn process(name: &'static str, kind: Kind, unit: Unit, value: ProcessValue, help: &'static str) -> Definition {
     Definition { name, kind, unit, help, labels: &[], source: Source::Process(value) }
+}
+
+const fn upstream(name: &'static str, counter: UpstreamCounter, help: &'static str) -> Definition {
+    let source = Source::Upstream(counter);
+    Definition { name, kind: Kind::Counter, unit: Unit::Count, help, labels: UPSTREAM, source }
+}
+
+const fn server(name: &'static str, counter: ServerCounter, help: &'static str) -> Definition {
+    Definition { name, kind: Kind::Counter, unit: Unit::Count, help, labels: SERVER, source: Source::Server(counter) }
+}
+
+const fn server_figure(name: &'static str, kind: Kind, figure: ServerFigure, help: &'static str) -> Definition {
+    Definition { name, kind, unit: Unit::Count, help, labels: SERVER, source: Source::ServerFigure(figure) }
 }
 
 /// Every metric, in the order of the exposition.
@@ -307,6 +343,144 @@ pub const TABLE: &[Definition] = &[
         labels: &["route"],
         source: Source::RouteDurations,
     },
+    server(
+        "ringfort_upstream_server_requests_total",
+        ServerCounter::Requests,
+        "Requests sent to the server, retries, hedges and copies included.",
+    ),
+    Definition {
+        name: "ringfort_upstream_server_responses_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Responses of the server, by class of the status.",
+        labels: &["upstream", "server", "class"],
+        source: Source::ServerBy(&[(ServerCounter::Passed, "below_500"), (ServerCounter::Status5xx, "5xx")]),
+    },
+    Definition {
+        name: "ringfort_upstream_server_failures_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Attempts at the server that failed, by kind.",
+        labels: &["upstream", "server", "kind"],
+        source: Source::ServerBy(&[
+            (ServerCounter::ConnectFailures, "connect"),
+            (ServerCounter::Failures, "no_response"),
+            (ServerCounter::Timeouts, "timeout"),
+            (ServerCounter::Invalid, "invalid"),
+        ]),
+    },
+    server(
+        "ringfort_upstream_server_retries_total",
+        ServerCounter::Retries,
+        "Attempts at the server after one at another had failed.",
+    ),
+    server(
+        "ringfort_upstream_server_connections_opened_total",
+        ServerCounter::Connections,
+        "Connections to the server that were begun.",
+    ),
+    server(
+        "ringfort_upstream_server_connection_reuses_total",
+        ServerCounter::Reused,
+        "Requests over a connection that had carried one before.",
+    ),
+    server("ringfort_upstream_server_tunnels_total", ServerCounter::Tunnels, "Connections that became tunnels."),
+    server_figure(
+        "ringfort_upstream_server_requests_in_flight",
+        Kind::Gauge,
+        ServerFigure::InFlight,
+        "Requests under way to the server, tunnels included.",
+    ),
+    server_figure(
+        "ringfort_upstream_server_connections_open",
+        Kind::Gauge,
+        ServerFigure::Open,
+        "Connections to the server that are open, idle ones included.",
+    ),
+    Definition {
+        name: "ringfort_upstream_server_state",
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        help: "1 for the state that the server is in, 0 for all others; it gets requests while it is available.",
+        labels: &["upstream", "server", "state"],
+        source: Source::ServerStates,
+    },
+    Definition {
+        name: "ringfort_upstream_server_breaker_state",
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        help: "1 for the state that the server's circuit breaker is in, 0 for all others.",
+        labels: &["upstream", "server", "state"],
+        source: Source::ServerBreakers,
+    },
+    server_figure(
+        "ringfort_upstream_server_ejections_total",
+        Kind::Counter,
+        ServerFigure::Ejections,
+        "Times that the server was ejected for failures in a row.",
+    ),
+    server_figure(
+        "ringfort_upstream_server_breaker_opens_total",
+        Kind::Counter,
+        ServerFigure::BreakerOpens,
+        "Times that the server's circuit breaker opened, by failed probes too.",
+    ),
+    server_figure(
+        "ringfort_upstream_server_health_changes_total",
+        Kind::Counter,
+        ServerFigure::HealthChanges,
+        "Times that active checks found the server healthy or unhealthy anew.",
+    ),
+    Definition {
+        name: "ringfort_upstream_server_response_head_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        help: "Time from the request, with its body, to the server's response head.",
+        labels: SERVER,
+        source: Source::ServerLatency,
+    },
+    Definition {
+        name: "ringfort_upstream_requests_pending",
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        help: "Requests that wait for a connection to a server of the upstream.",
+        labels: UPSTREAM,
+        source: Source::UpstreamPending,
+    },
+    Definition {
+        name: "ringfort_upstream_terminations_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Requests forwarded, by how they ended: who (C, S, G, - for none), in which phase (C, Q, H, B, T), and why.",
+        labels: &["upstream", "code"],
+        source: Source::UpstreamTerminations,
+    },
+    upstream(
+        "ringfort_upstream_unavailable_total",
+        UpstreamCounter::Unavailable,
+        "Requests that no server of the upstream was available for.",
+    ),
+    upstream(
+        "ringfort_upstream_overflows_total",
+        UpstreamCounter::Overflows,
+        "Requests refused because as many as may waited for a connection.",
+    ),
+    upstream(
+        "ringfort_upstream_budget_exhausted_total",
+        UpstreamCounter::BudgetExhausted,
+        "Retries and hedges that the retry budget did not allow.",
+    ),
+    upstream(
+        "ringfort_upstream_hedges_total",
+        UpstreamCounter::Hedges,
+        "Requests sent to a second server because the first took its time.",
+    ),
+    upstream("ringfort_upstream_mirrored_total", UpstreamCounter::Mirrored, "Copies of requests sent to the upstream."),
+    upstream(
+        "ringfort_upstream_mirrors_dropped_total",
+        UpstreamCounter::MirrorsDropped,
+        "Copies of requests that were not sent: too many under way, a long body, or no server available.",
+    ),
     process(
         "ringfort_log_lines_dropped_total",
         Kind::Counter,
@@ -388,5 +562,19 @@ mod tests {
             }
         }
         assert_eq!((counters, gauges), (vec![1; Counter::COUNT], vec![1; Gauge::COUNT]));
+    }
+
+    #[test]
+    fn every_counter_of_an_upstream_and_of_a_server_is_in_the_table_once() {
+        let (mut upstreams, mut servers) = (vec![0; UpstreamCounter::COUNT], vec![0; ServerCounter::COUNT]);
+        for definition in TABLE {
+            match definition.source {
+                Source::Upstream(counter) => upstreams[counter as usize] += 1,
+                Source::Server(counter) => servers[counter as usize] += 1,
+                Source::ServerBy(rows) => rows.iter().for_each(|(counter, _)| servers[*counter as usize] += 1),
+                _ => {}
+            }
+        }
+        assert_eq!((upstreams, servers), (vec![1; UpstreamCounter::COUNT], vec![1; ServerCounter::COUNT]));
     }
 }

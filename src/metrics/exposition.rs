@@ -6,7 +6,7 @@
 //! of a window without requests, gauges of a core whose worker is missing, process values that cannot be read.
 //!
 //! Size: about 4 KiB for each core, 20 KiB in all besides, and for each route that had a request about 1.1 KiB and 19
-//! times its label.
+//! times its label. Each server of an upstream takes about 4 KiB.
 
 use std::collections::HashSet;
 use std::fmt::{self, Write};
@@ -17,6 +17,7 @@ use super::defs::{Class, Definition, Driver, Gauge, Kind, ProcessValue, Source, 
 use super::process::ProcessSample;
 use super::report::{self, RouteNames};
 use super::snapshot::Snapshot;
+use super::upstreams::{self, UpstreamSample};
 use crate::limits::ROUTE_LABEL_BYTES_MAX;
 
 /// The value of the header `Content-Type` for the text.
@@ -25,7 +26,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Binary logarithms of the bucket bounds, in nanoseconds. The last is below the layouts' range: what is above the range
 /// is in the last bucket of all, and so only in `+Inf`.
 const CLASS_BOUNDS: std::ops::RangeInclusive<u32> = 12..=35;
-const ROUTE_BOUND_STEP: u32 = 2;
+pub(super) const ROUTE_BOUND_STEP: u32 = 2;
 
 /// What the exposition shows besides the aggregator's numbers.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,8 @@ pub struct Facts<'a> {
     pub process: ProcessSample,
     /// The routes' names.
     pub routes: RouteNames<'a>,
+    /// The upstreams.
+    pub upstreams: &'a [UpstreamSample],
 }
 
 /// Appends the text to `out`.
@@ -67,12 +70,23 @@ fn write_metric(
         Source::ClassDurations => {
             for class in Class::ALL {
                 let latency = &aggregator.class_latency()[class as usize];
-                write_histogram(out, definition, class.name(), latency, 1)?;
+                write_histogram(out, definition, &[class.name()], latency, 1)?;
             }
             Ok(())
         }
         Source::WindowQuantiles => write_quantiles(out, definition, aggregator),
         Source::RouteRequests | Source::RouteDurations => write_routes(out, definition, aggregator, routes),
+        Source::Upstream(_) | Source::UpstreamPending | Source::UpstreamTerminations => {
+            facts.upstreams.iter().try_for_each(|upstream| upstreams::write_upstream(out, definition, upstream))
+        }
+        Source::Server(_)
+        | Source::ServerBy(_)
+        | Source::ServerFigure(_)
+        | Source::ServerStates
+        | Source::ServerBreakers
+        | Source::ServerLatency => {
+            facts.upstreams.iter().try_for_each(|upstream| upstreams::write_servers(out, definition, upstream))
+        }
         Source::PerCore(_)
         | Source::PerCoreBy(_)
         | Source::CoreGauge(_)
@@ -93,7 +107,12 @@ fn write_header(out: &mut String, definition: &Definition) -> fmt::Result {
 }
 
 /// One sample; `values` belong to the definition's labels in order.
-fn sample(out: &mut String, definition: &Definition, values: &[&str], value: impl fmt::Display) -> fmt::Result {
+pub(super) fn sample(
+    out: &mut String,
+    definition: &Definition,
+    values: &[&str],
+    value: impl fmt::Display,
+) -> fmt::Result {
     series(out, definition, "", values, None, value)
 }
 
@@ -162,22 +181,22 @@ fn write_process(out: &mut String, definition: &Definition, value: ProcessValue,
     number.map_or(Ok(()), |number| sample(out, definition, &[], number))
 }
 
-/// A histogram's series with every `step`th bound, of a family whose only label has the value `label`.
-fn write_histogram(
+/// A histogram's series with every `step`th bound.
+pub(super) fn write_histogram(
     out: &mut String,
     definition: &Definition,
-    label: &str,
+    labels: &[&str],
     latency: &Snapshot,
     step: u32,
 ) -> fmt::Result {
     for exponent in CLASS_BOUNDS.filter(|exponent| (CLASS_BOUNDS.end() - exponent).is_multiple_of(step)) {
         let bound = Seconds(1 << exponent).to_string();
-        series(out, definition, "_bucket", &[label], Some(&bound), latency.count_below_power(exponent))?;
+        series(out, definition, "_bucket", labels, Some(&bound), latency.count_below_power(exponent))?;
     }
     let count = latency.count();
-    series(out, definition, "_bucket", &[label], Some("+Inf"), count)?;
-    series(out, definition, "_sum", &[label], None, Seconds(latency.sum))?;
-    series(out, definition, "_count", &[label], None, count)
+    series(out, definition, "_bucket", labels, Some("+Inf"), count)?;
+    series(out, definition, "_sum", labels, None, Seconds(latency.sum))?;
+    series(out, definition, "_count", labels, None, count)
 }
 
 fn write_quantiles(out: &mut String, definition: &Definition, aggregator: &Aggregator) -> fmt::Result {
@@ -217,7 +236,7 @@ fn write_routes(
                 sample(out, definition, &[label, class.name()], sum.requests[class as usize])?;
             }
         } else {
-            write_histogram(out, definition, label, &sum.latency, ROUTE_BOUND_STEP)?;
+            write_histogram(out, definition, &[label], &sum.latency, ROUTE_BOUND_STEP)?;
         }
     }
     Ok(())
@@ -229,11 +248,18 @@ fn route_labels(aggregator: &Aggregator, names: RouteNames<'_>) -> Vec<(usize, S
     if aggregator.routes_generation() != Some(names.generation) {
         return Vec::new();
     }
+    let names = aggregator.route_lifetimes().map(|(index, _)| (index, names.of(index, aggregator.other_route())));
+    unique_labels(names, ROUTE_LABEL_BYTES_MAX)
+}
+
+/// Names as labels: cut to their bound in bytes, and made unique by their index.
+pub(super) fn unique_labels<'n>(
+    names: impl Iterator<Item = (usize, &'n str)>,
+    bytes_max: usize,
+) -> Vec<(usize, String)> {
     let mut used = HashSet::new();
-    let indexes = aggregator.route_lifetimes().map(|(index, _)| index);
-    let labels = indexes.map(|index| {
-        let name = names.of(index, aggregator.other_route());
-        let mut label = name[..name.floor_char_boundary(ROUTE_LABEL_BYTES_MAX)].to_owned();
+    let labels = names.map(|(index, name)| {
+        let mut label = name[..name.floor_char_boundary(bytes_max)].to_owned();
         while !used.insert(label.clone()) {
             let _ = write!(label, "#{index}");
         }
@@ -277,6 +303,7 @@ mod tests {
             log_lines_dropped: 3,
             process: process::read(),
             routes: RouteNames { generation: 1, patterns },
+            upstreams: &[],
         }
     }
 

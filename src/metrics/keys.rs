@@ -192,6 +192,134 @@ impl Class {
     }
 }
 
+/// A counter of one server.
+#[repr(usize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerCounter {
+    /// Requests sent to it, retries, hedges and mirrored ones included.
+    Requests,
+    /// Responses with a status below 500.
+    Passed,
+    /// Responses with a status of 500 or more.
+    Status5xx,
+    /// Attempts without a connection.
+    ConnectFailures,
+    /// Attempts without a response, or without the whole of it.
+    Failures,
+    /// Attempts that ran out of time.
+    Timeouts,
+    /// Responses that break the rules.
+    Invalid,
+    /// Connections opened.
+    Connections,
+    /// Requests over a connection that had carried one before.
+    Reused,
+    /// Attempts at it after one at another server had failed.
+    Retries,
+    /// Connections that became tunnels.
+    Tunnels,
+}
+
+impl ServerCounter {
+    /// Number of counters.
+    pub const COUNT: usize = Self::Tunnels as usize + 1;
+}
+
+/// A counter of one upstream.
+#[repr(usize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamCounter {
+    /// Requests that no server was available for.
+    Unavailable,
+    /// Requests that were refused because too many waited for a connection.
+    Overflows,
+    /// Retries that the budget did not allow.
+    BudgetExhausted,
+    /// Requests that were sent to a second server because the first took its time.
+    Hedges,
+    /// Copies of requests that were sent.
+    Mirrored,
+    /// Copies that were not sent, because as many as may be were under way or the body was too long.
+    MirrorsDropped,
+}
+
+impl UpstreamCounter {
+    /// Number of counters.
+    pub const COUNT: usize = Self::MirrorsDropped as usize + 1;
+}
+
+/// A number of one server that is no counter of the cores': a gauge, or what the process counts of its standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerFigure {
+    /// Requests in flight.
+    InFlight,
+    /// Connections open, idle ones included.
+    Open,
+    /// How often it was ejected.
+    Ejections,
+    /// How often its breaker opened.
+    BreakerOpens,
+    /// How often its health changed.
+    HealthChanges,
+}
+
+/// Whether a server gets requests, and if not, why: the first of these that holds, from the second on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerState {
+    /// It gets requests.
+    Available,
+    /// The operator wants it to get none.
+    Drained,
+    /// Its active checks fail.
+    Unhealthy,
+    /// It failed too many requests in a row.
+    Ejected,
+    /// Its breaker is open, or half open with its one probe under way.
+    BreakerOpen,
+}
+
+impl ServerState {
+    /// All states.
+    pub const ALL: [ServerState; 5] =
+        [Self::Available, Self::Drained, Self::Unhealthy, Self::Ejected, Self::BreakerOpen];
+
+    /// Its name as a label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Drained => "drained",
+            Self::Unhealthy => "unhealthy",
+            Self::Ejected => "ejected",
+            Self::BreakerOpen => "breaker_open",
+        }
+    }
+}
+
+/// A breaker, seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Requests go through.
+    Closed,
+    /// None do.
+    Open,
+    /// One may, or is on its way.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// All states.
+    pub const ALL: [BreakerState; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    /// Its name as a label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

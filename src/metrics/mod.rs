@@ -14,6 +14,7 @@ pub mod window;
 pub mod route_history;
 pub mod aggregate;
 pub mod report;
+pub mod upstreams;
 pub mod exposition;
 pub mod process;
 

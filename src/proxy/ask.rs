@@ -18,7 +18,7 @@ pub(super) const RESPONSE_LIMITS: HeadLimits = HeadLimits { head: 32 * 1024, hea
 
 /// A connection that a request can be sent over.
 pub(super) struct Connected {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     pub(super) in_flight: InFlight,
 }
 
@@ -38,6 +38,18 @@ pub(super) async fn connect(
     if !fresh && let Some(connection) = upstream.take_idle(server, clock::turn()) {
         return Ok(Connected { connection, in_flight });
     }
+    let connection = Box::pin(connect_anew(local, upstream, server, fresh, until)).await?;
+    Ok(Connected { connection, in_flight })
+}
+
+/// Makes a connection when there may be one more, or takes one that has become idle meanwhile, unless it must be `fresh`.
+async fn connect_anew(
+    local: &Local,
+    upstream: &Rc<LocalUpstream>,
+    server: usize,
+    fresh: bool,
+    until: Moment,
+) -> Result<Box<Connection>, AttemptError> {
     let slot = match upstream.open(server) {
         Some(slot) => slot,
         None => {
@@ -50,7 +62,7 @@ pub(super) async fn connect(
                     return Err(AttemptError::Full);
                 }
                 if !fresh && let Some(connection) = upstream.take_idle(server, clock::turn()) {
-                    return Ok(Connected { connection, in_flight });
+                    return Ok(connection);
                 }
                 if let Some(slot) = upstream.open(server) {
                     break slot;
@@ -60,7 +72,7 @@ pub(super) async fn connect(
     };
     let remote = upstream.next_remote(server).ok_or(AttemptError::Unresolved)?;
     match rt::connect(&remote, until).await {
-        Ok(socket) => Ok(Connected { connection: Connection::new(socket, slot, local), in_flight }),
+        Ok(socket) => Ok(Connection::new(socket, slot, local)),
         Err(error) => Err(AttemptError::Connect(error.kind())),
     }
 }
@@ -79,7 +91,7 @@ pub(super) struct Held<'r> {
 
 /// The beginning of an answer; its head is at the start of what the connection has received.
 pub(super) struct Answering {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     pub(super) in_flight: InFlight,
     pub(super) head: Box<ResponseHead>,
 }

@@ -34,7 +34,8 @@ pub(super) struct Reading {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, slot: Slot, local: &Local) -> Self {
+    /// Boxed: it moves from the pool to an exchange and back with every request.
+    pub(super) fn new(socket: Socket, slot: Slot, local: &Local) -> Box<Self> {
         let (recv, send) = rt::from_socket(socket);
         let now = clock::turn();
         let reading = Reading {
@@ -44,7 +45,7 @@ impl Connection {
             metrics: local.metrics.clone(),
             ended: false,
         };
-        Self { reading, send, served: 0, opened: now, idle_since: now, slot }
+        Box::new(Self { reading, send, served: 0, opened: now, idle_since: now, slot })
     }
 
     /// Which server it leads to.
@@ -75,7 +76,7 @@ impl Connection {
     }
 
     /// Keeps it for the next request; to be called only after an exchange that ended cleanly on both sides.
-    pub(super) fn release(mut self) {
+    pub(super) fn release(mut self: Box<Self>) {
         self.reading.deadline.clear();
         self.reading.recv.set_mode(RecvMode::Stream);
         self.idle_since = clock::turn();

@@ -5,39 +5,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::metrics::histogram::CompactHistogram;
+use super::termination::Termination;
+use crate::metrics::histogram::SteadyHistogram;
+pub use crate::metrics::keys::{ServerCounter, UpstreamCounter};
+use crate::metrics::upstreams::UpstreamSample;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// A counter of one server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerCounter {
-    /// Requests sent to it, retries, hedges and mirrored ones included.
-    Requests,
-    /// Responses with a status below 500.
-    Passed,
-    /// Responses with a status of 500 or more.
-    Status5xx,
-    /// Attempts without a connection.
-    ConnectFailures,
-    /// Attempts without a response, or without the whole of it.
-    Failures,
-    /// Attempts that ran out of time.
-    Timeouts,
-    /// Responses that break the rules.
-    Invalid,
-    /// Connections opened.
-    Connections,
-    /// Requests over a connection that had carried one before.
-    Reused,
-    /// Requests sent to it after another attempt had failed.
-    Retries,
-    /// Connections that became tunnels.
-    Tunnels,
-}
-
-impl ServerCounter {
-    const COUNT: usize = Self::Tunnels as usize + 1;
-}
 
 /// One server's numbers on one core.
 #[derive(Debug)]
@@ -45,7 +17,7 @@ pub struct ServerCounters {
     counters: [AtomicU64; ServerCounter::COUNT],
     in_flight: AtomicU64,
     open: AtomicU64,
-    latency: CompactHistogram,
+    latency: SteadyHistogram,
 }
 
 impl ServerCounters {
@@ -54,7 +26,7 @@ impl ServerCounters {
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
             in_flight: AtomicU64::new(0),
             open: AtomicU64::new(0),
-            latency: CompactHistogram::default(),
+            latency: SteadyHistogram::default(),
         }
     }
 
@@ -91,30 +63,9 @@ impl ServerCounters {
     }
 
     /// Times to the response head.
-    pub fn latency(&self) -> &CompactHistogram {
+    pub fn latency(&self) -> &SteadyHistogram {
         &self.latency
     }
-}
-
-/// A counter of one upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpstreamCounter {
-    /// Requests that no server was available for.
-    Unavailable,
-    /// Requests that were refused because too many waited for a connection.
-    Overflows,
-    /// Retries that the budget did not allow.
-    BudgetExhausted,
-    /// Requests that were sent to a second server because the first took its time.
-    Hedges,
-    /// Copies of requests that were sent.
-    Mirrored,
-    /// Copies that were not sent, because as many as may be were under way or the body was too long.
-    MirrorsDropped,
-}
-
-impl UpstreamCounter {
-    const COUNT: usize = Self::MirrorsDropped as usize + 1;
 }
 
 /// One upstream's numbers on one core.
@@ -122,6 +73,7 @@ impl UpstreamCounter {
 pub struct UpstreamCounters {
     core: usize,
     counters: [AtomicU64; UpstreamCounter::COUNT],
+    terminations: [AtomicU64; Termination::COUNT],
     pending: AtomicU64,
     servers: Vec<ServerCounters>,
 }
@@ -130,6 +82,12 @@ impl UpstreamCounters {
     pub(super) fn add(&self, counter: UpstreamCounter, n: u64) {
         let cell = &self.counters[counter as usize];
         cell.store(cell.load(Relaxed) + n, Relaxed);
+    }
+
+    /// A request ended so.
+    pub(super) fn note_end(&self, termination: Termination) {
+        let cell = &self.terminations[termination as usize];
+        cell.store(cell.load(Relaxed) + 1, Relaxed);
     }
 
     pub(super) fn set_pending(&self, pending: usize) {
@@ -151,6 +109,25 @@ impl UpstreamCounters {
         self.pending.load(Relaxed)
     }
 
+    /// Adds all of them to the sums of the process, but what these know of standings.
+    pub(super) fn add_to(&self, sums: &mut UpstreamSample) {
+        for (sum, counter) in sums.counters.iter_mut().zip(&self.counters) {
+            *sum += counter.load(Relaxed);
+        }
+        for (sum, counter) in sums.terminations.iter_mut().zip(&self.terminations) {
+            sum.1 += counter.load(Relaxed);
+        }
+        sums.pending += self.pending();
+        for (sum, server) in sums.servers.iter_mut().zip(&self.servers) {
+            for (sum, counter) in sum.counters.iter_mut().zip(&server.counters) {
+                *sum += counter.load(Relaxed);
+            }
+            sum.in_flight += server.in_flight();
+            sum.open += server.open();
+            sum.latency.merge(&server.latency.read());
+        }
+    }
+
     /// A server's.
     pub fn server(&self, server: usize) -> &ServerCounters {
         &self.servers[server]
@@ -167,6 +144,7 @@ impl AllCounters {
         let counters = Arc::new(UpstreamCounters {
             core,
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            terminations: std::array::from_fn(|_| AtomicU64::new(0)),
             pending: AtomicU64::new(0),
             servers: (0..servers).map(|_| ServerCounters::new()).collect(),
         });

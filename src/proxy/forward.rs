@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::ask::{Answering, Connected, Held, RESPONSE_LIMITS, ask, connect, elapsed};
 use super::balance::hash_key;
 use super::body::{self, Beside, Plan, Progress, upload};
@@ -19,15 +21,14 @@ use super::mirror;
 use super::relay::{Pace as RelayPace, RelayError, TrailerTerms, relay_body};
 use super::rewrite::Rewrite;
 use super::spec::{Balance, HashKey, ProxySpec};
-use super::standing::{Admission, FailureKind};
+use super::standing::Admission;
+use super::termination::{Ending, Phase, Termination};
 use super::tunnel::Tunnel;
 use super::upstream::{Upstream, Upstreams};
 use crate::clock::{self, Moment};
 use crate::handler::{Answer, BodyLength, Exchange, Failure, Handler, Pace, Reply, Request, Response, UnknownParam};
 use crate::http::head::list_members;
-use crate::http::{
-    BodyFraming, Method, RequestKind, ResponseFraming, ResponseHead, ResponseView, Status, StatusClass, Version,
-};
+use crate::http::{BodyFraming, Method, RequestKind, ResponseFraming, ResponseHead, ResponseView, Status, Version};
 use crate::limits::{ATTEMPTS_MAX, INTERIM_RESPONSES_MAX};
 use crate::pool;
 
@@ -82,8 +83,11 @@ impl Proxy {
         let request = exchange.request;
         let now = clock::turn();
         upstream.budget.borrow_mut().note_request(now);
+        let ending = Ending::new(&upstream);
         let mut held = pool::take(pool::Class::Small);
-        let (plan, framing) = body::hold(&mut exchange.body, request.framing(), &mut held).await?;
+        let (plan, framing) = body::hold(&mut exchange.body, request.framing(), &mut held)
+            .await
+            .inspect_err(|error| ending.conclude(&Err((*error).into())))?;
         let mut path = pool::take(pool::Class::Small);
         self.rewrite.write(&request, &mut path);
         let was_stale = Cell::new(false);
@@ -91,6 +95,7 @@ impl Proxy {
             proxy: self,
             local,
             upstream: &upstream,
+            ending: &ending,
             request,
             path: &path,
             framing,
@@ -98,17 +103,21 @@ impl Proxy {
             upgrade: self.offered_upgrade(&request, framing),
             until: now + upstream.shared.spec.timeouts.total,
             takes_trailers: takes_trailers(&request),
-            tried: Vec::new(),
+            tried: SmallVec::new(),
             attempts: 0,
             was_stale: &was_stale,
         };
+        if plan == Plan::Held {
+            ending.enter(Phase::Head);
+        }
         if let Some((mirrored, share)) = &self.mirror {
             mirror::send(&job, mirrored, *share, plan, &held);
         }
         let reply = match plan {
             Plan::Held => job.run_held(&held, &mut exchange.response).await,
-            Plan::Streamed => job.run_streamed(exchange).await,
+            Plan::Streamed => Box::pin(job.run_streamed(exchange)).await,
         };
+        ending.conclude(&reply);
         match reply {
             Err(Failure::Status(Status::SERVICE_UNAVAILABLE, detail)) if exchange.response.is_open() => {
                 exchange.response.field("Retry-After", RETRY_AFTER_SECONDS)?;
@@ -156,6 +165,8 @@ pub(super) struct Job<'j> {
     pub(super) proxy: &'j Proxy,
     pub(super) local: &'j Local,
     pub(super) upstream: &'j Rc<LocalUpstream>,
+    /// How it ends.
+    pub(super) ending: &'j Ending,
     pub(super) request: Request<'j>,
     pub(super) path: &'j [u8],
     pub(super) framing: BodyFraming,
@@ -166,8 +177,8 @@ pub(super) struct Job<'j> {
     /// The client can be sent trailers.
     takes_trailers: bool,
     /// Servers that it was sent to.
-    tried: Vec<usize>,
-    attempts: u32,
+    tried: SmallVec<[usize; 4]>,
+    pub(super) attempts: u32,
     was_stale: &'j Cell<bool>,
 }
 
@@ -179,8 +190,10 @@ impl<'j> Job<'j> {
         loop {
             let Some(admission) = self.admit() else { return Err(self.nobody(last)) };
             let server = admission.server();
+            self.note_attempt(server);
             let result = match self.hedge_after() {
-                Some(after) => hedge::ask_two(self, admission, after, body).await,
+                // Boxed, as all that few requests need: what every request pays for is the size of the largest.
+                Some(after) => Box::pin(hedge::ask_two(self, admission, after, body)).await,
                 None => {
                     head.clear();
                     self.write_head(&mut head, server);
@@ -203,8 +216,11 @@ impl<'j> Job<'j> {
             let safe = self.may_repeat() || error.is_some_and(AttemptError::is_before_sending);
             if !safe || !self.may_retry() {
                 return Err(match error {
-                    Some(error) => error.failure(),
-                    None => Failure::Status(Status::BAD_GATEWAY, "the upstream failed to answer this request"),
+                    Some(error) => self.fail(error),
+                    None => {
+                        self.ending.end(Termination::ServerStatus);
+                        Failure::Status(Status::BAD_GATEWAY, "the upstream failed to answer this request")
+                    }
                 });
             }
             last = error;
@@ -216,12 +232,13 @@ impl<'j> Job<'j> {
         let mut last = None;
         loop {
             let Some(admission) = self.admit() else { return Err(self.nobody(last)) };
+            self.note_attempt(admission.server());
             match connect(self.local, self.upstream, admission.server(), false, self.until).await {
                 Ok(connected) => return self.stream(connected, admission, exchange).await,
                 Err(error) => {
                     self.note_error(admission, error);
                     if !self.may_retry() {
-                        return Err(error.failure());
+                        return Err(self.fail(error));
                     }
                     last = Some(error);
                 }
@@ -239,7 +256,7 @@ impl<'j> Job<'j> {
         self.write_head(&mut out, server);
         let progress = Progress::default();
         let Exchange { body, response, .. } = exchange;
-        let Connection { reading, send, .. } = &mut connection;
+        let Connection { reading, send, .. } = &mut *connection;
         let mut beside = Beside::new(upload(send, &out, body, self.framing, timeouts.idle, &progress), &progress);
         let mut head = self.local.take_head();
         let kind = request_kind(&self.request);
@@ -252,12 +269,16 @@ impl<'j> Job<'j> {
                 refused.set(Some(clock::turn()));
                 progress.done.set(Some(clock::turn()));
             }
+            if progress.done.get().is_some() {
+                self.ending.enter(Phase::Head);
+            }
             reading.poll_head(cx, &RESPONSE_LIMITS, kind, &mut head, due())
         });
         if let Err(error) = beside.run(read).await? {
             self.note_error(admission, error);
-            return Err(error.failure());
+            return Err(self.fail(error));
         }
+        self.ending.enter(Phase::Head);
         if let Some(done) = progress.done.get() {
             self.upstream.note_latency(server, elapsed(done), clock::turn());
         }
@@ -301,7 +322,7 @@ impl<'j> Job<'j> {
                 return Err(AttemptError::Upgrade.into());
             }
             interim += 1;
-            self.relay_interim(reading, head, response).await?;
+            Box::pin(self.relay_interim(reading, head, response)).await?;
             let until = self.until.min(clock::turn() + timeouts.response);
             poll_fn(|cx| reading.poll_head(cx, &RESPONSE_LIMITS, kind, head, until)).await?;
         }
@@ -315,6 +336,7 @@ impl<'j> Job<'j> {
         };
         let trailers = self.takes_trailers.then(|| TrailerTerms::new(&view));
         response.start(length)?;
+        self.ending.enter(Phase::Body);
         reading.consume(head.len);
         let pace = RelayPace { idle: timeouts.idle, until: self.until };
         relay_body(reading, response, head.framing, pace, trailers).await?;
@@ -363,7 +385,7 @@ impl<'j> Job<'j> {
 
     fn switch(
         &self,
-        mut connection: Connection,
+        mut connection: Box<Connection>,
         in_flight: InFlight,
         admission: Admission,
         head: &ResponseHead,
@@ -371,7 +393,7 @@ impl<'j> Job<'j> {
     ) -> Reply {
         if self.upgrade.is_none() || !head.upgrade {
             self.note_error(admission, AttemptError::Upgrade);
-            return Err(AttemptError::Upgrade.failure());
+            return Err(self.fail(AttemptError::Upgrade));
         }
         self.note_status(admission, head.status);
         let mut lines = pool::take(pool::Class::Small);
@@ -383,7 +405,8 @@ impl<'j> Job<'j> {
         }
         connection.reading.consume(head.len);
         let idle = self.upstream.shared.spec.timeouts.idle;
-        response.switch_protocols(&lines, Box::new(Tunnel { connection, in_flight, idle }))
+        response
+            .switch_protocols(&lines, Box::new(Tunnel { connection, in_flight, ending: self.ending.hand_over(), idle }))
     }
 
     /// The next server, and the leave to send to it.
@@ -398,6 +421,12 @@ impl<'j> Job<'j> {
             if let Some(admission) = upstream.shared.standings.admit(server, now) {
                 return Some(admission);
             }
+        }
+    }
+
+    fn note_attempt(&self, server: usize) {
+        if self.attempts > 1 {
+            self.upstream.server_counters(server).add(ServerCounter::Retries, 1);
         }
     }
 
@@ -475,104 +504,10 @@ impl<'j> Job<'j> {
     fn has_another(&self) -> bool {
         self.upstream.pick(&self.tried, self.key, clock::turn()).is_some()
     }
-
-    /// What the client is told when there is no server (left) to ask.
-    fn nobody(&self, last: Option<AttemptError>) -> Failure {
-        match last {
-            Some(error) => error.failure(),
-            None => {
-                self.upstream.counters.add(UpstreamCounter::Unavailable, 1);
-                Failure::Status(Status::SERVICE_UNAVAILABLE, "no server of the upstream is available")
-            }
-        }
-    }
-
-    /// An attempt with its leave, where it came to an answer.
-    pub(super) fn admitted(
-        &self,
-        asked: Result<Answering, AttemptError>,
-        admission: Admission,
-    ) -> Result<(Answering, Admission), AttemptError> {
-        match asked {
-            Ok(answer) => Ok((answer, admission)),
-            Err(error) => {
-                self.note_error(admission, error);
-                Err(error)
-            }
-        }
-    }
-
-    fn note_error(&self, admission: Admission, error: AttemptError) {
-        let server = admission.server();
-        self.count_error(server, error);
-        if let Some(kind) = error.kind() {
-            self.upstream.shared.standings.note_failure(admission, kind, clock::turn());
-        }
-    }
-
-    fn count_error(&self, server: usize, error: AttemptError) {
-        tracing::debug!(
-            request = %self.request.id(),
-            upstream = self.upstream.shared.spec.name,
-            server = self.upstream.server(server).name,
-            %error,
-            "an attempt failed"
-        );
-        if let Some(counter) = error.counter() {
-            self.upstream.server_counters(server).add(counter, 1);
-        }
-    }
-
-    fn note_status(&self, admission: Admission, status: Status) {
-        let counters = self.upstream.server_counters(admission.server());
-        let standings = &self.upstream.shared.standings;
-        if status.class() == StatusClass::ServerError {
-            counters.add(ServerCounter::Status5xx, 1);
-            standings.note_failure(admission, FailureKind::Status5xx, clock::turn());
-        } else {
-            counters.add(ServerCounter::Passed, 1);
-            standings.note_success(admission, clock::turn());
-        }
-    }
-
-    /// The head of a response to a probe says enough: others wait for what it finds.
-    fn note_head(&self, admission: Admission, head: &ResponseHead) -> Option<Admission> {
-        if admission.is_probe() && !head.is_interim() {
-            self.note_status(admission, head.status);
-            return None;
-        }
-        Some(admission)
-    }
-
-    /// Counts a relayed response, and turns its failure into what the connection does about it.
-    fn note_relayed(
-        &self,
-        server: usize,
-        admission: Option<Admission>,
-        relayed: Result<(bool, Status), RelayError>,
-    ) -> Result<bool, Failure> {
-        match (relayed, admission) {
-            (Ok((whole, status)), admission) => {
-                if let Some(admission) = admission {
-                    self.note_status(admission, status);
-                }
-                Ok(whole)
-            }
-            (Err(RelayError::Server(error)), Some(admission)) => {
-                self.note_error(admission, error);
-                Err(error.failure())
-            }
-            (Err(RelayError::Server(error)), None) => {
-                self.count_error(server, error);
-                Err(error.failure())
-            }
-            (Err(RelayError::Client(failure)), _) => Err(failure),
-        }
-    }
 }
 
 /// Keeps a connection whose exchange ended cleanly, closes any other.
-fn finish(connection: Connection, in_flight: InFlight, reusable: bool) {
+fn finish(connection: Box<Connection>, in_flight: InFlight, reusable: bool) {
     drop(in_flight);
     if reusable {
         connection.release();

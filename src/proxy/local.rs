@@ -134,7 +134,8 @@ pub(super) struct LocalUpstream {
 struct LocalServer {
     in_flight: Cell<u32>,
     /// The one that was used last is the last, and used next: the others get to be closed for idleness.
-    idle: RefCell<Vec<Connection>>,
+    #[allow(clippy::vec_box, reason = "a connection goes from here to an exchange and back; only its pointer moves")]
+    idle: RefCell<Vec<Box<Connection>>>,
     /// The addresses of a version, and which is next.
     remotes: RefCell<(u64, Arc<[Remote]>)>,
     next_remote: Cell<usize>,
@@ -204,7 +205,7 @@ impl LocalUpstream {
     }
 
     /// An idle connection to the server that can be used.
-    pub(super) fn take_idle(&self, server: usize, now: Moment) -> Option<Connection> {
+    pub(super) fn take_idle(&self, server: usize, now: Moment) -> Option<Box<Connection>> {
         loop {
             let mut connection = self.servers[server].idle.borrow_mut().pop()?;
             self.idle.set(self.idle.get() - 1);
@@ -216,7 +217,7 @@ impl LocalUpstream {
     }
 
     /// Keeps a connection for the next request, or closes it.
-    pub(super) fn give_idle(&self, connection: Connection) {
+    pub(super) fn give_idle(&self, connection: Box<Connection>) {
         let pool = &self.shared.spec.pool;
         if pool.idle_per_core == 0 {
             return;

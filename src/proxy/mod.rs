@@ -14,7 +14,9 @@
 //! | `chance` | seeded numbers for all of these |
 //! | `upstream` | upstreams as the process knows them, with the addresses of their servers |
 //! | `local`, `connection`, `counters` | the same on one core: connections, load, numbers |
+//! | `overview` | an upstream as metrics and the admin listener see it |
 //! | `forward` | the handler: which server, how often, and what becomes of its answer |
+//! | `outcome`, `termination` | what becomes of attempts, and the code that says who ended a request and when |
 //! | `ask`, `hedge`, `failure` | one attempt, two at once, and how they fail |
 //! | `head`, `rewrite`, `body`, `relay` | the request's and the response's parts on their way |
 //! | `health`, `resolve` | active checks and names' addresses, on the master |
@@ -50,6 +52,10 @@ mod local;
 #[cfg(not(loom))]
 mod mirror;
 #[cfg(not(loom))]
+mod outcome;
+#[cfg(not(loom))]
+mod overview;
+#[cfg(not(loom))]
 mod relay;
 #[cfg(not(loom))]
 mod resolve;
@@ -57,6 +63,8 @@ mod resolve;
 mod rewrite;
 mod spec;
 mod standing;
+#[cfg(not(loom))]
+mod termination;
 #[cfg(not(loom))]
 mod tunnel;
 #[cfg(not(loom))]
@@ -83,5 +91,7 @@ pub use spec::{
     UpstreamSpec, UpstreamTimeouts,
 };
 pub use standing::{Admission, Availability, BreakerState, FailureKind, StandingSet, StandingSnapshot};
+#[cfg(not(loom))]
+pub use termination::Termination;
 #[cfg(not(loom))]
 pub use upstream::{Remotes, Server, Upstream, Upstreams};

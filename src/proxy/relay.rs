@@ -80,8 +80,8 @@ pub(super) async fn relay_body(
     match framing {
         ResponseFraming::None => Ok(()),
         ResponseFraming::Length(length) => relay_length(reading, response, length, pace).await,
-        ResponseFraming::Chunked => relay_chunked(reading, response, pace, trailers).await,
-        ResponseFraming::UntilClose => relay_until_close(reading, response, pace).await,
+        ResponseFraming::Chunked => Box::pin(relay_chunked(reading, response, pace, trailers)).await,
+        ResponseFraming::UntilClose => Box::pin(relay_until_close(reading, response, pace)).await,
     }
 }
 

@@ -2,7 +2,6 @@
 //! neither has moved for too long.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,14 +9,16 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::counters::ServerCounter;
 use super::local::InFlight;
+use super::termination::{Ending, Termination};
 use crate::clock;
 use crate::handler::{ClientIo, Takeover};
 use crate::rt::{Deadline, Lease, RecvHalf, SendHalf};
 
 /// A tunnel that begins when the client has its 101.
 pub(super) struct Tunnel {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     pub(super) in_flight: InFlight,
+    pub(super) ending: Ending,
     /// How long neither side may move.
     pub(super) idle: Duration,
 }
@@ -29,7 +30,7 @@ impl Takeover for Tunnel {
 }
 
 async fn run(tunnel: Tunnel, client: ClientIo<'_>) {
-    let Tunnel { mut connection, in_flight, idle } = tunnel;
+    let Tunnel { mut connection, in_flight, ending, idle } = tunnel;
     connection.upstream().server_counters(connection.server()).add(ServerCounter::Tunnels, 1);
     let (to_server, to_client) = (client.unread.bytes().to_vec(), connection.reading.bytes().to_vec());
     client.unread.consume(to_server.len());
@@ -39,19 +40,30 @@ async fn run(tunnel: Tunnel, client: ClientIo<'_>) {
     let mut client_send = client.send;
     let deadline = Deadline::new();
     deadline.set(clock::turn() + idle);
-    poll_fn(|cx| {
+    let termination = poll_fn(|cx| {
         let server = connection.reading.recv();
         let moved = up.poll(cx, client.recv, &mut connection.send) | down.poll(cx, server, &mut client_send);
-        if up.is_over(&down) {
-            return Poll::Ready(());
+        if let Some(termination) = termination(up.state, down.state) {
+            return Poll::Ready(termination);
         }
         if moved {
             deadline.set(clock::turn() + idle);
         }
-        deadline.poll_due(cx)
+        deadline.poll_due(cx).map(|()| Termination::GatewayTunnelIdle)
     })
     .await;
+    ending.end(termination);
     drop(in_flight);
+}
+
+/// How a tunnel ended whose two ways are in these states; `None` while it goes on.
+fn termination(up: State, down: State) -> Option<Termination> {
+    match (up, down) {
+        (State::SenderGone, _) | (_, State::ReceiverGone) => Some(Termination::ClientGoneInTunnel),
+        (State::ReceiverGone, _) | (_, State::SenderGone) => Some(Termination::ServerGoneInTunnel),
+        (State::Ended, State::Ended) => Some(Termination::TunnelDone),
+        (State::Open, State::Open | State::Ended) | (State::Ended, State::Open) => None,
+    }
 }
 
 /// One direction.
@@ -68,18 +80,15 @@ enum State {
     Open,
     /// Its sender has ended, and its receiver was told so.
     Ended,
-    /// One of the two is gone.
-    Broken,
+    /// What it sends cannot be received any more.
+    SenderGone,
+    /// It takes nothing any more.
+    ReceiverGone,
 }
 
 impl Way {
     fn new(early: Vec<u8>) -> Self {
         Self { early, piece: None, sent: 0, state: State::Open }
-    }
-
-    /// Whether there is nothing left to do: both ways have ended, or one is broken.
-    fn is_over(&self, other: &Self) -> bool {
-        matches!((self.state, other.state), (State::Broken, _) | (_, State::Broken) | (State::Ended, State::Ended))
     }
 
     /// Moves what can be moved now; whether there was something.
@@ -88,15 +97,14 @@ impl Way {
         while self.state == State::Open {
             match self.poll_once(cx, from, to) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(state)) => self.state = state,
-                Poll::Ready(Err(_)) => self.state = State::Broken,
+                Poll::Ready(state) => self.state = state,
             }
             moved = true;
         }
         moved
     }
 
-    fn poll_once(&mut self, cx: &mut Context<'_>, from: &mut RecvHalf, to: &mut SendHalf) -> Poll<io::Result<State>> {
+    fn poll_once(&mut self, cx: &mut Context<'_>, from: &mut RecvHalf, to: &mut SendHalf) -> Poll<State> {
         let waiting: &[u8] = match &self.piece {
             Some(piece) => piece,
             None => &self.early,
@@ -107,7 +115,8 @@ impl Way {
                 // Nobody drinks: what the other side sends stays with it, and in its socket.
                 self.stand_still(cx, from);
             }
-            return result.map_ok(|taken| {
+            return result.map(|taken| {
+                let Ok(taken) = taken else { return State::ReceiverGone };
                 self.sent += taken;
                 State::Open
             });
@@ -115,7 +124,8 @@ impl Way {
         self.piece = None;
         self.early = Vec::new();
         self.sent = 0;
-        from.poll_recv(cx).map_ok(|lease| {
+        from.poll_recv(cx).map(|lease| {
+            let Ok(lease) = lease else { return State::SenderGone };
             if lease.is_empty() {
                 to.shutdown();
                 return State::Ended;
@@ -134,6 +144,28 @@ impl Way {
         }
         while let Poll::Ready(Some(rest)) = from.poll_rest(cx) {
             self.early.extend_from_slice(&rest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_ends_with_both_ways_or_with_one_of_its_sides() {
+        use State::{Ended, Open, ReceiverGone, SenderGone};
+        for (up, down, code) in [
+            (Open, Open, None),
+            (Ended, Open, None),
+            (Open, Ended, None),
+            (Ended, Ended, Some("-T")),
+            (SenderGone, Open, Some("CT-gone")),
+            (Ended, ReceiverGone, Some("CT-gone")),
+            (ReceiverGone, Ended, Some("ST-gone")),
+            (Open, SenderGone, Some("ST-gone")),
+        ] {
+            assert_eq!(termination(up, down).map(Termination::code), code, "{up:?} {down:?}");
         }
     }
 }

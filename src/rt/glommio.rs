@@ -24,6 +24,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use super::pacer::{Alarm, Pacer};
 use super::stream::{Lease, RecvMode};
 use super::{Driver, Executor, Options, RunError, Started, core, readiness, tasks};
+use crate::pool;
 use crate::sys::probe;
 
 /// Memory that glommio registers with its rings for files, which are not read through it: the least that it takes.

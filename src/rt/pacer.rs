@@ -9,8 +9,8 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::Postbox;
 use super::core;
-use super::mailbox::Postbox;
 use crate::clock::{self, Moment};
 
 /// A timer of the executor's.

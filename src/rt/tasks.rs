@@ -12,8 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use super::mailbox::{Postbox, mailbox};
 use super::{Driver, Either, RunError, select};
+use super::{Postbox, mailbox};
 
 /// A core that did not come to its end.
 pub(super) enum Broken {

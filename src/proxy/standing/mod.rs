@@ -22,6 +22,7 @@ use ejection::{Ejection, Slots};
 use super::checks::{Health, HealthChange};
 use super::spec::{BreakerSpec, EjectionSpec, UpstreamSpec};
 use crate::clock::Moment;
+pub use crate::metrics::keys::BreakerState;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
@@ -63,17 +64,6 @@ impl FailureKind {
             Self::Status5xx => false,
         }
     }
-}
-
-/// A breaker, seen from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BreakerState {
-    /// Requests go through.
-    Closed,
-    /// None do.
-    Open,
-    /// One may, or is on its way.
-    HalfOpen,
 }
 
 /// One server's standing, read: for the admin listener and metrics.

@@ -3,6 +3,7 @@
 mod balance;
 mod forwarding;
 mod protection;
+mod seen;
 mod tunnels;
 
 use serde_json::{Value, json};
