@@ -196,7 +196,9 @@ def run(arguments, scenarios, servers_of, name, title, missing):
     os.sched_setaffinity(0, {load_core})
     facts = describe_run(arguments, name, title, missing, server_core, load_core)
     os.sched_setaffinity(0, {server_core, load_core})
-    bench = measure.Bench(load_program, server_core, load_core, say)
+    # Whoever forwards, forwards to the first server's program: the same one for all.
+    upstream = Server("upstream", load_specs()["upstream"], servers_of(scenarios[0])[0].program)
+    bench = measure.Bench(load_program, server_core, load_core, say, upstream)
     announce(arguments, scenarios, servers_of, facts)
     for entry in scenarios:
         servers = servers_of(entry)

@@ -16,16 +16,26 @@ SPARE_FILES = 200
 class Bench:
     """What all scenarios of a run share."""
 
-    def __init__(self, load_program, server_core, load_core, say):
+    def __init__(self, load_program, server_core, load_core, say, upstream):
         self.load_program = load_program
         self.server_core = server_core
         self.load_core = load_core
         self.say = say
+        # The server that the others forward to, in scenarios that have one.
+        self.upstream = upstream
         self.open_files = host.raise_open_files()
 
     def start(self, scenario, server):
         cores = {self.server_core} if scenario.workers == 1 else {self.server_core, self.load_core}
-        return Running(server, cores, scenario.workers, scenario.files)
+        upstream = None
+        if scenario.upstream:
+            upstream = Running(self.upstream, {self.load_core}, 1, scenario.files)
+            try:
+                upstream.first_answer(scenario.load["path"])
+            except BaseException:
+                upstream.close()
+                raise
+        return Running(server, cores, scenario.workers, scenario.files, upstream)
 
     def load(self, running, options):
         if options["connections"] + SPARE_FILES > self.open_files:

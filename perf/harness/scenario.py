@@ -8,7 +8,8 @@ from . import BenchError, metrics
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scenarios")
 REQUIRED = {"order": int, "title": str, "measure": str, "servers": list, "load": dict, "seconds": (int, float),
             "warmup": (int, float), "targets": list}
-OPTIONAL = {"quick": dict, "files": dict, "rate": dict, "workers": int, "rounds_max": int}
+OPTIONAL = {"quick": dict, "files": dict, "rate": dict, "workers": int, "rounds_max": int,
+            "upstream": bool}
 LOAD_KEYS = {"mode", "connections", "pipeline", "path", "body_bytes"}
 TARGET_FORMS = ({"metric", "max"}, {"metric", "versus", "ratio_max"}, {"metric", "versus", "no_worse_than"})
 TARGET_NOTES = {"aim", "tolerance"}
@@ -29,6 +30,8 @@ class Scenario:
         self.workers = data.get("workers", 1)
         self.files = data.get("files", {})
         self.rate = data.get("rate")
+        # Whether the servers forward to another one, which runs beside the load.
+        self.upstream = data.get("upstream", False)
         self.targets = data["targets"]
         self.load = dict(data["load"], seconds=data["seconds"], warmup=data["warmup"])
         self.rounds_max = data.get("rounds_max")

@@ -13,6 +13,7 @@ from . import BenchError, host, processes
 
 PEERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "peers")
 START_SECONDS = 10
+NOWHERE = 1
 ANSWER_SECONDS = 5
 # Debian keeps servers where an ordinary user's PATH does not look.
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin"
@@ -61,8 +62,9 @@ def load_specs():
 class Running:
     """A started server; a context manager that stops it and removes its directory."""
 
-    def __init__(self, server, cores, workers, files):
+    def __init__(self, server, cores, workers, files, upstream=None):
         self.server = server
+        self.upstream = upstream
         self.directory = tempfile.mkdtemp(prefix=f"bench-{server.name}-")
         self.process = None
         try:
@@ -84,6 +86,8 @@ class Running:
                 processes.stop(self.process)
         finally:
             shutil.rmtree(self.directory, ignore_errors=True)
+            if self.upstream is not None:
+                self.upstream.close()
 
     def _write_files(self, files):
         folder = os.path.join(self.directory, "files")
@@ -103,6 +107,8 @@ class Running:
             "WORKERS": workers,
             "CONFIG": os.path.join(self.directory, config),
             "RINGFORT": self.server.program,
+            # Nobody is asked there where nothing is forwarded.
+            "UPSTREAM": self.upstream.port if self.upstream else NOWHERE,
         }
         if config:
             with open(os.path.join(PEERS, config), encoding="utf-8") as file:
