@@ -22,7 +22,7 @@ use super::relay::{Pace as RelayPace, RelayError, TrailerTerms, relay_body};
 use super::rewrite::Rewrite;
 use super::spec::{Balance, HashKey, ProxySpec};
 use super::standing::Admission;
-use super::termination::{Ending, Phase, Termination};
+use super::termination::{Ending, Phase};
 use super::tunnel::Tunnel;
 use super::upstream::{Upstream, Upstreams};
 use crate::clock::{self, Moment};
@@ -209,21 +209,15 @@ impl<'j> Job<'j> {
                 Ok((answer, admission)) => {
                     self.note_status(admission, answer.head.status);
                     self.local.give_head(answer.head);
-                    None
+                    continue;
                 }
-                Err(error) => Some(error),
+                Err(error) => error,
             };
-            let safe = self.may_repeat() || error.is_some_and(AttemptError::is_before_sending);
+            let safe = self.may_repeat() || error.is_before_sending();
             if !safe || !self.may_retry() {
-                return Err(match error {
-                    Some(error) => self.fail(error),
-                    None => {
-                        self.ending.end(Termination::ServerStatus);
-                        Failure::Status(Status::BAD_GATEWAY, "the upstream failed to answer this request")
-                    }
-                });
+                return Err(self.fail(error));
             }
-            last = error;
+            last = Some(error);
         }
     }
 
@@ -492,12 +486,14 @@ impl<'j> Job<'j> {
         allowed
     }
 
+    /// Whether the answer is given up for another attempt, which is allowed then.
     fn is_retried_status(&self, answer: &Answering) -> bool {
         let retry = &self.upstream.shared.spec.retry;
         self.may_repeat()
             && self.attempts < retry.attempts
             && retry.statuses.contains(&answer.head.status.code())
             && self.has_another()
+            && self.may_retry()
     }
 
     /// Whether there is a server left for one more attempt: the answer in hand is better than none.

@@ -72,8 +72,6 @@ terminations! {
     ServerTimeoutBeforeHead "SH-timeout";
     /// What came is no response, or one that cannot be passed on.
     ServerInvalidHead "SH-invalid";
-    /// A status that the config has tried elsewhere, and no further attempt was allowed.
-    ServerStatus "SH-status";
     /// The server closed the connection within the response's body.
     ServerClosedInBody "SB-closed";
     /// The response's body paused for too long, or the request's time was up.

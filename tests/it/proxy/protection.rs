@@ -74,6 +74,21 @@ fn statuses_that_the_config_names_are_tried_elsewhere() {
 }
 
 #[test]
+fn a_status_that_may_not_be_tried_elsewhere_reaches_the_client_as_it_came() {
+    let busy =
+        || Upstream::answering(|_| b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy".to_vec());
+    let (one, two) = (busy(), busy());
+    let spec = json!({ "balance": "round_robin", "retry": { "budget": 0.0, "statuses": [503] } });
+    let server = gateway("epoll", &[&one, &two], spec).serve();
+    let mut client = server.client();
+    for _ in 0..4 {
+        let response = client.get("/");
+        assert_eq!((response.status, response.text()), (503, "busy"));
+    }
+    assert_eq!(one.requests() + two.requests(), 4);
+}
+
+#[test]
 fn a_connection_that_was_closed_while_idle_is_replaced_without_the_client_noticing() {
     on_each_driver(|driver| {
         let upstream = Upstream::start(|peer| {
