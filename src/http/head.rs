@@ -1,6 +1,7 @@
 //! A parsed request head: offsets and facts in reusable storage, and the view that reads them together with the bytes.
 
 use super::framing::BodyFraming;
+use super::lines::FieldLines;
 use super::syntax;
 use super::target::TargetForm;
 use super::{Method, Version};
@@ -248,21 +249,17 @@ impl<'a> RequestHead<'a> {
 
     /// The value of the first field of this name, in any case.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        let bytes = self.bytes;
-        let field = self.head.fields.iter().find(|field| is_named(field, bytes, name))?;
-        Some(field.value.of(bytes))
+        self.lines().values(name).next()
     }
 
     /// The values of all fields of this name, in any case, in order.
     pub fn header_values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let bytes = self.bytes;
-        self.head.fields.iter().filter(move |field| is_named(field, bytes, name)).map(|field| field.value.of(bytes))
+        self.lines().values(name)
     }
 
     /// All fields, in order, with their names as they were sent.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        let bytes = self.bytes;
-        self.head.fields.iter().map(move |field| (field.name.text(bytes), field.value.of(bytes)))
+        self.lines().all()
     }
 
     /// The value of the first cookie of this name (RFC 6265 section 4.2). What has no `=` is no cookie.
@@ -276,13 +273,12 @@ impl<'a> RequestHead<'a> {
     /// The members of all `Connection` fields, as they were sent: `close` and the like, and the names of the fields that
     /// a proxy must not forward (RFC 9110 section 7.6.1). Empty members are left out.
     pub fn connection_options(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.header_values("connection").flat_map(list_members)
+        self.lines().connection_options()
     }
-}
 
-/// Whether the field's name is `name`, in any case.
-pub(super) fn is_named(field: &Field, bytes: &[u8], name: &str) -> bool {
-    field.name.len() == name.len() && field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes())
+    fn lines(&self) -> FieldLines<'a> {
+        FieldLines { bytes: self.bytes, fields: &self.head.fields }
+    }
 }
 
 /// The members of a comma-separated list of tokens (RFC 9110 section 5.6.1), without the empty ones. Not for lists whose

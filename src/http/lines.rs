@@ -4,6 +4,34 @@ use super::error::LineError;
 use super::head::{Field, Span, list_members};
 use super::syntax;
 
+/// The field lines of a parsed head.
+#[derive(Clone, Copy)]
+pub(super) struct FieldLines<'a> {
+    /// The head.
+    pub(super) bytes: &'a [u8],
+    pub(super) fields: &'a [Field],
+}
+
+impl<'a> FieldLines<'a> {
+    /// Names as they were sent, and values, in order.
+    pub(super) fn all(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.fields.iter().map(move |field| (field.name.text(self.bytes), field.value.of(self.bytes)))
+    }
+
+    /// The values of the fields of this name, in any case, in order.
+    pub(super) fn values<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let is_named = move |field: &&Field| {
+            field.name.len() == name.len() && field.name.of(self.bytes).eq_ignore_ascii_case(name.as_bytes())
+        };
+        self.fields.iter().filter(is_named).map(move |field| field.value.of(self.bytes))
+    }
+
+    /// The members of all `Connection` fields.
+    pub(super) fn connection_options(self) -> impl Iterator<Item = &'a [u8]> {
+        self.values("connection").flat_map(list_members)
+    }
+}
+
 /// Stores the fields' offsets in `fields`, and hands name, value and the value's place to `note`. The length of the head,
 /// once the empty line at its end is there.
 ///

@@ -7,8 +7,8 @@
 use super::Version;
 use super::error::{FramingError, LineError};
 use super::framing::{ContentLength, RequestKind, ResponseFraming, TransferEncoding, decide_response_framing};
-use super::head::{Field, Span, is_named, list_members};
-use super::lines::{ConnectionFact, line_end, scan_fields, scan_value};
+use super::head::{Field, Span};
+use super::lines::{ConnectionFact, FieldLines, line_end, scan_fields, scan_value};
 use super::parse::{HeadLimits, Parse};
 use super::status::{Status, StatusClass};
 use super::syntax;
@@ -240,27 +240,27 @@ impl<'a> ResponseView<'a> {
 
     /// The value of the first field of this name, in any case.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        let bytes = self.bytes;
-        let field = self.head.fields.iter().find(|field| is_named(field, bytes, name))?;
-        Some(field.value.of(bytes))
+        self.lines().values(name).next()
     }
 
     /// The values of all fields of this name, in any case, in order.
     pub fn header_values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let bytes = self.bytes;
-        self.head.fields.iter().filter(move |field| is_named(field, bytes, name)).map(|field| field.value.of(bytes))
+        self.lines().values(name)
     }
 
     /// All fields, in order, with their names as they were sent.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        let bytes = self.bytes;
-        self.head.fields.iter().map(move |field| (field.name.text(bytes), field.value.of(bytes)))
+        self.lines().all()
     }
 
     /// The members of all `Connection` fields, as they were sent: `close` and the like, and the names of the fields that
     /// a proxy must not forward (RFC 9110 section 7.6.1). Empty members are left out.
     pub fn connection_options(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.header_values("connection").flat_map(list_members)
+        self.lines().connection_options()
+    }
+
+    fn lines(&self) -> FieldLines<'a> {
+        FieldLines { bytes: self.bytes, fields: &self.head.fields }
     }
 }
 

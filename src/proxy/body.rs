@@ -59,7 +59,7 @@ pub(super) enum UploadError {
 pub(super) struct Progress {
     /// Something of the body was taken from the client: it cannot be sent again.
     pub(super) begun: Cell<bool>,
-    /// When the last byte was sent.
+    /// When it ended: the last byte was sent, or the server took no more.
     pub(super) done: Cell<Option<Moment>>,
     /// The server took no more.
     pub(super) refused: Cell<bool>,
@@ -175,7 +175,11 @@ impl<'u> Beside<'u> {
                 match result {
                     Ok(()) => {}
                     Err(UploadError::Client(error)) => return Poll::Ready(Err(error)),
-                    Err(UploadError::Server(_)) => self.progress.refused.set(true),
+                    Err(UploadError::Server(_)) => {
+                        self.progress.refused.set(true);
+                        // What the server said before that is all there will be.
+                        self.progress.done.set(Some(clock::turn()));
+                    }
                 }
             }
             main.as_mut().poll(cx).map(Ok)

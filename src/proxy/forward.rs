@@ -14,7 +14,7 @@ use super::body::{self, Beside, Plan, Progress, upload};
 use super::connection::{Connection, Reading};
 use super::counters::{ServerCounter, UpstreamCounter};
 use super::failure::AttemptError;
-use super::head::{self, Outgoing, is_nominated, is_response_forwarded, write_request_head};
+use super::head::{self, Outgoing, forwarded_fields, write_request_head};
 use super::hedge;
 use super::local::{InFlight, Local, LocalUpstream};
 use super::mirror;
@@ -28,7 +28,9 @@ use super::upstream::{Upstream, Upstreams};
 use crate::clock::{self, Moment};
 use crate::handler::{Answer, BodyLength, Exchange, Failure, Handler, Pace, Reply, Request, Response, UnknownParam};
 use crate::http::head::list_members;
-use crate::http::{BodyFraming, Method, RequestKind, ResponseFraming, ResponseHead, ResponseView, Status, Version};
+use crate::http::{
+    BodyFraming, Method, RequestKind, ResponseFraming, ResponseHead, ResponseView, Status, Version, encode,
+};
 use crate::limits::{ATTEMPTS_MAX, INTERIM_RESPONSES_MAX};
 use crate::pool;
 
@@ -256,13 +258,7 @@ impl<'j> Job<'j> {
         let kind = request_kind(&self.request);
         let until = self.until;
         let due = || progress.done.get().map_or(until, |done| until.min(done + timeouts.response));
-        let refused = Cell::new(None);
         let read = poll_fn(|cx| {
-            if progress.refused.get() && refused.get().is_none() {
-                // It closed its side: what it said before that is all there will be.
-                refused.set(Some(clock::turn()));
-                progress.done.set(Some(clock::turn()));
-            }
             if progress.done.get().is_some() {
                 self.ending.enter(Phase::Head);
             }
@@ -346,11 +342,8 @@ impl<'j> Job<'j> {
         // The client gets its 100 when its body is wanted, from the gateway.
         if head.status.code() != 100 {
             let mut lines = pool::take(pool::Class::Small);
-            let view = head.view(reading.bytes());
-            for (name, value) in view.headers() {
-                if is_response_forwarded(name.as_bytes()) && !is_nominated(view.connection_options(), name.as_bytes()) {
-                    crate::http::encode::write_field(&mut lines, name, value);
-                }
+            for (name, value) in forwarded_fields(&head.view(reading.bytes())) {
+                encode::write_field(&mut lines, name, value);
             }
             response.interim(head.status, &lines).await?;
         }
@@ -361,13 +354,9 @@ impl<'j> Job<'j> {
     fn write_fields(&self, view: &ResponseView<'_>, response: &mut Response<'_>) -> Result<(), Failure> {
         response.status(view.status());
         let fields = response.fields();
-        let has_options = view.connection_options().next().is_some();
         let too_large = |_| Failure::Status(Status::BAD_GATEWAY, "the upstream sent too many header fields");
-        for (name, value) in view.headers() {
-            let name = name.as_bytes();
-            if is_response_forwarded(name) && !(has_options && is_nominated(view.connection_options(), name)) {
-                fields.push_parsed(name, value).map_err(too_large)?;
-            }
+        for (name, value) in forwarded_fields(view) {
+            fields.push_parsed(name.as_bytes(), value).map_err(too_large)?;
         }
         if let Some([http10, http11]) = &self.proxy.via {
             // The version is the server's, not the client's (RFC 9110 section 7.6.3).
@@ -392,10 +381,9 @@ impl<'j> Job<'j> {
         self.note_status(admission, head.status);
         let mut lines = pool::take(pool::Class::Small);
         let view = head.view(connection.reading.bytes());
-        for (name, value) in view.headers() {
-            if is_response_forwarded(name.as_bytes()) || name.eq_ignore_ascii_case("upgrade") {
-                crate::http::encode::write_field(&mut lines, name, value);
-            }
+        let upgrade = view.header_values("upgrade").map(|protocol| ("Upgrade", protocol));
+        for (name, value) in forwarded_fields(&view).chain(upgrade) {
+            encode::write_field(&mut lines, name, value);
         }
         connection.reading.consume(head.len);
         let idle = self.upstream.shared.spec.timeouts.idle;

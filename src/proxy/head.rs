@@ -10,7 +10,7 @@ use super::spec::{FieldEdit, HostRewrite, ProxySpec};
 use crate::handler::Request;
 use crate::http::encode::{self, Fields};
 use crate::http::head::list_members;
-use crate::http::{BodyFraming, FieldError, RequestHead, Version};
+use crate::http::{BodyFraming, FieldError, RequestHead, ResponseView, Version};
 
 /// What becomes of a field of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +51,16 @@ fn request_fate(name: &[u8]) -> Fate {
     }
 }
 
-/// Whether a field of a response goes on.
-pub(super) fn is_response_forwarded(name: &[u8]) -> bool {
+/// The fields of a response that go on.
+pub(super) fn forwarded_fields<'a>(response: &ResponseView<'a>) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+    let has_options = response.connection_options().next().is_some();
+    response.headers().filter(move |(name, _)| {
+        let name = name.as_bytes();
+        is_response_forwarded(name) && !(has_options && is_nominated(response.connection_options(), name))
+    })
+}
+
+fn is_response_forwarded(name: &[u8]) -> bool {
     let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
     !match name.len() {
         7 => is(b"upgrade") || is(b"trailer"),
@@ -65,7 +73,7 @@ pub(super) fn is_response_forwarded(name: &[u8]) -> bool {
 }
 
 /// Whether `Connection` names this field.
-pub(super) fn is_nominated<'a>(mut options: impl Iterator<Item = &'a [u8]>, name: &[u8]) -> bool {
+fn is_nominated<'a>(mut options: impl Iterator<Item = &'a [u8]>, name: &[u8]) -> bool {
     options.any(|option| option.eq_ignore_ascii_case(name))
 }
 

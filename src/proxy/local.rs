@@ -69,7 +69,7 @@ impl Local {
     /// so.
     pub fn sweep(&self, now: Moment) {
         for upstream in self.known() {
-            upstream.sweep(now);
+            upstream.retain_idle(|connection| connection.is_usable(now));
         }
     }
 
@@ -104,7 +104,7 @@ impl Drop for Local {
     fn drop(&mut self) {
         // Idle connections hold the upstream that holds them.
         for upstream in self.known() {
-            upstream.close_idle();
+            upstream.retain_idle(|_| false);
         }
     }
 }
@@ -246,22 +246,15 @@ impl LocalUpstream {
         false
     }
 
-    /// Closes what has been idle for too long, or was closed by its server.
-    fn sweep(&self, now: Moment) {
+    /// Closes the idle connections that `keep` does not want.
+    fn retain_idle(&self, mut keep: impl FnMut(&mut Connection) -> bool) {
         for server in &self.servers {
+            // Not borrowed meanwhile: closing one looks at the others.
             let mut idle = std::mem::take(&mut *server.idle.borrow_mut());
             let before = idle.len();
-            idle.retain_mut(|connection| connection.is_usable(now));
+            idle.retain_mut(|connection| keep(connection));
             self.idle.set(self.idle.get() - (before - idle.len()));
             *server.idle.borrow_mut() = idle;
-        }
-    }
-
-    fn close_idle(&self) {
-        for server in &self.servers {
-            let idle = std::mem::take(&mut *server.idle.borrow_mut());
-            self.idle.set(self.idle.get() - idle.len());
-            drop(idle);
         }
     }
 
