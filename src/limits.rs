@@ -82,6 +82,8 @@ pub const DRAIN_GRACE_MS: u64 = 50;
 /// Operations that one half of a connection completes without waiting before the core turns to other work: a peer that
 /// keeps up with a stream would have the core to itself otherwise.
 pub const STREAM_BATCH: u32 = 16;
+/// Deadlines that come due at once before the core turns to other work.
+pub const TIMER_BATCH: usize = 64;
 /// Connections accepted in a row before the core turns to other work.
 pub const ACCEPT_BATCH: usize = 64;
 /// Request scratches (parsed head, header list) that a core keeps for reuse, some 3 KiB each.
@@ -126,11 +128,13 @@ pub const RING_BUFFERS_MAX: u16 = 32768;
 /// Bytes from which an allocation is a mapping of its own, given back to the system when it is freed; nothing on the way
 /// of a request is so large. glibc's default before it adapts.
 pub const MMAP_THRESHOLD_BYTES: i32 = 128 * 1024;
-/// Connections that have closed since there were most, in quarters of those, after which freed memory is given back to the
-/// system; fewer than [`GIVE_BACK_CONNECTIONS_MIN`] are not worth it.
-pub const GIVE_BACK_QUARTERS: u64 = 3;
-/// Connections at once from which on their memory is worth giving back: some 300 KiB of it.
-pub const GIVE_BACK_CONNECTIONS_MIN: u64 = 256;
+/// Connections that have closed, for each that is open, after which freed memory is given back to the system.
+pub const GIVE_BACK_RATIO: u64 = 3;
+/// Connections that have closed before their memory is worth giving back: with a long response on its way each, it may be
+/// some hundreds of KiB.
+pub const GIVE_BACK_CONNECTIONS_MIN: u64 = 8;
+/// Seconds from giving memory back until it is looked at again: it holds up allocations for a while.
+pub const GIVE_BACK_EVERY_SECONDS: u64 = 5;
 /// Milliseconds to which deadlines are rounded up, so that many of them share one wake-up.
 pub const TIMER_GRAIN_MS: u64 = 4;
 /// Threads of a core's blocking pool: cold file look-ups, and file reads on the epoll driver.

@@ -44,15 +44,39 @@ pub struct Counters {
     pub allocated: u64,
 }
 
+/// Buffers of one class that wait to be taken again; the last one that came is the next to go.
+#[derive(Default)]
+struct Kept {
+    buffers: Vec<Vec<u8>>,
+    /// How many there always were since the last [`free_unused`].
+    unused: usize,
+}
+
+impl Kept {
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop();
+        self.unused = self.unused.min(self.buffers.len());
+        buffer
+    }
+
+    fn free_unused(&mut self) {
+        self.buffers.drain(..self.unused);
+        if self.buffers.is_empty() {
+            self.buffers = Vec::new();
+        }
+        self.unused = self.buffers.len();
+    }
+}
+
 #[derive(Default)]
 struct Pool {
-    small: Vec<Vec<u8>>,
-    large: Vec<Vec<u8>>,
+    small: Kept,
+    large: Kept,
     counters: Counters,
 }
 
 impl Pool {
-    fn kept(&mut self, class: Class) -> &mut Vec<Vec<u8>> {
+    fn kept(&mut self, class: Class) -> &mut Kept {
         match class {
             Class::Small => &mut self.small,
             Class::Large => &mut self.large,
@@ -83,11 +107,11 @@ pub fn take(class: Class) -> Buffer {
     Buffer { bytes: bytes.unwrap_or_else(|| Vec::with_capacity(class.bytes())), class }
 }
 
-/// Frees what this core keeps for reuse: for a core that has nothing to do.
-pub fn free_kept() {
+/// Frees the buffers that this core has kept and not needed since it was last told so; to be called every second or so.
+pub fn free_unused() {
     POOL.with_borrow_mut(|pool| {
-        pool.small = Vec::new();
-        pool.large = Vec::new();
+        pool.small.free_unused();
+        pool.large.free_unused();
     });
 }
 
@@ -104,7 +128,7 @@ impl Drop for Buffer {
             let mut pool = pool.borrow_mut();
             pool.counters.in_use -= 1;
             let fits = (self.class.bytes()..=2 * self.class.bytes()).contains(&bytes.capacity());
-            let kept = pool.kept(self.class);
+            let kept = &mut pool.kept(self.class).buffers;
             if fits && kept.len() < self.class.kept() {
                 bytes.clear();
                 kept.push(bytes);
@@ -155,6 +179,23 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let many: Vec<Buffer> = (0..LARGE_BUFFERS_KEPT + 5).map(|_| take(Class::Large)).collect();
         drop(many);
-        assert_eq!(POOL.with_borrow(|pool| pool.large.len()), LARGE_BUFFERS_KEPT);
+        assert_eq!(POOL.with_borrow(|pool| pool.large.buffers.len()), LARGE_BUFFERS_KEPT);
+    }
+
+    #[test]
+    fn what_was_not_needed_since_the_last_look_is_freed() {
+        let kept = || POOL.with_borrow(|pool| pool.small.buffers.len());
+        let use_at_once = |count: usize| drop((0..count).map(|_| take(Class::Small)).collect::<Vec<_>>());
+        use_at_once(10);
+        free_unused();
+        assert_eq!(kept(), 10, "they were all in use since");
+        use_at_once(3);
+        use_at_once(2);
+        free_unused();
+        assert_eq!(kept(), 3);
+        free_unused();
+        assert_eq!(kept(), 0);
+        use_at_once(1);
+        assert_eq!(counters().allocated, 11);
     }
 }

@@ -125,7 +125,7 @@ impl Worker {
         let until = loop {
             publish(&core, &mut published);
             upstreams.sweep(clock::turn());
-            core.free_when_idle();
+            core.free_unused();
             match rt::timeout(clock::now() + PUBLISH_EVERY, orders.next()).await {
                 None => {}
                 Some(Some(Order::Drain(until))) => break until,

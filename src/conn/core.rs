@@ -219,11 +219,12 @@ impl Core {
         Terms { version, head_only, persistent, server, id: self.next_id(), body, draining: &self.draining }
     }
 
-    /// Frees what the core keeps for reuse, if it has no connection.
-    pub fn free_when_idle(&self) {
+    /// Frees what the core keeps for reuse and has not needed of late; to be called every second or so.
+    pub fn free_unused(&self) {
+        pool::free_unused();
         if self.open.get() == 0 {
             *self.turns.borrow_mut() = Vec::new();
-            pool::free_kept();
+            rt::free_unused();
         }
     }
 

@@ -3,10 +3,11 @@
 //!
 //! It runs on the thread that called it and never stands on a request's path.
 
+mod memory;
 mod sockets;
 mod supervisor;
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -21,13 +22,14 @@ use crate::clock;
 use crate::config::{Plan, Snapshot};
 use crate::conn::{self, Core, Settings};
 use crate::handler::{self, Routes};
-use crate::limits::{CONTROL_MESSAGES_MAX, GIVE_BACK_CONNECTIONS_MIN, GIVE_BACK_QUARTERS};
-use crate::metrics::{Gauge, Shard, ShardWriter};
+use crate::limits::CONTROL_MESSAGES_MAX;
+use crate::metrics::{Counter, Gauge, Shard, ShardWriter};
 use crate::proxy;
 use crate::router::RouterBuf;
 use crate::rt::{self, Listener, Mailbox, Postbox, RunError};
 use crate::sys;
 use crate::worker::{MakeContext, News, Order, Worker};
+use memory::GiveBack;
 use supervisor::PATIENCE;
 
 pub use supervisor::{Note, Signal, Supervisor};
@@ -38,8 +40,8 @@ const MASTER_RING_ENTRIES: u32 = 256;
 const MASTER_RING_BUFFERS: u16 = 64;
 /// Descriptors besides those of client connections: listeners, rings, logs, files that are being sent.
 const DESCRIPTORS_TO_SPARE: u64 = 1024;
-/// How long after a flood of connections has gone its memory is given back: two of the workers' looks at themselves.
-const GIVE_BACK_AFTER: Duration = Duration::from_secs(2);
+/// How long after connections have gone their memory is given back: two of the workers' looks at themselves, and some.
+const GIVE_BACK_AFTER: Duration = Duration::from_millis(2500);
 /// Connections that the admin listener holds at once.
 const ADMIN_CONNECTIONS: usize = 256;
 
@@ -148,8 +150,7 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
 struct Master {
     state: Rc<State>,
     workers: Vec<Running>,
-    /// The most connections since memory was last given back.
-    most_open: Cell<u64>,
+    give_back: RefCell<GiveBack>,
 }
 
 impl Master {
@@ -179,7 +180,7 @@ impl Master {
         });
         let admin_address = admin_socket.as_ref().map(|(_, address)| *address);
         let state = State::new(snapshot.clone(), states.collect(), groups.addresses, admin_address, log_lines_dropped);
-        let master = Self { state: Rc::new(state), workers, most_open: Cell::new(0) };
+        let master = Self { state: Rc::new(state), workers, give_back: RefCell::default() };
         if let Some((socket, _)) = admin_socket {
             serve_admin(socket, &master.state, &snapshot);
         }
@@ -228,18 +229,16 @@ impl Master {
 
     fn tick(&self) {
         let shards: Vec<_> = self.workers.iter().map(|worker| worker.shard.read()).collect();
-        self.give_back(shards.iter().map(|shard| shard.gauges[Gauge::ConnectionsOpen as usize]).sum());
+        let open = shards.iter().map(|shard| shard.gauges[Gauge::ConnectionsOpen as usize]).sum();
+        let closed = shards.iter().map(|shard| shard.counters[Counter::ConnectionsClosed as usize]).sum();
+        self.give_back(open, closed);
         let now = Duration::from_nanos(clock::now().as_nanos());
         // Too early is right: events come between the ticks.
         let _ = self.state.aggregator_mut().tick(now, shards);
     }
 
-    /// Gives freed memory back when most of the connections that there were have closed.
-    fn give_back(&self, open: u64) {
-        let most = self.most_open.get().max(open);
-        self.most_open.set(most);
-        if most >= GIVE_BACK_CONNECTIONS_MIN && 4 * open <= (4 - GIVE_BACK_QUARTERS) * most {
-            self.most_open.set(open);
+    fn give_back(&self, open: u64, closed: u64) {
+        if self.give_back.borrow_mut().is_due(open, closed, clock::now()) {
             rt::spawn(async {
                 // After the workers have freed what they keep.
                 rt::sleep_until(clock::now() + GIVE_BACK_AFTER).await;

@@ -3,21 +3,24 @@
 //! The loop is our own (compio's tasks, its driver's wait, then our deadlines), so that one clock read serves a turn and
 //! timers cost no heap per request. The loop enters the kernel each turn: with DEFER_TASKRUN nothing completes otherwise.
 
+mod multishot;
+
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::num::NonZero;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use compio::buf::BufResult;
-use compio::driver::op::{Interest, OpCodeFlag, PollOnce, RecvFlags, RecvMulti};
-use compio::driver::{BufferRef, Decision, DriverType, IourOpCode, OpEntry, PollOpCode, ProactorBuilder};
-use compio::runtime::{Runtime, RuntimeBuilder, Submit, SubmitMultiManaged};
-use futures_core::Stream;
+use compio::driver::op::{Interest, OpCodeFlag, PollOnce};
+use compio::driver::{BufferRef, DriverType, ProactorBuilder};
+use compio::runtime::{Runtime, RuntimeBuilder, Submit};
 
+use self::multishot::Multishot;
 use super::stream::{Lease, RecvMode};
 use super::{Driver, DriverChoice, Executor, Options, RunError, Started, core, readiness};
 use crate::sys::probe::{self, IoUringRefusal};
@@ -34,6 +37,9 @@ where
     F: Future<Output = T>,
 {
     let (runtime, started) = build(options)?;
+    if started.driver == Driver::IoUring {
+        SUBMISSIONS.set((options.ring_entries, 0));
+    }
     core::start(
         Executor::Compio,
         started.driver,
@@ -104,18 +110,39 @@ fn drive<T>(runtime: &Runtime, main: impl Future<Output = T>) -> T {
     clock::refresh();
     let driver = runtime.waker();
     sync::drive(runtime.waker(), main, |main| {
-        let busy = runtime.run() || main.is_woken() || core::has_yielded();
+        let busy = runtime.run() || main.is_woken() || core::has_more();
         if busy {
             // Told by its own flag not to wait. By a time-out of zero alone it would wait for one completion all the same,
             // and the kernel would set a timer that goes off at once.
             driver.wake_by_ref();
         }
         runtime.poll_with(if busy { Some(Duration::ZERO) } else { wait() });
+        SUBMISSIONS.set((SUBMISSIONS.get().0, 0));
         clock::refresh();
         core::fire_timers();
         core::retry_parked();
         core::wake_yielded();
     })
+}
+
+thread_local! {
+    /// Entries of this core's submission queue, and those that were filled since the kernel last took them.
+    static SUBMISSIONS: Cell<(u32, u32)> = const { Cell::new((u32::MAX, 0)) };
+}
+
+/// To be called before something is submitted. compio makes room for an operation, but a cancel that finds the queue full
+/// is lost: so half of the queue is kept for those.
+fn make_room(runtime: &Runtime) {
+    let (entries, filled) = SUBMISSIONS.get();
+    if filled < entries / 2 {
+        SUBMISSIONS.set((entries, filled + 1));
+        return;
+    }
+    SUBMISSIONS.set((entries, 1));
+    if runtime.flush() {
+        // It has taken up what another thread told the driver, which its next wait would wait for then.
+        runtime.waker().wake();
+    }
 }
 
 /// How long the driver may wait: until the next deadline, for ever when there is none.
@@ -162,7 +189,11 @@ impl readiness::Wait for Ready {
 
     fn arm(&mut self, fd: &Rc<OwnedFd>) {
         let op = PollOnce::new(fd.clone(), self.interest);
-        self.waiting = Some(Box::new(Wait(Runtime::with_current(|runtime| runtime.submit(op)))));
+        let submitted = Runtime::with_current(|runtime| {
+            make_room(runtime);
+            runtime.submit(op)
+        });
+        self.waiting = Some(Box::new(Wait(submitted)));
     }
 }
 
@@ -171,8 +202,8 @@ impl readiness::Writable for Ready {
         Self { interest: Interest::Writable, waiting: None }
     }
 
-    fn poll_writable(&mut self, cx: &mut Context<'_>, fd: &Rc<OwnedFd>, _next: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll(cx, fd).map_ok(|()| 0)
+    fn poll_writable(&mut self, cx: &mut Context<'_>, _fd: &Rc<OwnedFd>, _next: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll(cx).map_ok(|()| 0)
     }
 }
 
@@ -181,28 +212,19 @@ impl readiness::Readable for Ready {
         Self { interest: Interest::Readable, waiting: None }
     }
 
-    fn poll_readable(&mut self, cx: &mut Context<'_>, fd: &Rc<OwnedFd>) -> Poll<io::Result<()>> {
-        self.poll(cx, fd)
+    fn poll_readable(&mut self, cx: &mut Context<'_>, _fd: &Rc<OwnedFd>) -> Poll<io::Result<()>> {
+        self.poll(cx)
     }
 }
 
 impl Ready {
-    fn poll(&mut self, cx: &mut Context<'_>, fd: &Rc<OwnedFd>) -> Poll<io::Result<()>> {
-        loop {
-            let Some(wait) = &mut self.waiting else { return Poll::Ready(Ok(())) };
-            let BufResult(result, _) = ready!(Pin::new(&mut wait.0).poll(cx));
-            self.waiting = None;
-            match result {
-                Ok(_) => return Poll::Ready(Ok(())),
-                // A cancel by descriptor (see `CancelAll`) was meant for a receive and took this one along.
-                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => readiness::Wait::arm(self, fd),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(wait) = &mut self.waiting else { return Poll::Ready(Ok(())) };
+        let BufResult(result, _) = ready!(Pin::new(&mut wait.0).poll(cx));
+        self.waiting = None;
+        Poll::Ready(result.map(drop))
     }
 }
-
-type Multishot = SubmitMultiManaged<RecvMulti<Rc<OwnedFd>>>;
 
 enum State {
     /// Nothing is asked for.
@@ -260,12 +282,8 @@ impl Recv {
 
     pub(super) fn hold(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Multishot(multishot) => {
-                let cancel = CancelAll(self.fd.clone());
-                spawn(async move {
-                    // ENOENT: it had ended by itself.
-                    let _ = compio::runtime::submit(cancel).await;
-                });
+            State::Multishot(mut multishot) => {
+                multishot.end();
                 State::Ending(multishot)
             }
             other => other,
@@ -274,7 +292,7 @@ impl Recv {
 
     pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
         let State::Ending(multishot) = &mut self.state else { return Poll::Ready(None) };
-        match ready!(Pin::new(multishot).poll_next(cx)) {
+        match ready!(multishot.poll_next(cx)) {
             Some(Ok(Some(buffer))) => Poll::Ready(Some(Lease::provided(buffer))),
             // It has ended, as it was told or by itself. An end or an error of the connection is met again by the next
             // receive.
@@ -296,15 +314,13 @@ impl Recv {
                     self.state = self.arm()?;
                     continue;
                 }
-                State::Multishot(multishot) | State::Ending(multishot) => {
-                    match ready!(Pin::new(multishot).poll_next(cx)) {
-                        Some(result) => result.map(|buffer| buffer.map(Lease::provided)),
-                        None => {
-                            self.state = State::Idle;
-                            continue;
-                        }
+                State::Multishot(multishot) | State::Ending(multishot) => match ready!(multishot.poll_next(cx)) {
+                    Some(result) => result.map(|buffer| buffer.map(Lease::provided)),
+                    None => {
+                        self.state = State::Idle;
+                        continue;
                     }
-                }
+                },
                 State::Readable(recv) => {
                     let result = ready!(recv.poll_recv(cx));
                     // The wait began for a piece, and the mode has changed since: back to the ring.
@@ -359,12 +375,11 @@ impl Recv {
                 recv.set_mode(self.mode);
                 return Ok(State::Readable(Box::new(recv)));
             }
-            let buffers = runtime.buffer_pool()?;
             if std::mem::replace(&mut self.armed_before, true) {
                 core::count(|stats| stats.receives_rearmed += 1);
             }
-            let op = RecvMulti::new(self.fd.clone(), &buffers, 0, RecvFlags::empty())?;
-            Ok(State::Multishot(runtime.submit_multi(op).into_managed(buffers)))
+            make_room(runtime);
+            Ok(State::Multishot(Multishot::start(runtime, &self.fd)?))
         })
     }
 }
@@ -387,33 +402,6 @@ impl Drop for Recv {
 /// ENOBUFS of a provided-buffer ring, which compio turns into an error of its own.
 fn is_out_of_buffers(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ResourceBusy || error.raw_os_error() == Some(libc::ENOBUFS)
-}
-
-/// Cancels every operation on a descriptor (`IORING_ASYNC_CANCEL_FD | ALL`, Linux 5.19), which compio cannot: it ends a
-/// multishot receive while keeping what it has delivered.
-struct CancelAll(Rc<OwnedFd>);
-
-// SAFETY: the entry names no memory, only a descriptor that the operation itself keeps open.
-unsafe impl IourOpCode for CancelAll {
-    type Control = ();
-
-    fn create_entry(&mut self, (): &mut ()) -> OpEntry {
-        let which = io_uring::types::CancelBuilder::fd(io_uring::types::Fd(self.0.as_fd().as_raw_fd())).all();
-        io_uring::opcode::AsyncCancel2::new(which).build().into()
-    }
-}
-
-// SAFETY: it completes at once and never waits, so `op_type` is not needed.
-unsafe impl PollOpCode for CancelAll {
-    type Control = ();
-
-    fn pre_submit(&mut self, (): &mut ()) -> io::Result<Decision> {
-        Ok(Decision::Completed(0))
-    }
-
-    fn operate(&mut self, (): &mut ()) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(0))
-    }
 }
 
 pub(super) async fn read_at(file: &Rc<OwnedFd>, offset: u64, most: usize) -> io::Result<pool::Buffer> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::timers::{Key, Timers};
 use super::{Driver, Executor, Stats};
 use crate::clock::{self, Moment};
-use crate::limits::STREAM_BATCH;
+use crate::limits::{STREAM_BATCH, TIMER_BATCH};
 use crate::pool;
 
 /// How often parked tasks look for a buffer by themselves.
@@ -125,10 +125,11 @@ pub(super) fn remove_timer(key: Key) {
     with_timers(|timers| timers.remove(key));
 }
 
-/// Wakes every task whose deadline is due at the turn's moment.
+/// Wakes tasks whose deadline is due at the turn's moment, so many that others get their turn: the deadlines of thousands
+/// of connections may fall on one moment. The rest follow with the next turns.
 pub(super) fn fire_timers() {
     let mut woken = Vec::new();
-    with_timers(|timers| timers.fire(clock::turn(), &mut woken));
+    with_timers(|timers| timers.fire(clock::turn(), TIMER_BATCH, &mut woken));
     woken.drain(..).for_each(Waker::wake);
 }
 
@@ -199,9 +200,14 @@ pub(super) fn wake_next_turn(waker: &Waker) {
     hurry_pacer();
 }
 
-/// Whether a task stood back: the driver must not wait then.
-pub(super) fn has_yielded() -> bool {
-    CORE.with_borrow(|core| !core.yielded.is_empty())
+/// Whether a task stood back, or deadlines are left that were due at this turn: the driver must not wait then.
+pub(super) fn has_more() -> bool {
+    CORE.with_borrow(|core| !core.yielded.is_empty() || core.timers.first().is_some_and(|first| first <= clock::turn()))
+}
+
+/// Frees what many deadlines at once have left behind.
+pub(super) fn shrink_timers() {
+    with_timers(Timers::shrink);
 }
 
 pub(super) fn wake_yielded() {

@@ -214,6 +214,11 @@ pub fn stats() -> Stats {
     core::stats()
 }
 
+/// Frees what this core's timers keep for reuse: for a core that has nothing to do.
+pub fn free_unused() {
+    core::shrink_timers();
+}
+
 /// Whether this core's receive buffers run short: half of them or more are leased. Whoever keeps received bytes through a
 /// wait of unknown length copies them then, and gives the buffer back.
 pub fn are_buffers_scarce() -> bool {
@@ -248,7 +253,7 @@ impl Deadline {
     /// Ready when it is due. Wakes the task then, and also on [`wake_all`].
     pub fn poll_due(&self, cx: &mut Context<'_>) -> Poll<()> {
         let due = core::with_timers(|timers| {
-            if timers.deadline(self.0) <= crate::clock::turn() {
+            if timers.has_fired(self.0) {
                 return true;
             }
             timers.watch(self.0, cx.waker());

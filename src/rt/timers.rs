@@ -27,6 +27,9 @@ struct Entry {
     generation: u32,
     waker: Option<Waker>,
     used: bool,
+    /// The deadline has come due: by [`Timers::fire`] alone, so that what is done then is done in its batches, whatever
+    /// else wakes the task.
+    has_fired: bool,
 }
 
 /// The deadlines of one core. Pure: `now` is passed in.
@@ -43,7 +46,14 @@ impl Timers {
             self.entries[index as usize].used = true;
             return Key(index);
         }
-        let entry = Entry { deadline: Moment::NEVER, node: Moment::NEVER, generation: 0, waker: None, used: true };
+        let entry = Entry {
+            deadline: Moment::NEVER,
+            node: Moment::NEVER,
+            generation: 0,
+            waker: None,
+            used: true,
+            has_fired: false,
+        };
         self.entries.push(entry);
         Key(self.entries.len() as u32 - 1)
     }
@@ -55,13 +65,17 @@ impl Timers {
         entry.generation = entry.generation.wrapping_add(1);
         entry.waker = None;
         entry.used = false;
+        entry.has_fired = false;
         self.free.push(key.0);
     }
 
     /// Sets the deadline; `Moment::NEVER` clears it. It comes due up to [`TIMER_GRAIN_MS`] late, never early.
     pub(super) fn set(&mut self, key: Key, deadline: Moment) {
         let entry = &mut self.entries[key.0 as usize];
-        entry.deadline = deadline;
+        if entry.has_fired && entry.deadline == deadline {
+            return;
+        }
+        (entry.deadline, entry.has_fired) = (deadline, false);
         let due = round_up(deadline);
         #[cfg(feature = "sim")]
         if entry.node != Moment::NEVER && super::sim::planted(super::sim::Bug::LostDeadline) {
@@ -80,8 +94,9 @@ impl Timers {
         }
     }
 
-    pub(super) fn deadline(&self, key: Key) -> Moment {
-        self.entries[key.0 as usize].deadline
+    /// Whether the deadline has come due.
+    pub(super) fn has_fired(&self, key: Key) -> bool {
+        self.entries[key.0 as usize].has_fired
     }
 
     /// Keeps the waker to be woken when the deadline comes due.
@@ -103,10 +118,11 @@ impl Timers {
         self.first().map(|at| at.since(now))
     }
 
-    /// Moves every node that is due at `now`, and hands the wakers of deadlines that came due to `wake`.
-    pub(super) fn fire(&mut self, now: Moment, wake: &mut Vec<Waker>) {
+    /// Moves nodes that are due at `now`, and hands the wakers of deadlines that came due to `wake`, until that holds
+    /// `most`. What is left is still due.
+    pub(super) fn fire(&mut self, now: Moment, most: usize, wake: &mut Vec<Waker>) {
         while let Some(&Reverse((at, key, generation))) = self.heap.peek() {
-            if at > now {
+            if at > now || wake.len() >= most {
                 return;
             }
             self.heap.pop();
@@ -116,12 +132,25 @@ impl Timers {
             }
             entry.node = Moment::NEVER;
             if entry.deadline <= now {
+                entry.has_fired = true;
                 wake.extend(entry.waker.take());
             } else if entry.deadline < Moment::NEVER {
                 entry.node = round_up(entry.deadline);
                 self.heap.push(Reverse((entry.node, key, generation)));
             }
         }
+    }
+
+    /// Frees what many deadlines at once have left behind.
+    pub(super) fn shrink(&mut self) {
+        let entries = &mut self.entries;
+        self.heap.retain(|Reverse((_, key, generation))| entries[key.0 as usize].generation == *generation);
+        let used = entries.iter().rposition(|entry| entry.used).map_or(0, |last| last + 1);
+        entries.truncate(used);
+        self.free.retain(|index| (*index as usize) < used);
+        entries.shrink_to_fit();
+        self.free.shrink_to_fit();
+        self.heap.shrink_to_fit();
     }
 
     /// Takes every waker, for an event that concerns all who wait (a drain).
@@ -195,6 +224,23 @@ mod tests {
     }
 
     #[test]
+    fn many_deadlines_that_have_gone_leave_nothing_behind() {
+        let mut timers = Timers::default();
+        let keys: Vec<Key> = (0..1000).map(|_| timers.insert()).collect();
+        for (ms, key) in (1..).zip(&keys) {
+            timers.set(*key, millis(ms));
+        }
+        keys.iter().skip(1).for_each(|key| timers.remove(*key));
+        timers.shrink();
+        assert_eq!((timers.nodes(), timers.entries.len(), timers.free.len()), (1, 1, 0));
+        let mut woken = Vec::new();
+        let again = timers.insert();
+        timers.watch(again, Waker::noop());
+        timers.fire(millis(2000), usize::MAX, &mut woken);
+        assert!(woken.is_empty(), "the new entry has no deadline");
+    }
+
+    #[test]
     fn a_removed_entry_never_wakes_its_successor() {
         let mut timers = Timers::default();
         let first = timers.insert();
@@ -204,7 +250,7 @@ mod tests {
         let count = Arc::new(Count(AtomicUsize::new(0)));
         timers.watch(second, &Waker::from(count));
         let mut woken = Vec::new();
-        timers.fire(millis(1000), &mut woken);
+        timers.fire(millis(1000), usize::MAX, &mut woken);
         assert!(woken.is_empty());
     }
 
@@ -224,9 +270,13 @@ mod tests {
                 }
                 now += step;
                 let before: Vec<usize> = counts.iter().map(|c| c.0.load(Ordering::Relaxed)).collect();
-                let mut woken = Vec::new();
-                timers.fire(millis(now), &mut woken);
-                woken.drain(..).for_each(Waker::wake);
+                while timers.first().is_some_and(|first| first <= millis(now)) {
+                    let mut woken = Vec::new();
+                    timers.fire(millis(now), 2, &mut woken);
+                    prop_assert!(woken.len() <= 2);
+                    woken.drain(..).for_each(Waker::wake);
+                }
+                if step % 3 == 0 { timers.shrink(); }
                 for index in 0..6 {
                     let fired = counts[index].0.load(Ordering::Relaxed) > before[index];
                     if fired { prop_assert!(wanted[index] <= millis(now)); }
