@@ -98,9 +98,30 @@ pub const RESPONSE_HEADS_KEPT: usize = 64;
 pub const ATTEMPTS_MAX: u32 = 16;
 /// Interim responses before one final one: more is no server that means well.
 pub const INTERIM_RESPONSES_MAX: u32 = 16;
-/// Milliseconds after which the name of a server is resolved again: the host's resolver does not tell how long an answer
-/// holds, and a server that has moved should be found within seconds.
-pub const RESOLVE_EVERY_MS: u64 = 10_000;
+/// Milliseconds for which an answer with the address of a server's name holds at least, whatever its TTL: one with a TTL of
+/// 0 would be asked for all the time.
+pub const RESOLVE_MIN_MS: u64 = 1_000;
+/// Milliseconds for which it holds at most: a server that has moved should be found in minutes though its TTL says days.
+pub const RESOLVE_MAX_MS: u64 = 300_000;
+/// Milliseconds after which a name that stands in `/etc/hosts` is looked for there again: the file has no TTL, and reading
+/// it costs little.
+pub const RESOLVE_HOSTS_MS: u64 = 10_000;
+/// Milliseconds after the first failure to resolve a name; each further one in a row doubles it.
+pub const RESOLVE_RETRY_MIN_MS: u64 = 1_000;
+/// Milliseconds between attempts to resolve a name, however many have failed: a name that comes to be is found soon.
+pub const RESOLVE_RETRY_MAX_MS: u64 = 30_000;
+/// Milliseconds that one look-up may take, with all search domains, name servers and attempts that the host's settings name.
+pub const LOOK_UP_MS_MAX: u64 = 30_000;
+/// Look-ups of different names under way at once: bounds sockets, and what name servers get when the gateway starts.
+pub const LOOK_UPS_MAX: usize = 32;
+/// Name servers that are asked, of the config or the host; the C library takes three.
+pub const NAME_SERVERS_MAX: usize = 8;
+/// Search domains of the host that are tried, each with questions of its own; Kubernetes allows as many.
+pub const SEARCH_DOMAINS_MAX: usize = 32;
+/// Bytes of `/etc/resolv.conf` that are read: real ones have some hundreds.
+pub const RESOLV_CONF_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of `/etc/hosts` that are read, line by line: lists of blocked names are a few MiB.
+pub const HOSTS_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Addresses of one server name that are used.
 pub const ADDRESSES_MAX: usize = 64;
 /// Bytes of a response head that an active check reads.
@@ -178,6 +199,8 @@ pub const LOG_LINES_QUEUED_MAX: usize = 16 * 1024;
 
 const _: () = assert!(UPSTREAM_SERVERS_MAX * (WEIGHT_MAX as usize) < u32::MAX as usize / 2);
 const _: () = assert!(SPLIT_MAX <= UPSTREAMS_MAX);
+const _: () = assert!(RESOLVE_MIN_MS <= RESOLVE_HOSTS_MS && RESOLVE_HOSTS_MS <= RESOLVE_MAX_MS);
+const _: () = assert!(0 < RESOLVE_RETRY_MIN_MS && RESOLVE_RETRY_MIN_MS <= RESOLVE_RETRY_MAX_MS);
 const _: () = assert!(HEADERS_MAX <= HEAD_BYTES_MAX / 4, "a header field takes at least four bytes (`a:` CRLF)");
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < TRAILERS_BYTES_MAX);
 const _: () =

@@ -17,6 +17,9 @@ use crate::proxy::{HashKey, Network, ServerAddress};
 /// What `expected` says of where a server is.
 pub(super) const SERVER_ADDRESS: &str =
     "a server such as \"127.0.0.1:3000\", \"[::1]:3000\", \"name.example:3000\" or \"unix:/run/app.sock\"";
+/// What `expected` says of a name server.
+pub(super) const NAME_SERVER: &str =
+    "the IP address of a name server such as \"10.0.0.2\", \"127.0.0.1:5353\" or \"[::1]:53\"";
 /// What `expected` says of a network.
 pub(super) const NETWORK: &str = "an IP address or a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"";
 /// What `expected` says of the key of a hash.
@@ -89,6 +92,47 @@ fn mend_server(text: &str) -> Option<String> {
     // A single word may be anything; only `localhost` is surely a host.
     let is_host = bare.contains(['.', ':', '/']) || bare == "localhost" || bare.bytes().all(|b| b.is_ascii_digit());
     candidates.into_iter().find(|mended| is_host && mended != text && parse_server(mended).is_some())
+}
+
+/// Where a name server is: an IP address, and the port 53 where it says no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameServer(SocketAddr);
+
+impl NameServer {
+    /// As the standard library has it.
+    pub const fn get(self) -> SocketAddr {
+        self.0
+    }
+}
+
+impl FromStr for NameServer {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        parse_name_server(text).map_or_else(|| fail(NAME_SERVER, mend_name_server(text)), Ok)
+    }
+}
+
+fn parse_name_server(text: &str) -> Option<NameServer> {
+    let bare = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+    let address = bare.or_else(|_| text.parse()).ok()?;
+    (address.port() != 0).then_some(NameServer(address))
+}
+
+impl fmt::Display for NameServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A name cannot be looked up before there is one who knows it; only `localhost` needs nobody.
+fn mend_name_server(text: &str) -> Option<String> {
+    let text = text.trim();
+    let bare = ["dns://", "udp://", "tcp://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    let local = bare.strip_prefix("localhost").or_else(|| bare.starts_with(':').then_some(bare));
+    let candidates = [bare.to_owned(), bare.trim_matches(['[', ']']).to_owned()];
+    let local = local.map(|port| format!("127.0.0.1{port}"));
+    candidates.into_iter().chain(local).find(|mended| parse_name_server(mended).is_some())
 }
 
 impl FromStr for Network {
@@ -189,6 +233,7 @@ impl fmt::Display for StatusRange {
 
 in_text! {
     ServerAddress: json_schema!({ "type": "string", "x-unit": "server" });
+    NameServer: json_schema!({ "type": "string", "x-unit": "name-server" });
     Network: json_schema!({ "type": "string", "x-unit": "network" });
     HashKey: json_schema!({
         "type": "string", "x-unit": "hash-key", "pattern": "^(client_address|path|header:.+|cookie:.+)$"
@@ -252,6 +297,31 @@ mod tests {
                 ("a..example:80", None),
                 ("a b.example:80", None),
                 (&long, None),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_name_server_is_an_address_whose_port_is_53_unless_it_says_another() {
+        check::<NameServer>(
+            &[
+                ("10.0.0.2", "10.0.0.2:53"),
+                ("127.0.0.1:5353", "127.0.0.1:5353"),
+                ("::1", "[::1]:53"),
+                ("[::1]:5353", "[::1]:5353"),
+            ],
+            &[
+                ("", None),
+                ("dns.example", None),
+                ("dns.example:53", None),
+                ("10.0.0.2:0", None),
+                ("10.0.0.2:65536", None),
+                ("10.0.0", None),
+                ("[::1]", Some("::1")),
+                (" 10.0.0.2", Some("10.0.0.2")),
+                ("udp://10.0.0.2:53", Some("10.0.0.2:53")),
+                ("localhost:5353", Some("127.0.0.1:5353")),
+                (":5353", Some("127.0.0.1:5353")),
             ],
         );
     }

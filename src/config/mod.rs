@@ -31,7 +31,7 @@ pub use compile::{Snapshot, build_router, compile};
 pub use cores::{Host, Plan, list_ids, resolve};
 pub use environment::{Override, PREFIX, Setting, read_variables};
 pub use error::{ConfigError, Place, Step};
-pub use grammar::StatusRange;
+pub use grammar::{NameServer, StatusRange};
 pub use load::{DEFAULT, Failure, Input, Prepared, load_text, prepare, redact};
 pub use model::{Config, Steering};
 pub use schema::{schema, schema_text};

@@ -70,7 +70,7 @@ fn the_example_shows_every_key_with_its_default() {
     assert_eq!(example, defaults);
     let written: Value = serde_json::from_slice(&text).unwrap();
     let effective = redact(&example);
-    for key in ["server", "cores", "admin", "log"] {
+    for key in ["server", "cores", "admin", "log", "resolver"] {
         assert_eq!(written[key], effective[key], "{key}");
     }
     assert_eq!(written["upstreams"]["api"], effective["upstreams"]["api"]);

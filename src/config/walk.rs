@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::error::{ConfigError, Step, list_names, list_words, quote, show, suggest};
-use super::grammar::{HASH_KEY, NETWORK, SERVER_ADDRESS, STATUS_RANGE, StatusRange};
+use super::grammar::{HASH_KEY, NAME_SERVER, NETWORK, NameServer, SERVER_ADDRESS, STATUS_RANGE, StatusRange};
 use super::schema::{allows_type, keyword, names};
 use super::units::{ADDRESS, Address, BYTE_SIZE, ByteSize, TIME_SPAN, TimeSpan, UnitError};
 use crate::proxy::{HashKey, Network, ServerAddress};
@@ -193,6 +193,7 @@ impl Walk {
             Some("size") => text.parse().map(|size: ByteSize| is_in_bounds(size.get(), schema)),
             Some("address") => text.parse::<Address>().map(|_| true),
             Some("server") => text.parse::<ServerAddress>().map(|_| true),
+            Some("name-server") => text.parse::<NameServer>().map(|_| true),
             Some("network") => text.parse::<Network>().map(|_| true),
             Some("hash-key") => text.parse::<HashKey>().map(|_| true),
             Some("statuses") => text.parse::<StatusRange>().map(|_| true),
@@ -290,6 +291,7 @@ pub(super) fn describe(schema: &Value) -> String {
         Some("size") => return format!("{BYTE_SIZE}{}", describe_bounds(schema, "minimum", "maximum", bytes)),
         Some("address") => return ADDRESS.to_owned(),
         Some("server") => return SERVER_ADDRESS.to_owned(),
+        Some("name-server") => return NAME_SERVER.to_owned(),
         Some("network") => return NETWORK.to_owned(),
         Some("hash-key") => return HASH_KEY.to_owned(),
         Some("statuses") => return STATUS_RANGE.to_owned(),

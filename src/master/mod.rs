@@ -184,7 +184,7 @@ impl Master {
         if let Some((socket, _)) = admin_socket {
             serve_admin(socket, &master.state, &snapshot);
         }
-        proxy::resolve_names(&snapshot.upstreams);
+        proxy::resolve_names(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
         proxy::run_checks(&snapshot.upstreams, clock::wall().as_nanos() as u64);
         let orders = master.workers.iter().map(|worker| worker.orders.clone()).collect();
         let supervisor = Supervisor::new(orders, snapshot.config.server.timeouts.drain);

@@ -19,7 +19,7 @@
 //! | `outcome`, `termination` | what becomes of attempts, and the code that says who ended a request and when |
 //! | `ask`, `hedge`, `failure` | one attempt, two at once, and how they fail |
 //! | `head`, `rewrite`, `body`, `relay` | the request's and the response's parts on their way |
-//! | `health`, `resolve` | active checks and names' addresses, on the master |
+//! | `health`, `resolve/` | active checks and names' addresses, on the master |
 //! | `tunnel`, `mirror` | upgraded connections; copies |
 //!
 //! A build with `--cfg loom` has only what does no I/O.

@@ -56,8 +56,8 @@ pub enum ServerAddress {
     Socket(SocketAddr),
     /// A unix socket.
     Unix(PathBuf),
-    /// A name and a port: resolved by the host's resolver, again every few seconds. All its addresses are one server, asked
-    /// in turn.
+    /// A name and a port: looked up in the host's table and by DNS, again when the answer's TTL is over. All its addresses
+    /// are one server, asked in turn.
     Name {
         /// The name.
         host: String,

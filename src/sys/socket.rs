@@ -93,6 +93,19 @@ pub fn connect(address: SocketAddr) -> io::Result<(OwnedFd, bool)> {
     }
 }
 
+/// Opens a non-blocking datagram socket that sends to `address` and receives from there alone, at a port that the kernel
+/// draws.
+///
+/// # Errors
+/// ENETUNREACH, EINVAL for an address without its interface, EMFILE, ENFILE.
+pub fn connect_datagram(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
+    net::connect(&socket, &address)?;
+    Ok(socket)
+}
+
 /// As [`connect`], to a unix socket, which is never left half-way.
 ///
 /// # Errors

@@ -26,10 +26,11 @@ pub use upstreams::{
     Breaker, Ejection, Health, Pool, Retry, Upstream, UpstreamLimits, UpstreamServer, UpstreamTimeouts,
 };
 
+use super::grammar::NameServer;
 use super::units::{self, Address, ByteSize, TimeSpan};
 use crate::conn;
 use crate::http;
-use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, NAME_SERVERS_MAX};
 use crate::log;
 
 /// Ringfort's config: one JSON file. Every key may be left out.
@@ -49,6 +50,8 @@ pub struct Config {
     pub admin: Admin,
     /// Logs, on stderr.
     pub log: Log,
+    /// How the names of servers are resolved.
+    pub resolver: Resolver,
     /// Upstreams by name (letters, digits, `-`, `_`, `.`), for `proxy` routes: servers that do the same work.
     pub upstreams: BTreeMap<String, Upstream>,
     /// Routes. A static path wins over `:param`, and that over `*wildcard`. Their order matters only among routes of one
@@ -241,6 +244,24 @@ enum AddressOrOff {
 #[allow(dead_code, reason = "stands for the word in the schema")]
 enum Off {
     Off,
+}
+
+/// How the names of servers are resolved: by `/etc/hosts`, then by DNS as `/etc/resolv.conf` says, again when the answer's
+/// TTL is over (after a second at least and five minutes at most). What is known stays while nobody answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Resolver {
+    /// Name servers that are asked instead of those in `/etc/resolv.conf`, one after the other until one can tell:
+    /// `10.0.0.2`, `127.0.0.1:5353`, `[::1]:53`.
+    #[schemars(extend("maxItems" = NAME_SERVERS_MAX, "uniqueItems" = true))]
+    pub nameservers: Vec<NameServer>,
+}
+
+impl Resolver {
+    /// The name servers as addresses.
+    pub fn name_servers(&self) -> Vec<SocketAddr> {
+        self.nameservers.iter().map(|server| server.get()).collect()
+    }
 }
 
 /// Logs.

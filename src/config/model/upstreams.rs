@@ -66,7 +66,7 @@ pub struct Upstream {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamServer {
-    /// `127.0.0.1:3000`, `[::1]:3000`, `name.example:3000` (resolved, and again every ten seconds) or
+    /// `127.0.0.1:3000`, `[::1]:3000`, `name.example:3000` (see `resolver`) or
     /// `unix:/run/app.sock`.
     pub address: ServerAddress,
     /// Its share relative to the others'.

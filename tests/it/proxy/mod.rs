@@ -2,6 +2,7 @@
 
 mod balance;
 mod forwarding;
+mod names;
 mod protection;
 mod seen;
 mod tunnels;

@@ -2,6 +2,7 @@
 
 pub(crate) mod app;
 mod client;
+pub(crate) mod dns;
 mod message;
 mod server;
 pub(crate) mod upstream;

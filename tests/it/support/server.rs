@@ -84,6 +84,13 @@ impl Start {
         self
     }
 
+    /// Sets `resolver.nameservers`.
+    pub(crate) fn name_servers(mut self, addresses: &[SocketAddr]) -> Self {
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        self.config["resolver"] = json!({ "nameservers": addresses });
+        self
+    }
+
     pub(crate) fn workers(mut self, workers: usize) -> Self {
         self.config["cores"]["workers"] = json!(workers);
         self
