@@ -135,6 +135,7 @@ fn describe_server(upstream: &Upstream, sample: &ServerSample, index: usize, now
         "connections_open": sample.open,
         "counters": server_counters(sample),
         "latency": sample.latency.percentiles(),
+        "latency_ewma_ns": sample.latency_ewma,
     })
 }
 

@@ -75,6 +75,8 @@ pub enum Source {
     ServerBreakers,
     /// Times to the response head, all cores together; labels `upstream`, `server`.
     ServerLatency,
+    /// The moving average of those.
+    ServerLatencyEwma,
     /// The version and how it was built.
     Build,
     /// A value of the whole process.
@@ -438,6 +440,14 @@ pub const TABLE: &[Definition] = &[
         help: "Time from the request, with its body, to the server's response head.",
         labels: SERVER,
         source: Source::ServerLatency,
+    },
+    Definition {
+        name: "ringfort_upstream_server_latency_ewma_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "Moving average of the time to the server's response head, as the balance uses it; the highest of all cores.",
+        labels: SERVER,
+        source: Source::ServerLatencyEwma,
     },
     Definition {
         name: "ringfort_upstream_requests_pending",

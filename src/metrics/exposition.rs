@@ -84,7 +84,8 @@ fn write_metric(
         | Source::ServerFigure(_)
         | Source::ServerStates
         | Source::ServerBreakers
-        | Source::ServerLatency => {
+        | Source::ServerLatency
+        | Source::ServerLatencyEwma => {
             facts.upstreams.iter().try_for_each(|upstream| upstreams::write_servers(out, definition, upstream))
         }
         Source::PerCore(_)
@@ -269,7 +270,7 @@ pub(super) fn unique_labels<'n>(
 }
 
 /// Nanoseconds, shown as seconds with all their digits and no more.
-struct Seconds(u64);
+pub(super) struct Seconds(pub(super) u64);
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::defs::{BreakerState, Definition, ServerCounter, ServerFigure, ServerState, Source, UpstreamCounter};
-use super::exposition::{ROUTE_BOUND_STEP, sample, unique_labels, write_histogram};
+use super::exposition::{ROUTE_BOUND_STEP, Seconds, sample, unique_labels, write_histogram};
 use super::histogram::COMPACT;
 use super::snapshot::Snapshot;
 use crate::limits::UPSTREAM_LABEL_BYTES_MAX;
@@ -47,6 +47,8 @@ pub struct ServerSample {
     pub health_changes: u64,
     /// Times to the response head.
     pub latency: Snapshot,
+    /// The moving average of these that the balance goes by, in nanoseconds, of the core that has the highest; 0 before any.
+    pub latency_ewma: u64,
 }
 
 impl ServerSample {
@@ -63,6 +65,7 @@ impl ServerSample {
             breaker_opens: 0,
             health_changes: 0,
             latency: Snapshot::empty(COMPACT),
+            latency_ewma: 0,
         }
     }
 
@@ -120,6 +123,7 @@ fn write_server(
         Source::ServerBreakers => BreakerState::ALL.into_iter().try_for_each(|state| {
             sample(out, definition, &[upstream, name, state.name()], u8::from(state == server.breaker))
         }),
+        Source::ServerLatencyEwma => sample(out, definition, &[upstream, name], Seconds(server.latency_ewma)),
         Source::ServerLatency => write_histogram(out, definition, &[upstream, name], &server.latency, ROUTE_BOUND_STEP),
         _ => Ok(()),
     }

@@ -18,6 +18,8 @@ pub struct ServerCounters {
     in_flight: AtomicU64,
     open: AtomicU64,
     latency: SteadyHistogram,
+    /// Nanoseconds; 0 before the first answer.
+    latency_ewma: AtomicU64,
 }
 
 impl ServerCounters {
@@ -27,6 +29,7 @@ impl ServerCounters {
             in_flight: AtomicU64::new(0),
             open: AtomicU64::new(0),
             latency: SteadyHistogram::default(),
+            latency_ewma: AtomicU64::new(0),
         }
     }
 
@@ -43,8 +46,11 @@ impl ServerCounters {
         self.open.store(self.open.load(Relaxed).saturating_add_signed(step), Relaxed);
     }
 
-    pub(super) fn record(&self, latency: Duration) {
-        self.latency.record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    /// A response head took so long; the moving average is `ewma` now.
+    pub(super) fn record(&self, latency: Duration, ewma: Duration) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.latency.record(nanos(latency));
+        self.latency_ewma.store(nanos(ewma), Relaxed);
     }
 
     /// The value of a counter.
@@ -125,6 +131,7 @@ impl UpstreamCounters {
             sum.in_flight += server.in_flight();
             sum.open += server.open();
             sum.latency.merge(&server.latency.read());
+            sum.latency_ewma = sum.latency_ewma.max(server.latency_ewma.load(Relaxed));
         }
     }
 

@@ -186,8 +186,9 @@ impl LocalUpstream {
 
     /// How long a server took for a response head.
     pub(super) fn note_latency(&self, server: usize, sample: std::time::Duration, now: Moment) {
-        self.latencies.borrow_mut()[server].record(sample, now);
-        self.server_counters(server).record(sample);
+        let latency = &mut self.latencies.borrow_mut()[server];
+        latency.record(sample, now);
+        self.server_counters(server).record(sample, latency.latency().unwrap_or(sample));
     }
 
     /// The address to connect to next; `None` while a name has none.

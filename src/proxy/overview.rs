@@ -92,7 +92,7 @@ mod tests {
             server.add(ServerCounter::Requests, 10 * n);
             server.step_in_flight(1);
             server.step_open(2);
-            server.record(Duration::from_millis(n));
+            server.record(Duration::from_millis(n), Duration::from_millis(10 - n));
         };
         for (core, n) in [(0, 1), (1, 2), (0, 4)] {
             count(&upstream.counters.add_core(core, 2), n);
@@ -105,6 +105,7 @@ mod tests {
         assert_eq!(server.counters[ServerCounter::Requests as usize], 70);
         assert_eq!((server.in_flight, server.open, server.latency.count()), (3, 6, 3));
         assert_eq!(server.latency.sum, 7_000_000);
+        assert_eq!((server.latency_ewma, other.latency_ewma), (9_000_000, 0));
         assert_eq!((other.counters, other.in_flight, other.latency.count()), ([0; ServerCounter::COUNT], 0, 0));
     }
 

@@ -77,7 +77,7 @@ impl Breaker {
         match self.state() {
             State::Closed(_) => Entry::Closed,
             State::Open(until) if now < until => Entry::Open,
-            #[cfg(feature = "sim")]
+            #[cfg(all(feature = "sim", not(loom)))]
             State::Open(_) if crate::rt::sim::planted(crate::rt::sim::Bug::BreakerStaysOpen) => Entry::Open,
             State::Open(until) => Entry::Probe(until),
             State::Probing(_) => Entry::ProbeTaken,

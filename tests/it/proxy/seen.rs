@@ -41,6 +41,7 @@ fn what_each_server_was_asked_and_how_it_answered_is_counted_over_all_cores() {
         ] {
             server.wait_metric(&format!("ringfort_upstream_server_{name}"), &format!("{of}{more}"), expected);
         }
+        assert!(server.metric("ringfort_upstream_server_latency_ewma_seconds", &of) > 0.0);
         let opened = server.metric("ringfort_upstream_server_connections_opened_total", &of);
         let reused = server.metric("ringfort_upstream_server_connection_reuses_total", &of);
         assert_eq!(opened + reused, 6.0);
@@ -130,6 +131,7 @@ fn upstreams_are_listed_with_how_their_servers_stand_and_what_they_did() {
     assert_eq!((&asked["breaker"], &asked["ejected_for_seconds"]), (&"closed".into(), &Value::Null));
     assert_eq!((&asked["weight"], &asked["in_flight"], &asked["connections_open"]), (&1.into(), &0.into(), &1.into()));
     assert_eq!((&asked["counters"]["responses_below_500"], &asked["latency"]["count"]), (&5.into(), &5.into()));
+    assert!(asked["latency_ewma_ns"].as_u64().unwrap() > 0);
     assert!(asked["latency"]["p50_ns"].as_u64().unwrap() <= asked["latency"]["p99_ns"].as_u64().unwrap());
 }
 
