@@ -68,6 +68,10 @@ impl Proxy {
         }
         let total: u64 = self.targets.iter().map(|(_, weight)| u64::from(*weight)).sum();
         let mut at = local.chance().below(total);
+        #[cfg(feature = "sim")]
+        if crate::rt::sim::planted(crate::rt::sim::Bug::FirstTarget) {
+            at = 0;
+        }
         self.targets.iter().find_map(|(upstream, weight)| match at.checked_sub(u64::from(*weight)) {
             Some(rest) => {
                 at = rest;
@@ -374,7 +378,10 @@ impl<'j> Job<'j> {
         head: &ResponseHead,
         response: &mut Response<'_>,
     ) -> Reply {
-        if self.upgrade.is_none() || !head.upgrade {
+        let is_asked = self.upgrade.is_some();
+        #[cfg(feature = "sim")]
+        let is_asked = is_asked || crate::rt::sim::planted(crate::rt::sim::Bug::UnaskedSwitch);
+        if !is_asked || !head.upgrade {
             self.note_error(admission, AttemptError::Upgrade);
             return Err(self.fail(AttemptError::Upgrade));
         }
@@ -500,6 +507,10 @@ fn finish(connection: Box<Connection>, in_flight: InFlight, reusable: bool) {
 
 /// Whether the client says that it keeps trailers (RFC 9110 section 6.5.1).
 fn takes_trailers(request: &Request<'_>) -> bool {
+    #[cfg(feature = "sim")]
+    if crate::rt::sim::planted(crate::rt::sim::Bug::UnaskedTrailers) {
+        return true;
+    }
     request.header_values("te").flat_map(list_members).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 

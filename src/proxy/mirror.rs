@@ -12,9 +12,9 @@ use super::failure::AttemptError;
 use super::forward::Job;
 use super::local::{Local, LocalUpstream};
 use super::upstream::Upstream;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::http::{ChunkStep, ChunkedDecoder, RequestKind, ResponseFraming, Status};
-use crate::limits::{MIRROR_BYTES_MAX, MIRRORS_MAX};
+use crate::limits::{INTERIM_RESPONSES_MAX, MIRROR_BYTES_MAX, MIRRORS_MAX};
 use crate::{pool, rt};
 
 /// Sends a copy of the request to the mirror, for `share` of the requests. Only of requests whose body is in hand: a copy
@@ -72,11 +72,18 @@ async fn deliver(
     let Some(admission) = standings.admit(server, now) else { return };
     let until = now + upstream.shared.spec.timeouts.total;
     let was_stale = Cell::new(false);
-    let request = Held { head, body, kind, may_repeat: false, was_stale: &was_stale };
+    #[cfg_attr(not(feature = "sim"), expect(unused_mut, reason = "only a planted mistake changes it"))]
+    let mut request = Held { head, body, kind, may_repeat: false, was_stale: &was_stale };
+    #[cfg(feature = "sim")]
+    if rt::sim::planted(rt::sim::Bug::CopyAgain) {
+        request.may_repeat = true;
+    }
     match ask(local, upstream, server, &request, until).await {
         Ok(mut answer) => {
             standings.note_success(admission, clock::turn());
-            if discard(upstream, &mut answer, kind).await.is_ok_and(|clean| clean) {
+            #[cfg(feature = "sim")]
+            let until = if rt::sim::planted(rt::sim::Bug::EndlessCopy) { Moment::NEVER } else { until };
+            if discard(upstream, &mut answer, kind, until).await.is_ok_and(|clean| clean) {
                 answer.connection.release();
             }
         }
@@ -88,17 +95,24 @@ async fn deliver(
     }
 }
 
-/// Reads the response to its end, when that is not far; whether the connection can go on.
-async fn discard(upstream: &LocalUpstream, answer: &mut Answering, kind: RequestKind) -> Result<bool, AttemptError> {
+/// Reads the response to its end, when that is not far, by `until` at the latest; whether the connection can go on.
+async fn discard(
+    upstream: &LocalUpstream,
+    answer: &mut Answering,
+    kind: RequestKind,
+    until: Moment,
+) -> Result<bool, AttemptError> {
     let timeouts = &upstream.shared.spec.timeouts;
     let Answering { connection, head, .. } = answer;
     let reading = &mut connection.reading;
+    let mut interim = 0;
     while head.is_interim() {
-        if head.status == Status::SWITCHING_PROTOCOLS {
+        if head.status == Status::SWITCHING_PROTOCOLS || interim == INTERIM_RESPONSES_MAX {
             return Err(AttemptError::Upgrade);
         }
+        interim += 1;
         reading.consume(head.len);
-        let until = clock::turn() + timeouts.response;
+        let until = until.min(clock::turn() + timeouts.response);
         poll_fn(|cx| reading.poll_head(cx, &RESPONSE_LIMITS, kind, head, until)).await?;
     }
     reading.consume(head.len);
@@ -132,7 +146,7 @@ async fn discard(upstream: &LocalUpstream, answer: &mut Answering, kind: Request
             return Ok(false);
         }
         if left > 0 && reading.bytes().is_empty() {
-            let until = clock::turn() + timeouts.idle;
+            let until = until.min(clock::turn() + timeouts.idle);
             if !poll_fn(|cx| reading.poll_more(cx, until)).await? {
                 return Ok(false);
             }

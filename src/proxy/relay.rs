@@ -60,6 +60,10 @@ impl TrailerTerms {
     }
 
     fn lines(&mut self) -> Vec<u8> {
+        #[cfg(feature = "sim")]
+        if rt::sim::planted(rt::sim::Bug::HopTrailers) {
+            self.options.clear();
+        }
         let mut lines = Vec::new();
         self.trailers.forwardable(self.options.iter().map(Vec::as_slice)).write_to(&mut lines);
         lines

@@ -12,6 +12,8 @@ use super::local::InFlight;
 use super::termination::{Ending, Termination};
 use crate::clock;
 use crate::handler::{ClientIo, Takeover};
+#[cfg(feature = "sim")]
+use crate::rt::sim::{Bug, planted};
 use crate::rt::{Deadline, Lease, RecvHalf, SendHalf};
 
 /// A tunnel that begins when the client has its 101.
@@ -35,6 +37,8 @@ async fn run(tunnel: Tunnel, client: ClientIo<'_>) {
     let (to_server, to_client) = (client.unread.bytes().to_vec(), connection.reading.bytes().to_vec());
     client.unread.consume(to_server.len());
     connection.reading.consume(to_client.len());
+    #[cfg(feature = "sim")]
+    let to_client = if planted(Bug::EarlyBytesLost) { Vec::new() } else { to_client };
     let mut up = Way::new(to_server);
     let mut down = Way::new(to_client);
     let mut client_send = client.send;
@@ -48,6 +52,10 @@ async fn run(tunnel: Tunnel, client: ClientIo<'_>) {
         }
         if moved {
             deadline.set(clock::turn() + idle);
+        }
+        #[cfg(feature = "sim")]
+        if planted(Bug::EndlessTunnel) {
+            return Poll::Pending;
         }
         deadline.poll_due(cx).map(|()| Termination::GatewayTunnelIdle)
     })
@@ -127,6 +135,10 @@ impl Way {
         from.poll_recv(cx).map(|lease| {
             let Ok(lease) = lease else { return State::SenderGone };
             if lease.is_empty() {
+                #[cfg(feature = "sim")]
+                if planted(Bug::HalfCloseLost) {
+                    return State::Ended;
+                }
                 to.shutdown();
                 return State::Ended;
             }

@@ -164,7 +164,10 @@ impl Standing {
     }
 
     fn availability(&self, now: Moment) -> Availability {
-        if self.is_drained.load(Relaxed) {
+        let is_drained = self.is_drained.load(Relaxed);
+        #[cfg(feature = "sim")]
+        let is_drained = is_drained && !crate::rt::sim::planted(crate::rt::sim::Bug::DrainedPicked);
+        if is_drained {
             Availability::Drained
         } else if self.is_unhealthy.load(Relaxed) {
             Availability::Unhealthy

@@ -78,6 +78,26 @@ pub enum Bug {
     CutTakenForWhole,
     /// One connection to an upstream more than the limit.
     OneConnectionTooMany,
+    /// What a server sends right behind its 101 is lost.
+    EarlyBytesLost,
+    /// Nobody looks how long nothing has moved in a tunnel.
+    EndlessTunnel,
+    /// The end of one side of a tunnel is not told to the other.
+    HalfCloseLost,
+    /// A server may switch protocols though nobody asked for it.
+    UnaskedSwitch,
+    /// A copy of a request is sent again where its connection was closed.
+    CopyAgain,
+    /// A copy of a request may take as long as its server goes on answering.
+    EndlessCopy,
+    /// Of several upstreams the first gets everything.
+    FirstTarget,
+    /// Trailers that concern the server's connection alone go on.
+    HopTrailers,
+    /// Trailers go to clients that did not say that they take them.
+    UnaskedTrailers,
+    /// A drained server is as good as any.
+    DrainedPicked,
 }
 
 /// Whether this mistake is to be made.

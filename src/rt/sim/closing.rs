@@ -68,9 +68,9 @@ impl World {
         let unread = connection.incoming(end).arrived.len();
         connection.incoming(end).arrived.clear();
         if end == End::Server {
-            connection.closed = Some(now);
-            let is_outward = connection.is_outward;
-            if let Some(core) = connection.core.map(|core| &mut self.cores[core]) {
+            let (is_outward, core) = (connection.is_outward, connection.core);
+            self.network.closed(id, now);
+            if let Some(core) = core.map(|core| &mut self.cores[core]) {
                 let count = if is_outward { &mut core.outward } else { &mut core.open };
                 *count -= 1;
             }

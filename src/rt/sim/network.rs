@@ -195,6 +195,9 @@ struct Listening {
 #[derive(Debug, Default)]
 pub(super) struct Network {
     connections: Vec<Connection>,
+    /// Those that were accepted or made by a core and are not closed, in order: what every step looks at, so that a run's
+    /// many closed ones cost nothing.
+    open: Vec<usize>,
     listeners: Vec<Listening>,
     pub(super) outside: Vec<Outside>,
     events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
@@ -212,8 +215,28 @@ impl Network {
 
     /// Connections that were accepted or made by a core and are not closed, with their cores.
     pub(super) fn open_mut(&mut self) -> impl Iterator<Item = (usize, usize, &mut Connection)> {
-        let open = self.connections.iter_mut().enumerate().filter(|(_, connection)| connection.closed.is_none());
-        open.filter_map(|(id, connection)| Some((id, connection.core?, connection)))
+        let (mut rest, mut first) = (self.connections.as_mut_slice(), 0);
+        self.open.iter().filter_map(move |&id| {
+            let (connection, behind) = std::mem::take(&mut rest).get_mut(id - first..)?.split_first_mut()?;
+            (rest, first) = (behind, id + 1);
+            Some((id, connection.core?, connection))
+        })
+    }
+
+    /// A core accepted it, or is about to connect it.
+    pub(super) fn opened(&mut self, id: usize, core: usize) {
+        self.connections[id].core = Some(core);
+        if let Err(at) = self.open.binary_search(&id) {
+            self.open.insert(at, id);
+        }
+    }
+
+    /// The core closed it.
+    pub(super) fn closed(&mut self, id: usize, now: Moment) {
+        self.connections[id].closed = Some(now);
+        if let Ok(at) = self.open.binary_search(&id) {
+            self.open.remove(at);
+        }
     }
 
     /// Their numbers.
@@ -355,8 +378,9 @@ impl World {
         let (core, now) = (self.current_core(), self.now);
         self.network.listeners[listener].since = now;
         self.cores[core].open += 1;
+        self.network.opened(id, core);
         let connection = &mut self.network.connections[id];
-        (connection.core, connection.accepted) = (Some(core), Some(now));
+        connection.accepted = Some(now);
         let peer = connection.peer;
         self.progress();
         self.note(format_args!("connection {id}: accepted by core {core}"));

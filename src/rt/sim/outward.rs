@@ -140,9 +140,9 @@ impl World {
         let id = self.add_connection();
         let connection = self.network.connection(id);
         connection.is_outward = true;
-        connection.core = Some(core);
         connection.hold(End::Server, true);
         connection.hold(End::Client, false);
+        self.network.opened(id, core);
         self.cores[core].outward += 1;
         self.note(format_args!("connection {id}: core {core} connects to {address}"));
         let latency = self.latency(id);

@@ -9,7 +9,12 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
     /// The number that a server behind a gateway gave it.
     pub(super) mark: Option<u64>,
+    /// Lines behind a chunked body.
+    pub(super) trailers: Vec<String>,
 }
+
+/// A chunked body, where it ends, and its trailers.
+type Chunked = (Vec<u8>, usize, Vec<String>);
 
 /// The answers of one connection, as their bytes come.
 #[derive(Debug, Default)]
@@ -27,6 +32,11 @@ impl Answers {
     /// Bytes of an answer that is not whole.
     pub(super) fn rest(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Takes what is left, which is no answer: behind a 101 another protocol begins.
+    pub(super) fn take_rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
     }
 
     /// The next answer, if it is whole; one to HEAD has no body.
@@ -58,11 +68,11 @@ impl Answers {
             return Err(format!("{dates} dates in {head:?}"));
         }
         let start = end + 4;
-        let (body, used) = match (length, chunked) {
-            _ if is_interim || is_head || matches!(status, 204 | 304) => (Vec::new(), start),
+        let (body, used, trailers) = match (length, chunked) {
+            _ if is_interim || is_head || matches!(status, 204 | 304) => (Vec::new(), start, Vec::new()),
             (Some(_), true) => return Err("length and chunks".to_owned()),
             (Some(length), false) => match self.bytes.get(start..start + length) {
-                Some(body) => (body.to_vec(), start + length),
+                Some(body) => (body.to_vec(), start + length, Vec::new()),
                 None => return Ok(None),
             },
             (None, true) => match self.next_chunks(start)? {
@@ -72,22 +82,26 @@ impl Answers {
             (None, false) => return Err(format!("no framing in {head:?}")),
         };
         self.bytes.drain(..used);
-        Ok(Some(Answer { status, closes, body, mark }))
+        Ok(Some(Answer { status, closes, body, mark, trailers }))
     }
 
-    /// Goes on with the chunks that start at `start`; the body and its end when it is whole.
-    fn next_chunks(&mut self, start: usize) -> Result<Option<(Vec<u8>, usize)>, String> {
+    /// Goes on with the chunks that start at `start`; the body, its end and its trailers when it is whole.
+    fn next_chunks(&mut self, start: usize) -> Result<Option<Chunked>, String> {
         let (mut body, mut at) = self.chunked.take().unwrap_or((Vec::new(), start));
         while let Some((size, data_at)) = chunk_size(&self.bytes[at..])? {
+            if size == 0 {
+                // An empty line ends the trailers, and there may be none before it.
+                let Some(end) = find(&self.bytes[at..], b"\r\n\r\n") else { break };
+                let lines = str::from_utf8(&self.bytes[at..at + end]).map_err(|_| "trailers that are not text")?;
+                let trailers = lines.split("\r\n").skip(1).map(str::to_owned).collect();
+                return Ok(Some((body, at + end + 4, trailers)));
+            }
             let Some(data) = self.bytes.get(at + data_at..at + data_at + size + 2) else { break };
             if !data.ends_with(b"\r\n") {
                 return Err("a chunk without its end".to_owned());
             }
             body.extend_from_slice(&data[..size]);
             at += data_at + size + 2;
-            if size == 0 {
-                return Ok(Some((body, at)));
-            }
         }
         self.chunked = Some((body, at));
         Ok(None)

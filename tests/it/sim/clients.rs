@@ -2,7 +2,7 @@
 
 use super::answers::{Answer, Answers};
 use super::requests::{self, Expected, Request};
-use super::scenario::Shared;
+use super::set_up::Shared;
 use ringfort::clock;
 use ringfort::rt;
 use ringfort::rt::sim::{self, Client, Random};

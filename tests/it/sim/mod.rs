@@ -12,12 +12,15 @@ mod outward;
 mod regressions;
 mod requests;
 mod scenario;
+mod set_up;
 mod slow;
 mod watch;
 
 use ringfort::rt::sim::{Bug, Report};
-use scenario::Summary;
+use set_up::Summary;
+use std::collections::BTreeSet;
 use std::env;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -55,43 +58,52 @@ fn tell_progress(done: u64, seeds: u64) {
 /// Runs one seed.
 type Run = fn(u64, Option<Bug>, usize) -> Report<Summary>;
 
-/// The first failing seed of a range, with its report, and the answers that were checked before it.
-fn find_failure(run: Run, from: u64, seeds: u64, planted: Option<Bug>) -> (Option<(u64, Report<Summary>)>, u64) {
-    let (next, failed, answered) = (AtomicU64::new(from), AtomicU64::new(u64::MAX), AtomicU64::new(0));
+fn on_every_core(work: impl Fn() + Sync) {
     let threads = thread::available_parallelism().map_or(1, |count| count.get());
     thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + seeds || seed >= failed.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    tell_progress(seed - from, seeds);
-                    match run(seed, planted, 0).outcome {
-                        Ok(summary) => answered.fetch_add(summary.answered, Ordering::Relaxed),
-                        Err(_) => failed.fetch_min(seed, Ordering::Relaxed),
-                    };
-                }
-            });
+            scope.spawn(&work);
         }
     });
-    let failed = failed.into_inner();
-    let report = (failed < u64::MAX).then(|| (failed, run(failed, planted, number("SIM_TRACE", TRACE_LINES) as usize)));
-    (report, answered.into_inner())
+}
+
+/// The first failing seed of a range, with the cause, and the answers that were checked before it.
+fn find_failure(run: Run, from: u64, seeds: u64) -> (Option<(u64, String)>, u64) {
+    let (next, answered) = (AtomicU64::new(from), AtomicU64::new(0));
+    let failed = Mutex::new(None::<(u64, String)>);
+    let is_behind = |seed: u64| failed.lock().unwrap().as_ref().is_some_and(|(first, _)| seed >= *first);
+    on_every_core(|| {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= from + seeds || is_behind(seed) {
+                return;
+            }
+            tell_progress(seed - from, seeds);
+            match run(seed, None, 0).outcome {
+                Ok(summary) => _ = answered.fetch_add(summary.answered, Ordering::Relaxed),
+                Err(cause) => {
+                    let mut failed = failed.lock().unwrap();
+                    if failed.as_ref().is_none_or(|(first, _)| seed < *first) {
+                        *failed = Some((seed, cause));
+                    }
+                }
+            }
+        }
+    });
+    (failed.into_inner().unwrap(), answered.into_inner())
 }
 
 #[test]
 fn every_seed_keeps_the_promises() {
-    keep_promises(scenario::run);
+    keep_promises(scenario::run, SEEDS);
 }
 
-/// Runs the seeds that were asked for, and fails with the first that does.
-fn keep_promises(run: Run) {
-    let (from, seeds) = (number("SIM_FROM", 0), number("SIM_SEEDS", SEEDS));
-    let (failure, answered) = find_failure(run, from, seeds, None);
-    if let Some((seed, report)) = failure {
-        panic!("{}", describe(seed, &report));
+/// Runs the seeds that were asked for, or so many, and fails with the first that does.
+fn keep_promises(run: Run, default: u64) {
+    let (from, seeds) = (number("SIM_FROM", 0), number("SIM_SEEDS", default));
+    let (failure, answered) = find_failure(run, from, seeds);
+    if let Some((seed, _)) = failure {
+        panic!("{}", describe(seed, &run(seed, None, number("SIM_TRACE", TRACE_LINES) as usize)));
     }
     eprintln!("{seeds} seeds from {from} passed, {answered} answers checked");
     assert!(answered > seeds, "so few answers show little");
@@ -139,15 +151,22 @@ fn every_planted_bug_is_found() {
         Bug::DeafMaster,
         Bug::StaleDate,
     ];
-    find_bugs(scenario::run, BUGS, SEEDS);
+    find_bugs(scenario::run, BUGS.iter().map(|bug| (*bug, 0)), SEEDS);
 }
 
-/// Plants each of `bugs` and shows that one of the first seeds finds it.
-fn find_bugs(run: Run, bugs: &[Bug], seeds: u64) {
-    for bug in bugs {
-        let (failure, _) = find_failure(run, 0, seeds, Some(*bug));
-        let Some((seed, report)) = failure else { panic!("{bug:?} was not found within {seeds} seeds") };
-        assert!(run(seed, None, 0).outcome.is_ok(), "seed {seed} fails without {bug:?} too");
-        eprintln!("{bug:?} was found by seed {seed}: {}", report.outcome.unwrap_err());
-    }
+/// Plants each of the mistakes and shows that one of the seeds finds it, of so many from the one that is named with it.
+fn find_bugs(run: Run, bugs: impl IntoIterator<Item = (Bug, u64)>, seeds: u64) {
+    let (left, sound) = (Mutex::new(bugs.into_iter().collect::<Vec<_>>()), Mutex::new(BTreeSet::new()));
+    on_every_core(|| {
+        loop {
+            let Some((bug, from)) = left.lock().unwrap().pop() else { return };
+            let fails = |seed| run(seed, Some(bug), 0).outcome.err().map(|cause| (seed, cause));
+            let found = (from..from + seeds).find_map(fails);
+            let Some((seed, cause)) = found else { panic!("{bug:?} was not found within {seeds} seeds from {from}") };
+            // One seed finds several.
+            let is_new = sound.lock().unwrap().insert(seed);
+            assert!(!is_new || run(seed, None, 0).outcome.is_ok(), "seed {seed} fails without {bug:?} too");
+            eprintln!("{bug:?} was found by seed {seed}: {cause}");
+        }
+    });
 }

@@ -1,7 +1,8 @@
 //! Mistakes that seeds once found, each as the few events that show it: a seed's meaning changes with the simulator, an
 //! event's does not. Where the mistake can be planted, it is shown to be found so.
 
-use super::scenario::{self, GENEROUS, SLACK, Shared, settings};
+use super::scenario::start_worker;
+use super::set_up::{GENEROUS, SLACK, Shared, pause, settings, start_master, stop};
 use super::watch;
 use ringfort::clock;
 use ringfort::conn::Settings;
@@ -11,10 +12,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 const FIXED: &[u8] = b"GET /fixed HTTP/1.1\r\nHost: sim\r\n\r\n";
-
-async fn pause(ms: u64) {
-    rt::sleep_until(clock::now() + Duration::from_millis(ms)).await;
-}
 
 fn planting(planted: Option<Bug>) -> Options {
     Options { seed: 1, planted, ..Options::default() }
@@ -38,15 +35,13 @@ fn play<T: Send + 'static>(
         let shared = Rc::new(Shared::new(settings, true, false));
         let kills = [None, kill_at];
         let kills = &kills[..1 + usize::from(kill_at.is_some())];
-        let start = |(index, kill_at): (usize, &Option<Duration>)| {
-            scenario::start_worker(index, &shared, core, &news, *kill_at)
-        };
+        let start = |(index, kill_at): (usize, &Option<Duration>)| start_worker(index, &shared, core, &news, *kill_at);
         let serving: Vec<_> = kills.iter().enumerate().map(start).collect();
         watch::begin(shared.clone(), &serving);
-        let master = scenario::start_master(&shared, &serving, inbox, GENEROUS);
+        let master = start_master(&shared, &serving, inbox, GENEROUS);
         pause(10).await;
         let outcome = work(&shared).await;
-        scenario::stop(&shared, master, serving, GENEROUS, None).await;
+        stop(&shared, master, serving, GENEROUS, None).await;
         outcome
     })
 }

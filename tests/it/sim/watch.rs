@@ -2,7 +2,7 @@
 //! what should be over.
 
 use super::dialogue::{Debt, Dialogue};
-use super::scenario::{Serving, Shared};
+use super::set_up::{Serving, Shared};
 use ringfort::clock::{self, Moment};
 use ringfort::conn::Settings;
 use ringfort::limits::LINGER_MS;

@@ -1,8 +1,9 @@
 //! Clients of the gateway: each knows for every request whether what it got may be the answer.
 
 use super::super::answers::Answers;
-use super::super::scenario::Shared;
-use super::ledger::{Ledger, request_body};
+use super::super::set_up::Shared;
+use super::ledger::{Ledger, Wish, request_body};
+use super::tunnels::{self, End, Hold};
 use ringfort::clock;
 use ringfort::rt;
 use ringfort::rt::sim::{self, Client, Random};
@@ -37,7 +38,7 @@ pub(super) async fn run(mut asking: Asking) {
     }
 }
 
-/// One connection: batches of requests, each batch sent without waiting.
+/// One connection: batches of requests, each batch sent without waiting; perhaps a tunnel behind them.
 async fn talk(asking: &mut Asking, client: &Client) -> Result<(), String> {
     let mut answers = Answers::default();
     for _ in 0..asking.random.between(1, 4) {
@@ -49,7 +50,7 @@ async fn talk(asking: &mut Asking, client: &Client) -> Result<(), String> {
         // How sending ended shows by the answers.
         let sending = sim::task(async move { drop(sender.send(&wire).await) });
         for (id, is_head) in requests {
-            if !get_answer(asking, client, &mut answers, id, is_head).await? {
+            if !matches!(get_answer(asking, client, &mut answers, id, is_head).await?, Got::Answer { goes_on: true }) {
                 return Ok(());
             }
         }
@@ -57,15 +58,53 @@ async fn talk(asking: &mut Asking, client: &Client) -> Result<(), String> {
         let pause = asking.random.below(800);
         rt::sleep_until(clock::now() + Duration::from_millis(pause)).await;
     }
+    if asking.random.chance(250) {
+        return talk_through_tunnel(asking, client, answers).await;
+    }
     if answers.rest().is_empty() { Ok(()) } else { Err("more answers than requests".to_owned()) }
+}
+
+/// Offers to switch protocols, with bytes of the new one behind that at times; where the server does, plays its end.
+async fn talk_through_tunnel(asking: &mut Asking, client: &Client, mut answers: Answers) -> Result<(), String> {
+    let id = asking.ledger.ask(Wish { method: "GET", takes_trailers: false, switches: true });
+    let hold = Hold::new(asking.ledger.tunnel(id));
+    let mut wire =
+        format!("GET /t/{id} HTTP/1.1\r\nHost: sim\r\nConnection: upgrade\r\nUpgrade: sim\r\n\r\n").into_bytes();
+    let early = *asking.random.pick(&[0, 0, 1, 300]);
+    wire.extend(hold.tunnel.produce(End::Client, early));
+    // Some have said all they want to before they know that it is a tunnel.
+    let ends = asking.random.chance(100);
+    let (sender, tunnel) = (client.clone(), hold.tunnel.clone());
+    let sending = sim::task(async move {
+        if sender.send(&wire).await.is_ok() && ends {
+            tunnel.end(End::Client, &sender);
+        }
+    });
+    match get_answer(asking, client, &mut answers, id, false).await? {
+        Got::Answer { .. } | Got::Nothing => Ok(()),
+        Got::Switch => {
+            hold.tunnel.begin();
+            sending.await;
+            tunnels::run(hold, End::Client, client.clone(), answers.take_rest(), asking.random.fork()).await
+        }
+    }
 }
 
 /// Its number, and whether it is HEAD.
 fn write_request(asking: &mut Asking, wire: &mut Vec<u8>) -> (usize, bool) {
     let random = &mut asking.random;
     let method = *random.pick(&["GET", "GET", "GET", "HEAD", "POST", "POST", "PUT"]);
-    let id = asking.ledger.ask(method);
-    wire.extend(format!("{method} /p/{id} HTTP/1.1\r\nHost: sim\r\n").into_bytes());
+    let takes_trailers = random.chance(400);
+    let id = asking.ledger.ask(Wish { method, takes_trailers, switches: false });
+    // What the route does not let through is no more than a field.
+    let (path, offers) = if random.chance(300) { ("t", false) } else { ("p", random.chance(200)) };
+    let fields = match (takes_trailers, offers) {
+        (true, true) => "TE: trailers\r\nConnection: TE, upgrade\r\nUpgrade: sim\r\n",
+        (true, false) => "TE: trailers\r\nConnection: TE\r\n",
+        (false, true) => "Connection: upgrade\r\nUpgrade: sim\r\n",
+        (false, false) => "",
+    };
+    wire.extend(format!("{method} /{path}/{id} HTTP/1.1\r\nHost: sim\r\n{fields}").into_bytes());
     if matches!(method, "GET" | "HEAD") {
         wire.extend_from_slice(b"\r\n");
         return (id, method == "HEAD");
@@ -79,7 +118,8 @@ fn write_request(asking: &mut Asking, wire: &mut Vec<u8>) -> (usize, bool) {
             wire.extend_from_slice(piece);
             wire.extend_from_slice(b"\r\n");
         }
-        wire.extend_from_slice(b"0\r\n\r\n");
+        // No server asked for trailers, so none may get them.
+        wire.extend_from_slice(if random.chance(300) { b"0\r\nX-Sum: 1\r\n\r\n" } else { b"0\r\n\r\n" });
     } else {
         wire.extend(format!("Content-Length: {}\r\n\r\n", body.len()).into_bytes());
         wire.extend_from_slice(&body);
@@ -87,24 +127,34 @@ fn write_request(asking: &mut Asking, wire: &mut Vec<u8>) -> (usize, bool) {
     (id, false)
 }
 
-/// Waits for the answer; whether there may be another behind it.
+/// What came for a request.
+enum Got {
+    /// An answer; whether there may be another behind it.
+    Answer { goes_on: bool },
+    /// Another protocol.
+    Switch,
+    /// The connection is over, and that is excused.
+    Nothing,
+}
+
+/// Waits for the answer.
 async fn get_answer(
     asking: &Asking,
     client: &Client,
     answers: &mut Answers,
     id: usize,
     is_head: bool,
-) -> Result<bool, String> {
+) -> Result<Got, String> {
     let until = clock::now() + asking.patience;
     loop {
         if let Some(answer) = answers.next(is_head)? {
-            if answer.status / 100 == 1 {
+            if answer.status / 100 == 1 && answer.status != 101 {
                 continue;
             }
             sim::note(format_args!("connection {}: {} to request {id}", client.id(), answer.status));
             asking.ledger.received(id, &answer)?;
             asking.shared.answered.set(asking.shared.answered.get() + 1);
-            return Ok(!answer.closes);
+            return Ok(if answer.status == 101 { Got::Switch } else { Got::Answer { goes_on: !answer.closes } });
         }
         let is_excused = client.is_disturbed() || asking.shared.is_ending();
         match rt::timeout(until, client.recv(5000)).await {
@@ -112,9 +162,13 @@ async fn get_answer(
             Some(_) => {
                 let is_cut = !answers.rest().is_empty() || asking.ledger.is_begun(id);
                 let is_excused = is_excused || client.is_disturbed() || asking.shared.is_ending();
-                return if is_cut || is_excused { Ok(false) } else { Err(format!("request {id} gets no answer")) };
+                return if is_cut || is_excused {
+                    Ok(Got::Nothing)
+                } else {
+                    Err(format!("request {id} gets no answer"))
+                };
             }
-            None if is_excused || client.is_disturbed() => return Ok(false),
+            None if is_excused || client.is_disturbed() => return Ok(Got::Nothing),
             None => return Err(format!("no answer to request {id} within {:?}", asking.patience)),
         }
     }

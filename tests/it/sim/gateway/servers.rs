@@ -1,6 +1,8 @@
 //! Servers behind the gateway: most answer as they should, and all of them at times do not.
 
-use super::ledger::{Ledger, request_body};
+use super::ledger::{Given, Ledger, Place, request_body};
+use super::reader::{Heard, Reader};
+use super::tunnels::{self, End, Hold};
 use ringfort::clock;
 use ringfort::rt;
 use ringfort::rt::sim::{self, Acceptor, Peer, Random, Reception};
@@ -8,11 +10,16 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// From one piece of an endless answer to the next.
+const BEAT: Duration = Duration::from_millis(200);
+
 /// What a server does about one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     Plain,
     Chunked,
+    /// With trailers behind it, some of which concern this connection alone.
+    Trailers,
     NoContent,
     UntilClose,
     /// Says that it closes, and does.
@@ -38,14 +45,26 @@ enum Act {
     ResetUntilClose,
     BothLengths,
     BadChunk,
+    /// Says that it switches protocols, when nobody asked for it or without saying to which.
     Switch,
+    /// Switches as it was asked to.
+    Tunnel,
+    /// A byte now and then, for ever.
+    Drip,
+    /// Interim responses for ever.
+    Chatter,
     Never,
     Vanish,
 }
 
+/// After these a connection is as its client was told.
+const FAULTLESS: &[Act] = {
+    use Act::*;
+    &[Plain, Plain, Plain, Chunked, Trailers, NoContent, UntilClose, Closing, Interim]
+};
 const GOOD: &[Act] = {
     use Act::*;
-    &[Plain, Plain, Plain, Chunked, Chunked, NoContent, UntilClose, Closing, Interim, Early, CloseIdle]
+    &[Plain, Plain, Plain, Chunked, Trailers, NoContent, UntilClose, Closing, Interim, Early, CloseIdle]
 };
 const BAD: &[Act] = {
     use Act::*;
@@ -64,13 +83,27 @@ const BAD: &[Act] = {
         BothLengths,
         BadChunk,
         Switch,
+        Drip,
+        Chatter,
         Never,
         Vanish,
     ]
 };
 
+/// What a server is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It answers as it should, always.
+    Faultless,
+    Ordinary,
+    /// It gets copies: nobody may see its answers.
+    Mirror,
+}
+
 pub(super) struct Server {
     pub(super) ledger: Rc<Ledger>,
+    pub(super) place: Place,
+    pub(super) role: Role,
     pub(super) random: RefCell<Random>,
     /// Of a thousand requests.
     pub(super) faulty: u64,
@@ -107,76 +140,6 @@ pub(super) async fn run(acceptor: Acceptor, server: Rc<Server>) {
     }
 }
 
-/// The reading side of a connection.
-struct Reader {
-    peer: Peer,
-    bytes: Vec<u8>,
-}
-
-struct Heard {
-    path: String,
-    is_head: bool,
-    length: Option<usize>,
-    chunked: bool,
-}
-
-impl Reader {
-    /// `None` at the end.
-    async fn more(&mut self) -> Option<()> {
-        let bytes = self.peer.recv(4096).await.ok().filter(|bytes| !bytes.is_empty())?;
-        self.bytes.extend(bytes);
-        Some(())
-    }
-
-    async fn line_end(&mut self, end: &[u8]) -> Option<Vec<u8>> {
-        loop {
-            if let Some(at) = self.bytes.windows(end.len()).position(|window| window == end) {
-                return Some(self.bytes.drain(..at + end.len()).collect());
-            }
-            self.more().await?;
-        }
-    }
-
-    async fn take(&mut self, count: usize) -> Option<Vec<u8>> {
-        while self.bytes.len() < count {
-            self.more().await?;
-        }
-        Some(self.bytes.drain(..count).collect())
-    }
-
-    async fn head(&mut self) -> Option<Heard> {
-        let head = String::from_utf8(self.line_end(b"\r\n\r\n").await?).ok()?;
-        let mut lines = head.split("\r\n");
-        let mut words = lines.next()?.split(' ');
-        let (method, path) = (words.next()?, words.next()?.to_owned());
-        let mut heard = Heard { path, is_head: method == "HEAD", length: None, chunked: false };
-        for line in lines {
-            match line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value)) {
-                Some((name, value)) if name == "content-length" => heard.length = value.parse().ok(),
-                Some((name, _)) if name == "transfer-encoding" => heard.chunked = true,
-                _ => {}
-            }
-        }
-        Some(heard)
-    }
-
-    async fn body(&mut self, heard: &Heard) -> Option<Vec<u8>> {
-        if !heard.chunked {
-            return self.take(heard.length.unwrap_or(0)).await;
-        }
-        let mut body = Vec::new();
-        loop {
-            let line = String::from_utf8(self.line_end(b"\r\n").await?).ok()?;
-            let size = usize::from_str_radix(line.trim_end(), 16).ok()?;
-            let chunk = self.take(size + 2).await?;
-            body.extend_from_slice(&chunk[..size]);
-            if size == 0 {
-                return Some(body);
-            }
-        }
-    }
-}
-
 async fn serve(server: &Server, peer: Peer) -> Option<()> {
     let mut reader = Reader { peer, bytes: Vec::new() };
     loop {
@@ -186,21 +149,18 @@ async fn serve(server: &Server, peer: Peer) -> Option<()> {
             let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             return reader.peer.send(answer.as_bytes()).await.ok();
         }
-        let Some(id) = heard.path.strip_prefix("/p/").and_then(|id| id.parse::<usize>().ok()) else {
+        let Some(id) = heard.id() else {
             sim::fail(format!("a server is asked for {:?}", heard.path));
             return None;
         };
-        if let Err(cause) = server.ledger.arrived(id) {
+        if let Err(cause) = server.ledger.arrived(server.place, id, &heard) {
             sim::fail(cause);
         }
-        let act = {
-            let mut random = server.random.borrow_mut();
-            let acts = if random.chance(server.faulty) { BAD } else { GOOD };
-            *random.pick(acts)
-        };
+        let act = server.choose(&heard);
         sim::note(format_args!("connection {}: request {id}, {act:?}", reader.peer.id()));
+        let asked = Asked { id: (server.role != Role::Mirror).then_some(id), act, heard: &heard };
         if act == Act::Early {
-            answer(server, &reader.peer, act, id, heard.is_head).await?;
+            answer(server, &reader.peer, &asked).await?;
         }
         let body = reader.body(&heard).await?;
         if body != request_body(id, body.len()) || heard.length.is_some_and(|length| length != body.len()) {
@@ -210,8 +170,10 @@ async fn serve(server: &Server, peer: Peer) -> Option<()> {
         if act != Act::Early && !reader.bytes.is_empty() {
             sim::fail(format!("connection {}: bytes behind request {id}", reader.peer.id()));
         }
-        if act != Act::Early {
-            answer(server, &reader.peer, act, id, heard.is_head).await?;
+        match act {
+            Act::Early => {}
+            Act::Tunnel => return tunnel(server, reader, id).await,
+            _ => answer(server, &reader.peer, &asked).await?,
         }
         match act {
             Act::Never => while reader.more().await.is_some() {},
@@ -226,6 +188,51 @@ async fn serve(server: &Server, peer: Peer) -> Option<()> {
             _ => {}
         }
     }
+}
+
+/// What is to be answered.
+struct Asked<'h> {
+    /// `None` for a copy.
+    id: Option<usize>,
+    act: Act,
+    heard: &'h Heard,
+}
+
+impl Server {
+    fn choose(&self, heard: &Heard) -> Act {
+        let mut random = self.random.borrow_mut();
+        let is_bad = random.chance(self.faulty);
+        match self.role {
+            Role::Faultless | Role::Ordinary if heard.is_upgrade && random.chance(700) => Act::Tunnel,
+            // An answer to HEAD has no end that closing could show: the connection would seem to be good for another.
+            Role::Faultless if heard.is_head => *random.pick(&[Act::Plain, Act::NoContent, Act::Closing]),
+            Role::Faultless => *random.pick(FAULTLESS),
+            Role::Ordinary | Role::Mirror => *random.pick(if is_bad { BAD } else { GOOD }),
+        }
+    }
+}
+
+/// Switches, and says something at once behind that.
+async fn tunnel(server: &Server, reader: Reader, id: usize) -> Option<()> {
+    let Reader { peer, bytes } = reader;
+    let ledger = &server.ledger;
+    let (mark, _) = ledger.give(Given { request: Some(id), status: 101, is_whole: true, ..Given::default() }, 0);
+    let (hold, random) = (Hold::new(ledger.tunnel(id)), server.random.borrow_mut().fork());
+    let (count, at_once) = {
+        let mut random = server.random.borrow_mut();
+        (*random.pick(&[0, 1, 100]), random.chance(500))
+    };
+    let mut wire = head(101, mark, "Connection: upgrade\r\nUpgrade: sim\r\n");
+    wire.extend(hold.tunnel.produce(End::Server, count));
+    if at_once {
+        peer.send_at_once(&wire).await.ok()?
+    } else {
+        peer.send(&wire).await.ok()?
+    }
+    if let Err(cause) = tunnels::run(hold, End::Server, peer, bytes, random).await {
+        sim::fail(cause);
+    }
+    None
 }
 
 fn head(status: u16, mark: usize, fields: &str) -> Vec<u8> {
@@ -249,8 +256,8 @@ async fn pause(server: &Server) {
 }
 
 /// What comes before an answer, or instead of one: then whether the connection is over by that.
-async fn do_without(server: &Server, peer: &Peer, act: Act) -> Option<bool> {
-    match act {
+async fn do_without(server: &Server, peer: &Peer, asked: &Asked<'_>) -> Option<bool> {
+    match asked.act {
         Act::CloseBefore => Some(true),
         Act::Reset => {
             peer.reset();
@@ -262,8 +269,9 @@ async fn do_without(server: &Server, peer: &Peer, act: Act) -> Option<bool> {
         }
         Act::Never => Some(false),
         Act::Switch => {
-            let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n";
-            Some(peer.send(switch).await.is_err())
+            let fields = if asked.heard.is_upgrade { "" } else { "Connection: upgrade\r\nUpgrade: other\r\n" };
+            let switch = format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n");
+            Some(peer.send(switch.as_bytes()).await.is_err())
         }
         Act::SlowHead => {
             pause(server).await;
@@ -273,12 +281,52 @@ async fn do_without(server: &Server, peer: &Peer, act: Act) -> Option<bool> {
             let interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </style>\r\n\r\n";
             peer.send(interim).await.is_err().then_some(true)
         }
+        Act::Chatter => {
+            repeat(peer, b"HTTP/1.1 103 Early Hints\r\nLink: </style>\r\n\r\n").await;
+            Some(true)
+        }
         _ => None,
     }
 }
 
+/// Sends it again and again, for as long as the other side bears it.
+async fn repeat(peer: &Peer, bytes: &[u8]) {
+    while peer.send(bytes).await.is_ok() {
+        rt::sleep_until(clock::now() + BEAT).await;
+    }
+}
+
+/// What is behind the head of an answer: fields that say how long it is, and its bytes.
+fn frame(act: Act, mark: usize, body: Vec<u8>) -> (String, Vec<u8>) {
+    let sized = format!("Content-Length: {}\r\n", body.len());
+    let chunked = "Transfer-Encoding: chunked\r\n".to_owned();
+    match act {
+        Act::NoContent => (String::new(), Vec::new()),
+        Act::Chunked => (chunked, [&chunks(&body), &b"0\r\n\r\n"[..]].concat()),
+        Act::Trailers => {
+            let fields = format!("{chunked}Connection: X-Hop\r\nTrailer: X-Sum, X-Hop\r\nX-Hop: 1\r\n");
+            let [sum, timing] = trailers(mark).try_into().expect("they are two");
+            let end = format!("0\r\n{sum}\r\nX-Hop: 2\r\nSet-Cookie: a=b\r\n{timing}\r\nConnection: close\r\n\r\n");
+            (fields, [chunks(&body), end.into_bytes()].concat())
+        }
+        Act::UntilClose | Act::ResetUntilClose => (String::new(), body),
+        Act::Closing => (format!("{sized}Connection: close\r\n"), body),
+        Act::CutBody => (format!("Content-Length: {}\r\n", body.len() + 1), body),
+        Act::CutChunks | Act::Drip => (chunked, chunks(&body)),
+        Act::BadChunk => (chunked, [&chunks(&body), &b"zz\r\n"[..]].concat()),
+        Act::BothLengths => (format!("{sized}{chunked}"), chunks(&body)),
+        _ => (sized, body),
+    }
+}
+
+/// Those of the trailers of [`Act::Trailers`] that go on to who takes trailers.
+fn trailers(mark: usize) -> Vec<String> {
+    vec![format!("X-Sum: {mark}"), "Server-Timing: a".to_owned()]
+}
+
 /// Answers; `None` when the connection is over by that.
-async fn answer(server: &Server, peer: &Peer, act: Act, id: usize, is_head: bool) -> Option<()> {
+async fn answer(server: &Server, peer: &Peer, asked: &Asked<'_>) -> Option<()> {
+    let act = asked.act;
     let length = {
         let mut random = server.random.borrow_mut();
         let most = *random.pick(&[0, 10, 500, 2000, 30_000]);
@@ -287,9 +335,15 @@ async fn answer(server: &Server, peer: &Peer, act: Act, id: usize, is_head: bool
     let length = if act == Act::Poison { length.min(500) } else { length };
     let is_whole = !matches!(
         act,
-        Act::CutHead | Act::CutBody | Act::CutChunks | Act::ResetUntilClose | Act::BothLengths | Act::BadChunk
+        Act::CutHead
+            | Act::CutBody
+            | Act::CutChunks
+            | Act::ResetUntilClose
+            | Act::BothLengths
+            | Act::BadChunk
+            | Act::Drip
     );
-    if let Some(is_over) = do_without(server, peer, act).await {
+    if let Some(is_over) = do_without(server, peer, asked).await {
         return (!is_over).then_some(());
     }
     let status = match act {
@@ -297,20 +351,12 @@ async fn answer(server: &Server, peer: &Peer, act: Act, id: usize, is_head: bool
         Act::NoContent => 204,
         _ => 200,
     };
-    let (mark, body) = server.ledger.give(Some(id), status, length, is_whole);
-    let sized = format!("Content-Length: {}\r\n", body.len());
-    let (fields, wire) = match act {
-        Act::NoContent => (String::new(), Vec::new()),
-        Act::Chunked => ("Transfer-Encoding: chunked\r\n".to_owned(), [&chunks(&body), &b"0\r\n\r\n"[..]].concat()),
-        Act::UntilClose | Act::ResetUntilClose => (String::new(), body),
-        Act::Closing => (format!("{sized}Connection: close\r\n"), body),
-        Act::CutBody => (format!("Content-Length: {}\r\n", body.len() + 1), body),
-        Act::CutChunks => ("Transfer-Encoding: chunked\r\n".to_owned(), chunks(&body)),
-        Act::BadChunk => ("Transfer-Encoding: chunked\r\n".to_owned(), [&chunks(&body), &b"zz\r\n"[..]].concat()),
-        Act::BothLengths => (format!("{sized}Transfer-Encoding: chunked\r\n"), chunks(&body)),
-        _ => (sized, body),
-    };
-    let (head, wire) = (head(status, mark, &fields), if is_head { Vec::new() } else { wire });
+    let (mark, body) = server.ledger.give(Given { request: asked.id, status, is_whole, ..Given::default() }, length);
+    if act == Act::Trailers {
+        server.ledger.add_trailers(mark, trailers(mark));
+    }
+    let (fields, wire) = frame(act, mark, body);
+    let (head, wire) = (head(status, mark, &fields), if asked.heard.is_head { Vec::new() } else { wire });
     match act {
         Act::CutHead => {
             peer.send(&head[..head.len() / 2]).await.ok()?;
@@ -334,6 +380,10 @@ async fn answer(server: &Server, peer: &Peer, act: Act, id: usize, is_head: bool
             peer.reset();
             None
         }
+        Act::Drip if !asked.heard.is_head => {
+            repeat(peer, b"1\r\n.\r\n").await;
+            None
+        }
         Act::UntilClose | Act::Closing | Act::CutBody | Act::CutChunks => None,
         _ => Some(()),
     }
@@ -341,7 +391,7 @@ async fn answer(server: &Server, peer: &Peer, act: Act, id: usize, is_head: bool
 
 /// A second answer behind the first, which comes together with it: whoever takes it was told before that it is nobody's.
 async fn send_poisoned(server: &Server, peer: &Peer, mut bytes: Vec<u8>) -> Option<()> {
-    let (mark, body) = server.ledger.give(None, 200, 10, true);
+    let (mark, body) = server.ledger.give(Given { status: 200, is_whole: true, ..Given::default() }, 10);
     bytes.extend(head(200, mark, &format!("Content-Length: {}\r\n", body.len())));
     bytes.extend(body);
     peer.send_at_once(&bytes).await.ok()
