@@ -165,7 +165,7 @@ impl Standing {
 
     fn availability(&self, now: Moment) -> Availability {
         let is_drained = self.is_drained.load(Relaxed);
-        #[cfg(feature = "sim")]
+        #[cfg(all(feature = "sim", not(loom)))]
         let is_drained = is_drained && !crate::rt::sim::planted(crate::rt::sim::Bug::DrainedPicked);
         if is_drained {
             Availability::Drained
