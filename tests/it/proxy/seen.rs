@@ -157,7 +157,8 @@ fn no_request_fails_while_one_server_after_another_is_drained_and_undrained() {
             }
         });
         let asked: usize = upstreams.iter().map(Upstream::requests).sum();
-        assert_eq!(asked, answered.iter().map(|count| count.load(Ordering::SeqCst)).sum(), "and each was sent once");
+        let answers: usize = answered.iter().map(|count| count.load(Ordering::SeqCst)).sum();
+        assert_eq!(asked, answers, "and each was sent once");
     });
 }
 
