@@ -18,9 +18,12 @@ const EVENTS: usize = 256;
 const LISTENER: u64 = u64::MAX;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
+/// The fields that a server of its own accord sends with an answer: whoever forwards has the same work as with another.
+const FIELDS: &str = "Server: sink\r\nDate: Sat, 21 Nov 2026 00:00:00 GMT\r\nContent-Type: text/plain";
+
 /// The answer to a body of so many bytes: always of the same length, so that its length can be checked, too.
 pub fn answer(body_length: u64) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n\r\n{body_length:020}\n").into_bytes()
+    format!("HTTP/1.1 200 OK\r\n{FIELDS}\r\nContent-Length: 21\r\n\r\n{body_length:020}\n").into_bytes()
 }
 
 /// Where a connection is in the stream of its requests.
