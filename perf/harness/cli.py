@@ -15,7 +15,7 @@ EXECUTORS = ["compio", "monoio", "glommio"]
 EXECUTOR_SCENARIOS = [
     "keep-alive-64", "keep-alive-512", "pipelined-16", "new-connection", "file-1mib", "idle-connections"
 ]
-RINGFORTS = ["ringfort", "ringfort-default"]
+RINGFORTS = ["ringfort", "ringfort-default", "ringfort-default-pool", "ringfort-admin"]
 # Above this load average something else is using the cores.
 BUSY = 0.5
 
@@ -158,7 +158,7 @@ def measure_executors(arguments, names):
     for entry in scenarios:
         entry.targets = []
         entry.servers = list(flags)
-        if entry.rate:
+        if entry.rate and "of" in entry.rate:
             entry.rate["of"] = list(flags)
     name = "-".join(["executors"] + names)
     return run(arguments, scenarios, lambda _: servers, name, "Ringfort on each of its executors", missing)
@@ -180,7 +180,7 @@ def drop_refused(servers):
     for server in list(servers):
         try:
             with Running(server, os.sched_getaffinity(0), 1, {}) as running:
-                running.first_answer("/plaintext")
+                running.first_answer({"path": "/plaintext"})
         except BenchError as error:
             say(f"{server.name} does not start here; without it: {error}")
             refused[server.name] = str(error).replace("\n", " ")
@@ -196,9 +196,10 @@ def run(arguments, scenarios, servers_of, name, title, missing):
     os.sched_setaffinity(0, {load_core})
     facts = describe_run(arguments, name, title, missing, server_core, load_core)
     os.sched_setaffinity(0, {server_core, load_core})
-    # Whoever forwards, forwards to the first server's program: the same one for all.
-    upstream = Server("upstream", load_specs()["upstream"], servers_of(scenarios[0])[0].program)
-    bench = measure.Bench(load_program, server_core, load_core, say, upstream)
+    # Whoever forwards, forwards to the first server's program, or to the sink: the same one for all.
+    programs_of = {"upstream": servers_of(scenarios[0])[0].program, "sink": load_program}
+    upstreams = {name: Server(name, load_specs()[name], program) for name, program in programs_of.items()}
+    bench = measure.Bench(load_program, server_core, load_core, say, upstreams)
     announce(arguments, scenarios, servers_of, facts)
     for entry in scenarios:
         servers = servers_of(entry)

@@ -4,6 +4,7 @@ import hashlib
 import time
 
 from . import BenchError, host, metrics
+from .drains import Drains
 from .load import Load
 from .servers import Running
 
@@ -16,22 +17,23 @@ SPARE_FILES = 200
 class Bench:
     """What all scenarios of a run share."""
 
-    def __init__(self, load_program, server_core, load_core, say, upstream):
+    def __init__(self, load_program, server_core, load_core, say, upstreams):
         self.load_program = load_program
         self.server_core = server_core
         self.load_core = load_core
         self.say = say
-        # The server that the others forward to, in scenarios that have one.
-        self.upstream = upstream
+        # The servers that the others forward to, by the names that scenarios have for them.
+        self.upstreams = upstreams
         self.open_files = host.raise_open_files()
 
     def start(self, scenario, server):
         cores = {self.server_core} if scenario.workers == 1 else {self.server_core, self.load_core}
         upstream = None
         if scenario.upstream:
-            upstream = Running(self.upstream, {self.load_core}, 1, scenario.files)
+            known = self.upstreams[scenario.upstream]
+            upstream = Running(known, {self.load_core}, 1, scenario.files, more_addresses=scenario.upstream_servers)
             try:
-                upstream.first_answer(scenario.load["path"])
+                upstream.first_answer(scenario.load)
             except BaseException:
                 upstream.close()
                 raise
@@ -70,21 +72,37 @@ def latencies(result):
 def measure_cost(bench, scenario, server, rate=None):
     """CPU per request under a load; `rate` for a fixed one."""
     with bench.start(scenario, server) as running:
-        answer, _ = running.first_answer(scenario.load["path"], scenario.load["mode"] == "connect")
+        answer, _ = running.first_answer(scenario.load)
         with bench.load(running, dict(scenario.load, rate=rate)) as load:
             result, cpu, noise = window(bench, running, load)
+            resident = host.resident_bytes(running.pids())
     found = dict(latencies(result), cpu_us=cpu * 1e6 / result["answered"], rate=result["answered"] / result["seconds"])
+    found["rss_mib"] = resident / 2**20
     if rate is not None:
         found["lag_p999_us"] = result["lag_us"]["p999"]
     facts = {"answer": answer, "answer_bytes": result["answer_bytes"], "answered": result["answered"]}
     return found, dict(facts, noise=noise)
 
 
+def measure_drain(bench, scenario, server, rate=None):
+    """Requests at a fixed rate, while the servers behind it are drained and undrained one after another."""
+    with bench.start(scenario, server) as running:
+        answer, _ = running.first_answer(scenario.load)
+        with bench.load(running, dict(scenario.load, rate=rate)) as load:
+            with Drains(running.port2, len(running.upstream.addresses)) as drains:
+                result = load.run(may_fail=True)
+    if result["errors"]:
+        bench.say(f"  {result['errors']} failed; the first: {result['first_error']}")
+    found = dict(latencies(result), failed=result["errors"], answered=result["answered"], drains=drains.done)
+    found["lag_p999_us"] = result["lag_us"]["p999"]
+    return found, {"answer": answer, "answer_bytes": result["answer_bytes"], "answered": result["answered"]}
+
+
 def measure_memory(bench, scenario, server, rate=None):
     """Resident memory that held connections add."""
     del rate
     with bench.start(scenario, server) as running:
-        answer, _ = running.first_answer(scenario.load["path"])
+        answer, _ = running.first_answer(scenario.load)
         time.sleep(SETTLE_SECONDS)
         before = host.resident_bytes(running.pids())
         with bench.load(running, scenario.load) as load:
@@ -100,7 +118,7 @@ def measure_rest(bench, scenario, server, rate=None):
     """The start, and then nothing."""
     del rate
     with bench.start(scenario, server) as running:
-        answer, start_ms = running.first_answer(scenario.load["path"])
+        answer, start_ms = running.first_answer(scenario.load)
         time.sleep(scenario.load["warmup"])
         pids = running.pids()
         before, started = host.cpu_seconds(pids), time.monotonic()
@@ -110,19 +128,22 @@ def measure_rest(bench, scenario, server, rate=None):
     return found, {"answer": answer, "answer_bytes": answer.size, "answered": 1}
 
 
-MEASUREMENTS = {"cost": measure_cost, "latency": measure_cost, "memory": measure_memory, "rest": measure_rest}
+MEASUREMENTS = {"cost": measure_cost, "latency": measure_cost, "drain": measure_drain, "memory": measure_memory,
+                "rest": measure_rest}
 
 
 def find_rate(bench, scenario, servers):
     """The fixed rate: a share of the lowest maximum of the servers that set it, each measured in a closed loop."""
     wanted = scenario.rate
+    if "fixed" in wanted:
+        return {"rate": wanted["fixed"]}
     best = {server.name: 0.0 for server in servers if server.name in wanted["of"]} or {servers[0].name: 0.0}
     for _ in range(wanted["samples"]):
         for server in servers:
             if server.name in best:
                 options = dict(scenario.load, mode="closed", seconds=wanted["seconds"])
                 with bench.start(scenario, server) as running:
-                    running.first_answer(scenario.load["path"])
+                    running.first_answer(scenario.load)
                     with bench.load(running, options) as load:
                         result = load.run()
                 best[server.name] = max(best[server.name], result["answered"] / result["seconds"])
@@ -141,6 +162,9 @@ def check_answer(scenario, server, facts, first):
             f"{server.name}: expected status 200 and {wanted} bytes for {scenario.load['path']}, "
             f"found {answer.status!r} and {len(answer.body)} bytes"
         )
+    sent = scenario.load.get("send_bytes")
+    if sent is not None and answer.body.strip() != b"%020d" % sent:
+        raise BenchError(f"{server.name}: expected {sent} bytes to arrive at the upstream, found {answer.body!r}")
     facts["body_sha256"] = hashlib.sha256(answer.body).hexdigest()
     facts["fields"] = list(answer.fields)
     if first and first["body_sha256"] != facts["body_sha256"]:

@@ -27,17 +27,25 @@ METRICS = {
     "connection_kib": Metric("resident memory per connection", "KiB", 2),
     "start_ms": Metric("start to first answer", "ms", 1),
     "rss_mib": Metric("resident memory", "MiB", 1),
+    "failed": Metric("requests that failed", "requests", 0),
+    "answered": Metric("requests answered", "requests", 0),
+    "drains": Metric("servers drained and undrained", "times", 0),
     "idle_cpu_ms": Metric("CPU per second at rest", "ms", 3),
 }
 
 # For each kind of scenario: the metrics that are compared, the first being drawn unless said otherwise, and those that
 # are shown beside them and decide nothing.
 MEASURES = {
-    "cost": {"compared": ["cpu_us"], "drawn": ["cpu_us"], "shown": ["rate", "p50_us", "p99_us"]},
+    "cost": {"compared": ["cpu_us"], "drawn": ["cpu_us"], "shown": ["rate", "p50_us", "p99_us", "rss_mib"]},
     "latency": {
         "compared": ["p50_us", "p90_us", "p99_us", "p999_us"],
         "drawn": ["p50_us", "p999_us"],
         "shown": ["max_us", "cpu_us", "rate", "lag_p999_us"],
+    },
+    "drain": {
+        "compared": ["failed", "p999_us"],
+        "drawn": ["p999_us"],
+        "shown": ["answered", "drains", "p50_us", "max_us", "lag_p999_us"],
     },
     "memory": {"compared": ["connection_kib"], "drawn": ["connection_kib"], "shown": ["rss_mib"]},
     "rest": {

@@ -79,6 +79,8 @@ def shown_table(result):
 def rate_line(result):
     if not result["rate"]:
         return []
+    if "maxima" not in result["rate"]:
+        return [f"Rate: {result['rate']['rate']:,} requests a second for each server, as the scenario says."]
     maxima = ", ".join(f"{name} {rate:,.0f}" for name, rate in result["rate"]["maxima"].items())
     return [f"Rate: {result['rate']['rate']:,} requests a second for each server; maxima in this run: {maxima}."]
 

@@ -9,8 +9,13 @@ FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 REQUIRED = {"order": int, "title": str, "measure": str, "servers": list, "load": dict, "seconds": (int, float),
             "warmup": (int, float), "targets": list}
 OPTIONAL = {"quick": dict, "files": dict, "rate": dict, "workers": int, "rounds_max": int,
-            "upstream": bool}
-LOAD_KEYS = {"mode", "connections", "pipeline", "path", "body_bytes"}
+            "upstream": str, "upstream_servers": int}
+LOAD_KEYS = {"mode", "connections", "pipeline", "path", "send_bytes", "body_bytes"}
+# A share of what the servers reach in a closed loop, or a number.
+RATE_FORMS = ({"share", "of", "seconds", "samples"}, {"fixed"})
+RATE_MEASURES = {"latency", "drain"}
+# Addresses of one server of the upstream each, behind the first: 127.0.1.1 and so on.
+UPSTREAM_SERVERS_MAX = 250
 TARGET_FORMS = ({"metric", "max"}, {"metric", "versus", "ratio_max"}, {"metric", "versus", "no_worse_than"})
 TARGET_NOTES = {"aim", "tolerance"}
 QUICK_ROUNDS = 2
@@ -30,8 +35,10 @@ class Scenario:
         self.workers = data.get("workers", 1)
         self.files = data.get("files", {})
         self.rate = data.get("rate")
-        # Whether the servers forward to another one, which runs beside the load.
-        self.upstream = data.get("upstream", False)
+        # The server that the others forward to, which runs beside the load; None where they answer by themselves.
+        self.upstream = data.get("upstream")
+        # How many servers it is, each an address of its own; 0 for one at the usual address.
+        self.upstream_servers = data.get("upstream_servers", 0)
         self.targets = data["targets"]
         self.load = dict(data["load"], seconds=data["seconds"], warmup=data["warmup"])
         self.rounds_max = data.get("rounds_max")
@@ -50,7 +57,7 @@ class Scenario:
         """About how long it takes, in seconds."""
         starting = 0.8
         once = self.seconds + self.load["warmup"] + starting
-        first = self.rate["samples"] * (self.rate["seconds"] + starting) if self.rate else 0
+        first = self.rate["samples"] * (self.rate["seconds"] + starting) if self.rate and "samples" in self.rate else 0
         return servers * (rounds * once + first)
 
     def describe(self):
@@ -59,7 +66,13 @@ class Scenario:
         words = [f"{load['connections']} connection{'s' if load['connections'] != 1 else ''}"]
         if load.get("pipeline", 1) > 1:
             words.append(f"pipelined by {load['pipeline']}")
-        words += [f"`{load['path']}` with a body of {load['body_bytes']} bytes", f"{self.seconds} s per round"]
+        if "send_bytes" in load:
+            words.append(f"POST of {load['send_bytes']} bytes to `{load['path']}`, answered with {load['body_bytes']}")
+        else:
+            words.append(f"`{load['path']}` with a body of {load['body_bytes']} bytes")
+        words.append(f"{self.seconds} s per round")
+        if self.upstream_servers:
+            words.append(f"{self.upstream_servers} upstream servers")
         words.append(f"{self.workers} worker{'s' if self.workers != 1 else ''}")
         return ", ".join(words)
 
@@ -77,8 +90,12 @@ def check(name, data):
         expect(key in REQUIRED or isinstance(value, OPTIONAL.get(key, ())), "a known key of the right type", key)
     expect(data["measure"] in metrics.MEASURES, f"measure to be one of {sorted(metrics.MEASURES)}", data["measure"])
     expect(set(data["load"]) <= LOAD_KEYS, f"load with keys of {sorted(LOAD_KEYS)}", sorted(data["load"]))
-    has_rate = data["measure"] == "latency"
-    expect(has_rate == ("rate" in data), "a rate where latency is measured, only", data.get("rate"))
+    has_rate = data["measure"] in RATE_MEASURES
+    expect(has_rate == ("rate" in data), f"a rate where it measures {sorted(RATE_MEASURES)}, only", data.get("rate"))
+    expect(not has_rate or set(data["rate"]) in RATE_FORMS, f"a rate with keys {RATE_FORMS}", data.get("rate"))
+    count = data.get("upstream_servers", 0)
+    expect(0 <= count <= UPSTREAM_SERVERS_MAX, f"upstream_servers of 0 to {UPSTREAM_SERVERS_MAX}", count)
+    expect(not count or "upstream" in data, "an upstream where there are upstream_servers", None)
     for target in data["targets"]:
         expect(set(target) - TARGET_NOTES in TARGET_FORMS, f"a target with keys {TARGET_FORMS}", target)
         expect(target["metric"] in metrics.METRICS, f"a metric of {sorted(metrics.METRICS)}", target["metric"])

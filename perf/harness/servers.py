@@ -13,7 +13,7 @@ from . import BenchError, host, processes
 
 PEERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "peers")
 START_SECONDS = 10
-NOWHERE = 1
+NOWHERE = "127.0.0.1:1"
 ANSWER_SECONDS = 5
 # Debian keeps servers where an ordinary user's PATH does not look.
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin"
@@ -54,6 +54,20 @@ class Server:
         return f"apt-get install {package}" if package else f"build {self.program}"
 
 
+def addresses(count, port):
+    """So many addresses of this host, with the same port; they need no set-up, for all of 127.0.0.0/8 is this host."""
+    return [f"127.0.1.{number}:{port}" for number in range(1, count + 1)]
+
+
+def repeat(spec, key, places):
+    """A template of a spec, which has the text for one address and what stands between two, for each of these."""
+    template = spec.get(key)
+    if template is None:
+        return ""
+    parts = [fill(template["each"], {"ADDRESS": place, "NUMBER": at}) for at, place in enumerate(places)]
+    return template["between"].join(parts)
+
+
 def load_specs():
     with open(os.path.join(PEERS, "servers.json"), encoding="utf-8") as file:
         return json.load(file)
@@ -62,9 +76,10 @@ def load_specs():
 class Running:
     """A started server; a context manager that stops it and removes its directory."""
 
-    def __init__(self, server, cores, workers, files, upstream=None):
+    def __init__(self, server, cores, workers, files, upstream=None, more_addresses=0):
         self.server = server
         self.upstream = upstream
+        self.more_addresses = more_addresses
         self.directory = tempfile.mkdtemp(prefix=f"bench-{server.name}-")
         self.process = None
         try:
@@ -97,19 +112,24 @@ class Running:
                 file.write(bytes(at * 7 % 251 for at in range(4096)) * (size // 4096) + b"x" * (size % 4096))
 
     def _start(self, cores, workers):
-        self.port = host.free_port()
+        self.port, self.port2 = host.free_port(), host.free_port()
+        # Where those that forward to it find it: each address stands for a server.
+        more = addresses(self.more_addresses, self.port)
+        self.addresses = more or [f"127.0.0.1:{self.port}"]
         spec = self.server.spec
         config = spec.get("config", "")
         values = {
             "PORT": self.port,
-            "PORT2": host.free_port(),
+            "PORT2": self.port2,
             "DIR": self.directory,
             "WORKERS": workers,
             "CONFIG": os.path.join(self.directory, config),
             "RINGFORT": self.server.program,
+            "MORE": repeat(spec, "more", more),
             # Nobody is asked there where nothing is forwarded.
-            "UPSTREAM": self.upstream.port if self.upstream else NOWHERE,
+            "SERVERS": repeat(spec, "servers", self.upstream.addresses if self.upstream else [NOWHERE]),
         }
+        values.update(spec.get("values", {}))
         if config:
             with open(os.path.join(PEERS, config), encoding="utf-8") as file:
                 text = fill(file.read(), values)
@@ -128,19 +148,19 @@ class Running:
         said = "; it said:\n  " + "\n  ".join(tail) if tail else "; it said nothing"
         return BenchError(f"{self.server.name}: {what}{said}")
 
-    def first_answer(self, path, closing=False):
-        """The first answer, and the milliseconds from the start of the process to its last byte."""
+    def first_answer(self, load):
+        """The first answer to a request of this load, and the milliseconds from the start of the process to its end."""
         deadline = self.started + START_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise self.complain(f"expected it to serve, it ended with code {self.process.returncode}")
             try:
-                answer = ask(self.port, path, closing)
+                answer = ask(self.port, load)
                 return answer, (time.monotonic() - self.started) * 1000
             except ConnectionRefusedError:
                 time.sleep(0.0002)
             except OSError as error:
-                raise self.complain(f"expected an answer for {path}, found: {error}") from error
+                raise self.complain(f"expected an answer for {load['path']}, found: {error}") from error
         raise self.complain(f"expected it to listen within {START_SECONDS} s, nobody listens on port {self.port}")
 
     def pids(self):
@@ -158,11 +178,17 @@ class Answer:
         self.size = len(head) + 4 + len(body)
 
 
-def ask(port, path, closing=False):
-    """One request, in the words of the load generator; `closing` as it asks where each has a connection of its own."""
+def ask(port, load):
+    """One request, in the words of the load generator."""
     with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS) as connection:
-        wish = "Connection: close\r\n" if closing else ""
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{wish}\r\n".encode())
+        lines = [f"Host: 127.0.0.1:{port}"]
+        if "send_bytes" in load:
+            lines.append(f"Content-Length: {load['send_bytes']}")
+        if load.get("mode") == "connect":
+            lines.append("Connection: close")
+        method = "POST" if "send_bytes" in load else "GET"
+        head = "\r\n".join([f"{method} {load['path']} HTTP/1.1"] + lines + ["", ""])
+        connection.sendall(head.encode() + b"x" * load.get("send_bytes", 0))
         raw = b""
         while True:
             head, end, body = raw.partition(b"\r\n\r\n")

@@ -1,16 +1,18 @@
 """Tests of the harness: `python3 -m unittest discover -s perf/harness -t perf -p tests.py`."""
 
+import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import xml.dom.minidom
 
-from . import BenchError, chart, host, metrics, processes, report, scenario, servers
+from . import BenchError, chart, drains, host, metrics, processes, report, scenario, servers
 
 
 def result(name="one", base=(8.0, 9.0), peer=(10.0, 10.0)):
@@ -82,6 +84,7 @@ class Scenarios(unittest.TestCase):
         known = servers.load_specs()
         for entry in found:
             self.assertLessEqual(set(entry.servers), set(known), entry.name)
+            self.assertIn(entry.upstream, [None, "upstream", "sink"], entry.name)
             for target in entry.targets:
                 self.assertIn(target.get("no_worse_than", entry.name), [other.name for other in found])
 
@@ -90,6 +93,9 @@ class Scenarios(unittest.TestCase):
             good = json.load(file)
         for change, words in [({"seconds": "2"}, "expected seconds"), ({"colour": 1}, "expected a known key"),
                               ({"measure": "speed"}, "expected measure to be one of"),
+                              ({"measure": "drain", "rate": {"fixed": 1, "of": []}}, "expected a rate with keys"),
+                              ({"upstream_servers": 251, "upstream": "sink"}, "expected upstream_servers of 0 to 250"),
+                              ({"upstream_servers": 1}, "expected an upstream where"),
                               ({"targets": [{"metric": "cpu_us"}]}, "expected a target with keys")]:
             with self.assertRaisesRegex(BenchError, words):
                 scenario.Scenario("x", dict(good, **change))
@@ -104,6 +110,18 @@ class Templates(unittest.TestCase):
         self.assertEqual(servers.fill("listen 127.0.0.1:@PORT@;", {"PORT": 80}), "listen 127.0.0.1:80;")
         with self.assertRaisesRegex(BenchError, "@PROT@"):
             servers.fill("@PROT@", {"PORT": 80})
+
+    def test_each_upstream_server_is_named_in_each_config(self):
+        places = servers.addresses(3, 80)
+        self.assertEqual(places, ["127.0.1.1:80", "127.0.1.2:80", "127.0.1.3:80"])
+        specs = servers.load_specs()
+        for name, words in [("nginx", "server 127.0.1.3:80;"), ("haproxy", "server s2 127.0.1.3:80 "),
+                            ("ringfort", '{ "address": "127.0.1.3:80" }')]:
+            text = servers.repeat(specs[name], "servers", places)
+            self.assertEqual(text.count("127.0.1."), 3)
+            self.assertIn(words, text)
+        self.assertEqual(servers.repeat(specs["upstream"], "more", places[:2]), ', "127.0.1.1:80", "127.0.1.2:80"')
+        self.assertEqual(servers.repeat(specs["upstream"], "more", []), "")
 
     def test_answer_is_taken_apart(self):
         answer = servers.Answer(b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 2", b"hi")
@@ -156,6 +174,58 @@ class Host(unittest.TestCase):
     def test_cores_are_two_different_ones_that_are_allowed(self):
         with self.assertRaisesRegex(BenchError, "expected two"):
             host.choose_cores(0, 0)
+
+
+class Admin(http.server.BaseHTTPRequestHandler):
+    """An admin listener with servers that can be drained; it refuses what would change nothing."""
+
+    drained = [False, False]
+    posts = []
+
+    def answer(self, body):
+        text = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def do_GET(self):
+        self.answer({"upstreams": [{"name": "up", "servers": [{"in_flight": 0}] * len(self.drained)}]})
+
+    def do_POST(self):
+        _, _, upstream, _, number, what = self.path.split("/")
+        self.posts.append((upstream, int(number), what))
+        before, self.drained[int(number)] = self.drained[int(number)], what == "drain"
+        now = self.drained[int(number)]
+        self.answer({"changed": before != now, "server": {"drained": now}})
+
+    def log_message(self, *_):
+        pass
+
+
+class Draining(unittest.TestCase):
+    def setUp(self):
+        self.admin = http.server.HTTPServer(("127.0.0.1", 0), Admin)
+        self.addCleanup(self.admin.server_close)
+        Admin.drained, Admin.posts = [False, False], []
+        thread = threading.Thread(target=self.admin.serve_forever, daemon=True)
+        thread.start()
+        self.addCleanup(self.admin.shutdown)
+
+    def test_one_server_at_a_time_is_drained_and_in_the_end_none(self):
+        with drains.Drains(self.admin.server_port, 2) as draining:
+            deadline = time.monotonic() + 10
+            while draining.done < 3 and time.monotonic() < deadline:
+                time.sleep(0.001)
+        self.assertEqual(Admin.drained, [False, False])
+        self.assertEqual(Admin.posts[:4], [("up", number, what) for number in (0, 1) for what in ("drain", "undrain")])
+        self.assertEqual(len(Admin.posts), 2 * draining.done)
+
+    def test_what_the_admin_listener_refuses_ends_the_round(self):
+        Admin.drained[0] = True
+        with self.assertRaisesRegex(BenchError, "expected server 0 to be changed by drain"):
+            with drains.Drains(self.admin.server_port, 2) as draining:
+                draining._thread.join(10)
 
 
 class Reports(unittest.TestCase):

@@ -101,14 +101,20 @@ pub struct Engine<'p> {
 impl<'p> Engine<'p> {
     pub fn new(plan: &'p Plan) -> io::Result<Self> {
         let closing = if plan.mode == Mode::Connect { "Connection: close\r\n" } else { "" };
-        let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n{closing}\r\n", plan.path, plan.address);
+        let (method, length) = match plan.send_bytes {
+            Some(bytes) => ("POST", format!("Content-Length: {bytes}\r\n")),
+            None => ("GET", String::new()),
+        };
+        let head = format!("{method} {} HTTP/1.1\r\nHost: {}\r\n{length}{closing}\r\n", plan.path, plan.address);
+        let mut request = head.into_bytes();
+        request.resize(request.len() + plan.send_bytes.unwrap_or(0), b'x');
         Ok(Self {
             plan,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             slots: (0..plan.connections).map(|_| Slot::default()).collect(),
             idle: (0..plan.connections).collect(),
             in_flight: 0,
-            requests: request.repeat(plan.pipeline).into_bytes(),
+            requests: request.repeat(plan.pipeline),
             buffer: vec![0; READ_BYTES],
             events: Vec::with_capacity(EVENTS),
             expected: Expected::new(plan.body_length),
@@ -297,6 +303,11 @@ impl<'p> Engine<'p> {
         }
         if answers > target.outstanding {
             let text = format!("expected {} answers, found {answers}", target.outstanding);
+            return self.fail(slot, text);
+        }
+        if answers == target.outstanding && target.unsent > 0 {
+            let text =
+                format!("expected an answer behind the request, found it {} bytes before its end", target.unsent);
             return self.fail(slot, text);
         }
         let took = target.since.map_or(Duration::ZERO, |since| since.elapsed());

@@ -5,6 +5,7 @@ mod engine;
 mod report;
 mod response;
 mod schedule;
+mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -12,9 +13,10 @@ use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use arguments::{Mode, Plan};
+use arguments::{Mode, Plan, Task};
 use engine::{Engine, Tally};
 use schedule::{Pace, Schedule};
+use sink::Sink;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -22,19 +24,21 @@ fn main() -> ExitCode {
         println!("{}", arguments::USAGE);
         return ExitCode::SUCCESS;
     }
-    match Plan::parse(words.into_iter()) {
+    let done = match Task::parse(words.into_iter()) {
         Err(message) => {
             eprintln!("ringfort-load: {message}\n\n{}", arguments::USAGE);
-            ExitCode::from(64)
+            return ExitCode::from(64);
         }
-        Ok(plan) => match run(&plan) {
-            Ok(0) => ExitCode::SUCCESS,
-            Ok(_) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("ringfort-load: {error}");
-                ExitCode::FAILURE
-            }
-        },
+        Ok(Task::Load(plan)) => run(&plan),
+        Ok(Task::Sink(address)) => Sink::bind(address).and_then(Sink::run).map(|()| 0),
+    };
+    match done {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("ringfort-load: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::arguments::{Mode, Plan};
 use crate::engine::{Engine, Tally};
+use crate::sink::{Sink, answer};
 use crate::{measure, warm_up};
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
@@ -166,4 +167,39 @@ fn nobody_listening_is_an_error() {
     let (_, _, errors, first) = run(&plan(Mode::Closed, &server), &server);
     assert_eq!(errors, 3);
     assert!(first.contains("refused"), "{first}");
+}
+
+/// A sink with a thread of its own, which ends with the test's process.
+fn sink() -> Server {
+    // A free port, as far as anybody can know before it is bound: the listener that found it is gone by then.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string().parse().unwrap();
+    let sink = Sink::bind(address).unwrap();
+    thread::spawn(move || sink.run());
+    Server { address, answered: Arc::default() }
+}
+
+#[test]
+fn bodies_are_sent_whole_and_a_sink_says_how_long_they_were() {
+    let server = sink();
+    for (bytes, pipeline) in [(0, 1), (1, 16), (65_536, 4), (3_000_000, 1)] {
+        let plan = Plan { send_bytes: Some(bytes), pipeline, body_length: Some(21), ..plan(Mode::Closed, &server) };
+        let (tally, _, errors, first) = run(&plan, &server);
+        assert_eq!((errors, first.as_str()), (0, ""), "{bytes} bytes");
+        assert!(tally.answered > 0);
+        assert_eq!(tally.bytes, tally.answered * answer(bytes as u64).len() as u64);
+    }
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello").unwrap();
+    let mut found = vec![0; answer(5).len()];
+    stream.read_exact(&mut found).unwrap();
+    assert_eq!(found, answer(5));
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_request_is_an_error() {
+    let server = serve(|_, stream| stream.write_all(ANSWER).is_ok());
+    let plan = Plan { send_bytes: Some(64 << 20), connections: 1, ..plan(Mode::Closed, &server) };
+    let (_, _, errors, first) = run(&plan, &server);
+    assert!(errors > 0);
+    assert!(first.starts_with("expected an answer behind the request, found it "), "{first}");
 }

@@ -1,6 +1,8 @@
 //! The gateway seen from outside: its metrics, what the admin listener says of it, and what it changes.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use ringfort::proxy::Termination;
@@ -106,6 +108,58 @@ fn a_server_that_is_drained_gets_no_request_until_it_is_undrained_and_none_fails
             assert_eq!((&undrained["changed"], &undrained["server"]["state"]), (&true.into(), &"available".into()));
             wait_until("both are asked again", || ask() == both);
         }
+    });
+}
+
+/// Ends the load that a test makes, also when the test fails.
+struct EndOfLoad<'a>(&'a AtomicBool);
+
+impl Drop for EndOfLoad<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn no_request_fails_while_one_server_after_another_is_drained_and_undrained() {
+    on_each_driver(|driver| {
+        let upstreams = [(); 3].map(|()| Upstream::answering(|_| ok("good")));
+        let server = gateway(driver, &upstreams.each_ref(), json!({})).workers(2).serve();
+        let (is_over, answered) = (AtomicBool::new(false), [(); 4].map(|()| AtomicUsize::new(0)));
+        thread::scope(|scope| {
+            let _end = EndOfLoad(&is_over);
+            for count in &answered {
+                let mut client = server.client();
+                let is_over = &is_over;
+                scope.spawn(move || {
+                    while !is_over.load(Ordering::SeqCst) {
+                        assert_eq!(client.get("/").text(), "good");
+                        count.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            // What was under way has then ended, and some more.
+            let let_pass = |more: usize| {
+                let before = answered.each_ref().map(|count| count.load(Ordering::SeqCst));
+                wait_until("all clients are answered", || {
+                    answered.iter().zip(before).all(|(count, before)| count.load(Ordering::SeqCst) >= before + more)
+                });
+            };
+            for _ in 0..3 {
+                for (index, upstream) in upstreams.iter().enumerate() {
+                    post(&server, &format!("/upstreams/api/servers/{index}/drain"), "");
+                    let_pass(1);
+                    let before = upstream.requests();
+                    let_pass(10);
+                    assert_eq!(upstream.requests(), before, "a drained server is not asked");
+                    post(&server, &format!("/upstreams/api/servers/{index}/undrain"), "");
+                    wait_until("it is asked again", || upstream.requests() > before);
+                }
+            }
+        });
+        let asked: usize = upstreams.iter().map(Upstream::requests).sum();
+        let answers: usize = answered.iter().map(|count| count.load(Ordering::SeqCst)).sum();
+        assert_eq!(asked, answers, "and each was sent once");
     });
 }
 
