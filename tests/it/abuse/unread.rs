@@ -22,7 +22,8 @@ fn late(server: &Server) -> f64 {
 /// Those whose own upload stood still for too long: with a full receive buffer a client drops acknowledgements too, and
 /// sends again ever more rarely.
 fn stuck(server: &Server) -> f64 {
-    server.metric("ringfort_timeouts_total", "phase=\"body\"")
+    let timed_out = |phase| server.metric("ringfort_timeouts_total", &format!("phase=\"{phase}\""));
+    ["body", "head", "head_rate"].into_iter().map(timed_out).sum()
 }
 
 /// What each of these asks for is far more than sockets hold; each must be reset by the write time-out, so that the kernel

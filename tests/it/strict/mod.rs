@@ -4,11 +4,13 @@
 mod accepted;
 mod cases;
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::sync::{Arc, Mutex};
 
 use cases::{BODY_MAX, Case, HEAD_MAX, HEADERS_MAX, MARKER, TARGET_MAX};
 
-use crate::support::{Client, Response, Server, Start, on_each_driver};
+use crate::support::upstream::Upstream;
+use crate::support::{Client, Response, Server, Start, on_each_driver, wait_until};
 
 /// What an attacker hides behind a request whose end is unclear.
 const SMUGGLED: &str = "GET /users/smuggled HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -107,6 +109,48 @@ fn the_command_refuses_what_the_application_refuses() {
             let mut client = server.client();
             client.send([&case.request, SMUGGLED.as_bytes()].concat());
             expect_refusal(&case, &mut client);
+        }
+    });
+}
+
+/// What is wrong with a body shows when its beginning is on its way; all else keeps a request from being forwarded at all.
+#[test]
+fn a_gateway_sends_no_upstream_anything_of_a_malformed_head_nor_the_end_of_a_malformed_body() {
+    on_each_driver(|driver| {
+        let received: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+        let keep = received.clone();
+        let upstream = Upstream::start(move |peer| {
+            let mut bytes = Vec::new();
+            let _ = peer.stream.read_to_end(&mut bytes);
+            keep.lock().unwrap().push(bytes);
+        });
+        let routes = serde_json::json!([{ "match": { "path": "/*rest" }, "proxy": { "upstream": "api" } }]);
+        let server = Start::command(driver, routes)
+            .upstream("api", serde_json::json!({ "servers": [{ "address": upstream.address.to_string() }] }))
+            .limit("head", HEAD_MAX)
+            .limit("target", TARGET_MAX)
+            .limit("headers", HEADERS_MAX)
+            .limit("body", BODY_MAX)
+            .serve();
+        let (bodies, heads): (Vec<_>, Vec<_>) =
+            cases::all().into_iter().partition(|case| case.name.starts_with("chunk"));
+        let refuse = |case: &Case| {
+            let mut client = server.client();
+            client.send([&case.request, SMUGGLED.as_bytes()].concat());
+            expect_refusal(case, &mut client);
+        };
+        heads.iter().for_each(refuse);
+        assert_eq!(upstream.connections(), 0, "a malformed head was forwarded");
+        bodies.iter().for_each(refuse);
+        let connections = upstream.connections();
+        wait_until("the upstream has seen the end of every connection", || {
+            received.lock().unwrap().len() >= connections
+        });
+        assert!(connections > 0, "bodies are forwarded as they come");
+        for bytes in &*received.lock().unwrap() {
+            let text = String::from_utf8_lossy(bytes);
+            assert_eq!(text.matches("HTTP/1.1\r\n").count(), 1, "one request at most: {text}");
+            assert!(!text.contains("smuggled") && !text.ends_with("\r\n0\r\n\r\n"), "it has no end: {text}");
         }
     });
 }
