@@ -174,7 +174,9 @@ pub struct UpstreamTimeouts {
 impl Default for UpstreamTimeouts {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(1),
+            // A SYN that is lost, or that a full listening queue drops, is sent again after one second and after three:
+            // with a shorter time-out each of them would be an error.
+            connect: Duration::from_secs(5),
             response: Duration::from_secs(30),
             idle: Duration::from_secs(60),
             total: Duration::from_secs(3600),

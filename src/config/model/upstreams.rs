@@ -199,7 +199,8 @@ impl Default for Pool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamTimeouts {
-    /// For a connection to be established. Not more than `total`. Longer: 504.
+    /// For a connection to be established. Not more than `total`. Longer: 504. A packet that is lost meanwhile is sent again
+    /// after one second and after three; a time-out below that makes each an error.
     #[serde(with = "units::as_time_span")]
     #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "24h"))]
     pub connect: Duration,
