@@ -242,7 +242,7 @@ def announce(arguments, scenarios, servers_of, facts):
         say(f"the load average is {facts['load_average']:.2f}: other programs run, and the figures will be noisy")
     seconds = sum(entry.estimate(entry.rounds(arguments.rounds, arguments.quick), len(servers_of(entry)))
                   for entry in scenarios)
-    say(f"{len(scenarios)} scenarios, about {seconds / 60:.0f} min {seconds % 60:.0f} s")
+    say(f"{len(scenarios)} scenarios, about {seconds // 60:.0f} min {seconds % 60:.0f} s")
 
 
 def judge(scenarios, results):
