@@ -15,7 +15,7 @@ EXECUTORS = ["compio", "monoio", "glommio"]
 EXECUTOR_SCENARIOS = [
     "keep-alive-64", "keep-alive-512", "pipelined-16", "new-connection", "file-1mib", "idle-connections"
 ]
-RINGFORTS = ["ringfort", "ringfort-default", "ringfort-default-pool", "ringfort-admin"]
+RINGFORTS = ["ringfort", "ringfort-default", "ringfort-admin"]
 # Above this load average something else is using the cores.
 BUSY = 0.5
 

@@ -53,6 +53,11 @@ impl Connection {
         self.slot.server
     }
 
+    /// Since when it has carried nothing.
+    pub(super) fn idle_since(&self) -> Moment {
+        self.idle_since
+    }
+
     pub(super) fn upstream(&self) -> Rc<LocalUpstream> {
         self.slot.upstream().clone()
     }

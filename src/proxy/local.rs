@@ -223,7 +223,7 @@ impl LocalUpstream {
         if pool.idle_per_core == 0 {
             return;
         }
-        if self.idle.get() >= pool.idle_per_core && !self.close_oldest(connection.server()) {
+        if self.idle.get() >= pool.idle_per_core && !self.close_oldest() {
             return;
         }
         self.idle.set(self.idle.get() + 1);
@@ -231,20 +231,18 @@ impl LocalUpstream {
         self.wake_pending();
     }
 
-    /// Closes the connection that has been idle for longest, of `server` or of whichever has one.
-    fn close_oldest(&self, server: usize) -> bool {
-        let others = (0..self.servers.len()).filter(|other| *other != server);
-        for server in std::iter::once(server).chain(others) {
-            let mut idle = self.servers[server].idle.borrow_mut();
-            if !idle.is_empty() {
-                let oldest = idle.remove(0);
-                self.idle.set(self.idle.get() - 1);
-                drop(idle);
-                drop(oldest);
-                return true;
-            }
-        }
-        false
+    /// Closes the connection that has been idle for longest, of whichever server; false when none is idle.
+    fn close_oldest(&self) -> bool {
+        // The first of each is its oldest.
+        let oldest = |server: &&LocalServer| server.idle.borrow().first().map(|first| first.idle_since());
+        let Some(server) = self.servers.iter().filter(|server| oldest(server).is_some()).min_by_key(oldest) else {
+            return false;
+        };
+        let oldest = server.idle.borrow_mut().remove(0);
+        self.idle.set(self.idle.get() - 1);
+        // Its slot looks at the others.
+        drop(oldest);
+        true
     }
 
     /// Closes the idle connections that `keep` does not want.
@@ -264,7 +262,7 @@ impl LocalUpstream {
         let open_max = self.open_max;
         #[cfg(feature = "sim")]
         let open_max = open_max + usize::from(crate::rt::sim::planted(crate::rt::sim::Bug::OneConnectionTooMany));
-        if self.open.get() >= open_max && !self.close_oldest(server) {
+        if self.open.get() >= open_max && !self.close_oldest() {
             return None;
         }
         self.open.set(self.open.get() + 1);

@@ -150,7 +150,8 @@ pub struct PoolSpec {
 impl Default for PoolSpec {
     fn default() -> Self {
         Self {
-            idle_per_core: 64,
+            // As many as there may be: fewer than there are servers would have most requests open a connection.
+            idle_per_core: UpstreamLimits::default().connections,
             idle_timeout: Duration::from_secs(60),
             age: Duration::from_secs(3600),
             requests: 100_000,
