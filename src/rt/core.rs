@@ -264,7 +264,8 @@ pub(super) fn swap(other: &mut Core) {
     CORE.with_borrow_mut(|core| std::mem::swap(core, other));
 }
 
-#[cfg(any(feature = "sim", feature = "monoio", feature = "glommio"))]
+/// What the simulator looks at.
+#[cfg(feature = "sim")]
 impl Core {
     /// Receive buffers that are leased, as far as the core knows.
     pub(super) fn counted_leases(&self) -> usize {
@@ -280,7 +281,10 @@ impl Core {
     pub(super) fn overdue(&self, now: Moment) -> Duration {
         self.timers.overdue(now)
     }
+}
 
+#[cfg(any(feature = "sim", feature = "monoio", feature = "glommio"))]
+impl Core {
     /// When [`fire_timers`], [`retry_parked`] or [`wake_yielded`] next have something to do: `now` for at once.
     pub(super) fn next_due(&self, now: Moment) -> Option<Moment> {
         if !self.yielded.is_empty() {

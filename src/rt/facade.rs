@@ -87,6 +87,7 @@ enum SendOf {
 
 /// The two halves of an accepted or connected socket. It is closed when both are gone and nothing is in flight on it.
 pub fn from_socket(socket: Socket) -> (RecvHalf, SendHalf) {
+    #[allow(clippy::infallible_destructuring_match, reason = "with the simulator there are two kinds")]
     let socket = match socket.0 {
         SocketOf::Os(socket) => socket,
         #[cfg(feature = "sim")]
