@@ -124,6 +124,9 @@ pub const RESOLV_CONF_BYTES_MAX: u64 = 64 * 1024;
 pub const HOSTS_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Addresses of one server name that are used.
 pub const ADDRESSES_MAX: usize = 64;
+/// Aliases (CNAME) that are followed from a name to its addresses: real chains have two or three, and each link looks through
+/// the whole answer.
+pub const ALIASES_MAX: usize = 16;
 /// Bytes of a response head that an active check reads.
 pub const PROBE_BYTES_MAX: usize = 16 * 1024;
 /// Copies of requests that one core has under way to mirrors.

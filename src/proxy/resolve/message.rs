@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, Question, RCODE, TYPE, header_buffer};
 
+use crate::limits::ALIASES_MAX;
+
 /// Bytes of a header.
 const HEADER_BYTES: usize = 12;
 
@@ -101,8 +103,8 @@ impl Query {
         let Some(question) = packet.questions.first() else { return found };
         let mut name = &question.qname;
         let mut ttl = u32::MAX;
-        // A chain of aliases has no more links than there are records; one that leads round ends here too.
-        for _ in 0..=packet.answers.len() {
+        // One that leads round ends here too.
+        for _ in 0..=ALIASES_MAX {
             for record in packet.answers.iter().filter(|record| record.name == *name) {
                 let address = match (&record.rdata, self.kind) {
                     (RData::A(a), Kind::V4) => IpAddr::from(Ipv4Addr::from_bits(a.address)),
