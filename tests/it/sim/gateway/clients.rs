@@ -161,7 +161,9 @@ async fn get_answer(
             Some(Ok(bytes)) if !bytes.is_empty() => answers.push(&bytes),
             Some(_) => {
                 let is_cut = !answers.rest().is_empty() || asking.ledger.is_begun(id);
-                let is_excused = is_excused || client.is_disturbed() || asking.shared.is_ending();
+                // The reset that tells of a torn tunnel can overtake the 101 before it, as any reset can.
+                let was_torn = asking.ledger.was_torn(id);
+                let is_excused = is_excused || was_torn || client.is_disturbed() || asking.shared.is_ending();
                 return if is_cut || is_excused {
                     Ok(Got::Nothing)
                 } else {

@@ -235,11 +235,15 @@ impl Ledger {
             return Err(format!("the gateway answers {status} to request {id}; all servers are drained: {is_dark}"));
         }
         // A server may have reset the connection right behind its 101.
-        let was_torn = self.tunnels.borrow().get(&id).is_some_and(|tunnel| tunnel.is_torn());
-        if self.is_calm && !was_dark && !was_torn {
+        if self.is_calm && !was_dark && !self.was_torn(id) {
             return Err(format!("the gateway answers {status} to request {id}, and nothing is wrong"));
         }
         Ok(())
+    }
+
+    /// Whether one side of its tunnel has reset it.
+    pub(super) fn was_torn(&self, id: usize) -> bool {
+        self.tunnels.borrow().get(&id).is_some_and(|tunnel| tunnel.is_torn())
     }
 
     /// Whether a server began to answer it: then the connection is cut where the rest does not come.
