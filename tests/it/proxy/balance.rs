@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::gateway;
 use crate::support::upstream::{Upstream, ok};
-use crate::support::{Start, wait_until};
+use crate::support::{Start, on_hand, wait_until};
 
 fn named(name: &'static str) -> Upstream {
     Upstream::answering(move |_| ok(name))
@@ -35,7 +35,7 @@ fn a_split_sends_each_upstream_its_share() {
     let route = json!([{ "match": { "path": "/" }, "proxy": { "split": [
         { "upstream": "stable", "weight": 9 }, { "upstream": "canary", "weight": 1 } ] } }]);
     let servers = |upstream: &Upstream| json!({ "servers": [{ "address": upstream.address.to_string() }] });
-    let start = Start::command("epoll", route).workers(1);
+    let start = Start::command(on_hand("epoll"), route).workers(1);
     let server = start.upstream("stable", servers(&stable)).upstream("canary", servers(&canary)).serve();
     let mut client = server.client();
     let canaries = (0..500).filter(|_| client.get("/").text() == "canary").count();
@@ -47,7 +47,7 @@ fn copies_go_to_the_mirror_and_their_answers_nowhere() {
     let (main, copies) = (named("main"), Upstream::answering(|_| ok("copy")));
     let route = json!([{ "match": { "path": "/" }, "proxy": { "upstream": "main", "mirror": { "upstream": "copies", "share": 1.0 } } }]);
     let servers = |upstream: &Upstream| json!({ "servers": [{ "address": upstream.address.to_string() }] });
-    let start = Start::command("epoll", route).workers(1);
+    let start = Start::command(on_hand("epoll"), route).workers(1);
     let server = start.upstream("main", servers(&main)).upstream("copies", servers(&copies)).serve();
     let mut client = server.client();
     for _ in 0..10 {

@@ -9,8 +9,8 @@ mod tunnels;
 
 use serde_json::{Value, json};
 
-use crate::support::Start;
 use crate::support::upstream::Upstream;
+use crate::support::{Start, on_hand};
 
 /// A gateway with one worker, that forwards all paths to these servers; `spec` has the upstream's other keys.
 fn gateway(driver: &'static str, servers: &[&Upstream], spec: Value) -> Start {
@@ -21,5 +21,7 @@ fn gateway(driver: &'static str, servers: &[&Upstream], spec: Value) -> Start {
 fn gateway_with(driver: &'static str, servers: &[&Upstream], mut spec: Value, mut proxy: Value) -> Start {
     spec["servers"] = servers.iter().map(|server| json!({ "address": server.address.to_string() })).collect();
     proxy["upstream"] = json!("api");
-    Start::command(driver, json!([{ "match": { "path": "/*rest" }, "proxy": proxy }])).upstream("api", spec).workers(1)
+    Start::command(on_hand(driver), json!([{ "match": { "path": "/*rest" }, "proxy": proxy }]))
+        .upstream("api", spec)
+        .workers(1)
 }

@@ -50,6 +50,11 @@ pub(crate) fn executor() -> Executor {
     choice.resolve().unwrap_or_else(|missing| panic!("RINGFORT_TEST_EXECUTOR={}: {missing}", choice.name()))
 }
 
+/// This driver, or where the executor has no epoll the one that it has: for tests to which the driver is all the same.
+pub(crate) fn on_hand(driver: &'static str) -> &'static str {
+    if driver == "epoll" && executor().refusal(DriverChoice::Epoll).is_some() { "auto" } else { driver }
+}
+
 /// Runs a test on each driver that this host and the executor have, all at once.
 pub(crate) fn on_each_driver(test: impl Fn(&'static str) + Sync) {
     let io_uring = ringfort::sys::probe::io_uring();
