@@ -165,6 +165,15 @@ pub const TIMER_GRAIN_MS: u64 = 4;
 pub const BLOCKING_THREADS_MAX: usize = 64;
 /// Control messages under way to one worker, or from all of them to the master.
 pub const CONTROL_MESSAGES_MAX: usize = 1024;
+/// Times that a worker shows itself alive within `cores.stall`, and the master looks: with one beat and one look of delay
+/// each, a stall is told of long before twice that time.
+pub const BEATS_PER_STALL: u32 = 8;
+/// Milliseconds after which a worker that broke down is started again; twice as long each time that it does so again.
+pub const RESTART_AFTER_MS: u64 = 100;
+/// Milliseconds that such a wait grows to: connections stand in the worker's queue meanwhile, whose clients wait as long.
+pub const RESTART_AFTER_MAX_MS: u64 = 10_000;
+/// Seconds that a worker must have run for its earlier breakdowns to count no more.
+pub const RESTART_FORGET_SECONDS: u64 = 60;
 
 // Upstreams
 
@@ -203,6 +212,9 @@ pub const LOG_LINES_QUEUED_MAX: usize = 16 * 1024;
 const _: () = assert!(UPSTREAM_SERVERS_MAX * (WEIGHT_MAX as usize) < u32::MAX as usize / 2);
 const _: () = assert!(SPLIT_MAX <= UPSTREAMS_MAX);
 const _: () = assert!(RESOLVE_MIN_MS <= RESOLVE_HOSTS_MS && RESOLVE_HOSTS_MS <= RESOLVE_MAX_MS);
+const _: () = assert!(0 < RESTART_AFTER_MS && RESTART_AFTER_MS <= RESTART_AFTER_MAX_MS);
+const _: () = assert!(RESTART_AFTER_MAX_MS < 1000 * RESTART_FORGET_SECONDS);
+const _: () = assert!(BEATS_PER_STALL >= 4, "a stall is told of within twice its time");
 const _: () = assert!(0 < RESOLVE_RETRY_MIN_MS && RESOLVE_RETRY_MIN_MS <= RESOLVE_RETRY_MAX_MS);
 const _: () = assert!(HEADERS_MAX <= HEAD_BYTES_MAX / 4, "a header field takes at least four bytes (`a:` CRLF)");
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < TRAILERS_BYTES_MAX);

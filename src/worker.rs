@@ -13,9 +13,9 @@ use crate::clock::{self, Moment};
 use crate::conn::{self, Core, Settings};
 use crate::handler::{self, Routes};
 use crate::metrics::keys::Driver as DriverCode;
-use crate::metrics::{Counter, Gauge, ShardWriter};
+use crate::metrics::{self, Activity, Counter, Gauge, ShardWriter};
 use crate::proxy;
-use crate::rt::{self, Listener, Mailbox, Postbox, RunError, Started};
+use crate::rt::{self, Deadline, Listener, Mailbox, Postbox, RunError, Started};
 use crate::sync::Farewell;
 use crate::sys;
 
@@ -40,6 +40,8 @@ pub struct Worker {
     pub executor: rt::Options,
     /// Its own listening sockets.
     pub listeners: Vec<rt::Socket>,
+    /// How long it may go without coming round before it counts as stalled.
+    pub stall: Duration,
     /// How it serves connections.
     pub settings: Settings,
     /// The routes.
@@ -108,13 +110,14 @@ impl Worker {
     /// Serves until told to leave, on the executor that runs already; returns how many connections are cut by that.
     /// [`Worker::run`] is the same on an executor of its own; this is for a simulated one.
     pub async fn serve(self, started: Started) -> usize {
-        let Self { index, count, listeners, settings, routes, metrics, context, orders, news, .. } = self;
+        let Self { index, count, listeners, stall, settings, routes, metrics, context, orders, news, .. } = self;
         metrics.set(Gauge::DriverCode, driver_code(started.driver) as u64);
         metrics.add(Counter::DriverFallbacks, u64::from(started.fallback.is_some()));
         let metrics = Rc::new(metrics);
         let seed = clock::wall().as_nanos() as u64 ^ (index as u64) << 48;
         let upstreams = proxy::Local::new(metrics.clone(), index, count, seed);
         let context = handler::Context::default().with(context()).with(upstreams.clone());
+        rt::spawn(beat(metrics.clone(), metrics::beat_every(stall)));
         let core = Core::new(settings, routes, metrics, index as u64, context);
         for listener in listeners {
             rt::spawn(conn::accept(Listener::new(listener), core.clone()));
@@ -134,6 +137,7 @@ impl Worker {
         };
         #[cfg(feature = "sim")]
         let until = if rt::sim::planted(rt::sim::Bug::EndlessDrain) { Moment::NEVER } else { until };
+        core.metrics().note_activity(Activity::Drain);
         core.close();
         // The other workers get the same order at this moment; a client that is turned away by one should not find
         // another's queue still open.
@@ -144,6 +148,17 @@ impl Worker {
         rt::timeout(until, rt::select(idle, told)).await;
         publish(&core, &mut published);
         core.open()
+    }
+}
+
+/// Shows the master, as long as the worker runs, that its executor comes round. A task like any other, and a timer's: it
+/// beats late when a task holds the thread up, when timers do, and when there is so much to do that nobody gets his turn.
+async fn beat(metrics: Rc<ShardWriter>, every: Duration) {
+    let next = Deadline::new();
+    loop {
+        metrics.beat(clock::now());
+        next.set(clock::now() + every);
+        poll_fn(|cx| next.poll_due(cx)).await;
     }
 }
 

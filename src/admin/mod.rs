@@ -72,6 +72,7 @@ fn metrics(exchange: &mut Exchange<'_>) -> Reply {
     let mut text = String::with_capacity(32 * 1024);
     let (snapshot, now) = (state.snapshot(), clock::now());
     let upstreams: Vec<_> = snapshot.upstreams.iter().map(|upstream| upstream.sample(now)).collect();
+    let workers: Vec<_> = state.workers().iter().map(WorkerState::sample).collect();
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION"),
         executor: snapshot.executor.executor.name(),
@@ -79,6 +80,7 @@ fn metrics(exchange: &mut Exchange<'_>) -> Reply {
         log_lines_dropped: state.log_lines_dropped(),
         process: process::read(),
         routes: RouteNames { generation: state.generation(), patterns: &state.route_labels() },
+        workers: &workers,
         upstreams: &upstreams,
     };
     exposition::write_prometheus(&mut text, &state.aggregator(), &facts);
@@ -90,7 +92,7 @@ fn livez(exchange: &mut Exchange<'_>) -> Reply {
     if state(exchange)?.workers().iter().all(WorkerState::is_alive) {
         answer_text(exchange, Status::OK, "ok\n")
     } else {
-        answer_text(exchange, Status::SERVICE_UNAVAILABLE, "a worker ended\n")
+        answer_text(exchange, Status::SERVICE_UNAVAILABLE, "a worker ended, or has stalled\n")
     }
 }
 
@@ -122,8 +124,8 @@ fn healthz(exchange: &mut Exchange<'_>) -> Reply {
 
 fn status(exchange: &mut Exchange<'_>) -> Reply {
     let state = state(exchange)?;
-    let workers: Vec<_> = state.workers().iter().map(WorkerState::to_json).collect();
     let labels = state.route_labels();
+    let workers: Vec<_> = state.workers().iter().map(|worker| worker.to_json(&labels)).collect();
     let names = RouteNames { generation: state.generation(), patterns: &labels };
     let sample = process::read();
     let value = json!({

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::clock::{self, Moment};
 use crate::config::Snapshot;
 use crate::metrics::aggregate::Aggregator;
+use crate::metrics::{Shard, WorkerSample, stalled_after};
 use crate::rt::Started;
 
 /// Where the process is in its life.
@@ -43,8 +44,18 @@ pub struct WorkerState {
     pub pinned: Option<usize>,
     /// Its executor, once it accepts.
     pub started: Option<Started>,
-    /// How it ended.
+    /// How it ended; `None` while it runs.
     pub ended: Option<Ended>,
+    /// Times that it was started again.
+    pub restarts: u64,
+    /// Times that it stalled.
+    pub stalls: u64,
+    /// When it was started last.
+    since: Moment,
+    /// How old its last sign of life may be.
+    age_max: Duration,
+    /// What it counts, and its signs of life.
+    shard: Arc<Shard>,
 }
 
 /// How a worker ended.
@@ -52,28 +63,77 @@ pub struct WorkerState {
 pub enum Ended {
     /// As it was told.
     Stopped,
-    /// By itself, for this reason.
+    /// By itself, for this reason; it is about to be started again.
+    Restarts(String),
+    /// By itself, for this reason, and it is not started again.
     Died(String),
 }
 
 impl WorkerState {
-    /// Whether it runs, or has left as it was told: a worker that drained before the others is no reason to restart the
-    /// process.
-    pub fn is_alive(&self) -> bool {
-        !matches!(self.ended, Some(Ended::Died(_)))
+    /// A worker that starts now. `core` is what its metrics call it, `stall` how long it may go without a sign of life.
+    pub fn new(core: u32, pinned: Option<usize>, shard: Arc<Shard>, stall: Duration) -> Self {
+        let (since, age_max) = (clock::now(), stalled_after(stall));
+        Self { core, pinned, started: None, ended: None, restarts: 0, stalls: 0, since, age_max, shard }
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    /// It is started again, and counts in this shard.
+    pub fn restart(&mut self, shard: Arc<Shard>) {
+        self.restarts += 1;
+        (self.since, self.shard) = (clock::now(), shard);
+        (self.started, self.ended) = (None, None);
+    }
+
+    /// Whether it shows signs of life, or has left as it was told: a worker that drained before the others is no reason to
+    /// restart the process. Nor is one that is down until it is started again, unless that takes as long as a stall.
+    pub fn is_alive(&self) -> bool {
+        match self.ended {
+            None | Some(Ended::Restarts(_)) => self.heartbeat_age() <= self.age_max,
+            Some(Ended::Stopped) => true,
+            Some(Ended::Died(_)) => false,
+        }
+    }
+
+    /// Time since its last sign of life, its start being one.
+    pub fn heartbeat_age(&self) -> Duration {
+        let last = self.shard.last_beat().map_or(self.since, |beat| beat.max(self.since));
+        clock::now().since(last)
+    }
+
+    /// What it began last, `labels` being those of the routes.
+    pub fn last_activity(&self, labels: &[String]) -> String {
+        self.shard.last_activity().describe(labels)
+    }
+
+    pub(super) fn sample(&self) -> WorkerSample {
+        WorkerSample { core: self.core, heartbeat_age: self.heartbeat_age(), stalls: self.stalls }
+    }
+
+    const fn state(&self) -> &'static str {
+        match (&self.ended, &self.started) {
+            (None, None) => "starting",
+            (None, Some(_)) => "running",
+            (Some(Ended::Restarts(_)), _) => "restarting",
+            (Some(Ended::Stopped), _) => "stopped",
+            (Some(Ended::Died(_)), _) => "died",
+        }
+    }
+
+    pub(super) fn to_json(&self, labels: &[String]) -> Value {
         json!({
             "core": self.core,
             "pinned": self.pinned,
             "executor": self.started.as_ref().map(|started| started.executor.name()),
             "driver": self.started.as_ref().map(|started| started.driver.name()),
             "driver_fallback": self.started.as_ref().and_then(|started| started.fallback.as_ref().map(ToString::to_string)),
+            "state": self.state(),
             "ended": self.ended.as_ref().map(|ended| match ended {
                 Ended::Stopped => "stopped",
-                Ended::Died(reason) => reason,
+                Ended::Restarts(reason) | Ended::Died(reason) => reason,
             }),
+            "heartbeat_age_seconds": self.heartbeat_age().as_secs_f64(),
+            "last_activity": self.last_activity(labels),
+            "restarts": self.restarts,
+            "stalls": self.stalls,
         })
     }
 }
@@ -172,7 +232,8 @@ impl State {
         (self.log_lines_dropped)()
     }
 
-    pub(super) fn route_labels(&self) -> Vec<String> {
+    /// The labels of the routes in force, by index.
+    pub fn route_labels(&self) -> Vec<String> {
         self.snapshot().routes.names().iter().map(|name| name.label.clone()).collect()
     }
 }

@@ -9,7 +9,7 @@ use super::connection;
 use super::core::{Accepting, Core, Opened};
 use crate::clock;
 use crate::limits::ACCEPT_BATCH;
-use crate::metrics::Counter;
+use crate::metrics::{Activity, Counter};
 use crate::rt::{self, Deadline, Listener};
 
 /// How long accepting rests after the process or the host ran out of descriptors or memory.
@@ -48,6 +48,7 @@ async fn accept_all(mut listener: Listener, core: Rc<Core>) {
         match accepted.await {
             None => return accept_last(listener, &core),
             Some(Ok((socket, peer))) => {
+                core.metrics.note_activity(Activity::Accept);
                 let opened = Opened::new(core.clone());
                 rt::spawn(connection::serve(socket, peer, opened));
             }

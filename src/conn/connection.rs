@@ -201,6 +201,7 @@ impl Connection {
             response: Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms),
             context: &self.core.context,
         };
+        self.core.note_route(found.index());
         let reply = exchange::call(&found, &mut exchange).map(|answer| match answer {
             Answer::Now(reply) => reply,
             // Only handlers that answer at once come here: `Pace` is a promise.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::pace::Rates;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
-use crate::handler::{BodyState, Context, RequestId, Routes, Terms};
+use crate::handler::{BodyState, Context, RequestId, RouteIndex, Routes, Terms};
 use crate::http::{HeadLimits, Version, encode};
 use crate::limits::{DRAIN_GRACE_MS, TURNS_KEPT};
-use crate::metrics::{Counter, Gauge, ShardWriter};
+use crate::metrics::{Activity, Counter, Gauge, ShardWriter};
 use crate::{pool, rt};
 
 /// How long a connection may take for what.
@@ -129,6 +129,12 @@ impl Core {
     /// The core's metric shard.
     pub fn metrics(&self) -> &ShardWriter {
         &self.metrics
+    }
+
+    /// A handler is about to run, or to go on: should it never come back, the master can name it.
+    #[inline]
+    pub(super) fn note_route(&self, route: RouteIndex) {
+        self.metrics.note_activity(Activity::Route(route.get()));
     }
 
     /// The routes in force.

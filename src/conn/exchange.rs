@@ -148,7 +148,7 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
             core.metrics.add(Counter::BadTooLarge, 1);
             Ok(Err(Failure::Body(BodyError::TooLarge)))
         } else {
-            run_handler(&found, &mut exchange, ahead.as_mut()).await
+            run_handler(&found, &mut exchange, ahead.as_mut(), &core).await
         };
         let ended = end_response(&mut exchange, reply, 0, &core);
         (ended, exchange.response.take_takeover())
@@ -224,18 +224,23 @@ async fn run_handler(
     found: &Found<'_>,
     exchange: &mut Exchange<'_>,
     mut ahead: Option<&mut Ahead<'_>>,
+    core: &Core,
 ) -> Result<Reply, Panicked> {
+    core.note_route(found.index());
     let mut answering = match call(found, exchange)? {
         Answer::Now(reply) => return Ok(reply),
         Answer::Later(answering) => answering,
     };
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
-        Err(_) => Poll::Ready(Err(Panicked)),
-        Ok(Poll::Ready(reply)) => Poll::Ready(Ok(reply)),
-        Ok(Poll::Pending) => match &mut ahead {
-            Some(ahead) => ahead.poll_gone(cx).map(|()| Ok(Err(Failure::Gone))),
-            None => Poll::Pending,
-        },
+    poll_fn(|cx| {
+        core.note_route(found.index());
+        match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
+            Err(_) => Poll::Ready(Err(Panicked)),
+            Ok(Poll::Ready(reply)) => Poll::Ready(Ok(reply)),
+            Ok(Poll::Pending) => match &mut ahead {
+                Some(ahead) => ahead.poll_gone(cx).map(|()| Ok(Err(Failure::Gone))),
+                None => Poll::Pending,
+            },
+        }
     })
     .await
 }

@@ -3,8 +3,10 @@
 //!
 //! It runs on the thread that called it and never stands on a request's path.
 
+mod backoff;
 mod memory;
 mod sockets;
+mod spawn;
 mod supervisor;
 
 use std::cell::RefCell;
@@ -14,25 +16,27 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::admin::{self, Ended, Phase, State, WorkerState};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::config::{Plan, Snapshot};
 use crate::conn::{self, Core, Settings};
 use crate::handler::{self, Routes};
 use crate::limits::CONTROL_MESSAGES_MAX;
-use crate::metrics::{Counter, Gauge, Shard, ShardWriter};
+use crate::metrics::ShardWriter;
+use crate::metrics::aggregate::Tick;
 use crate::proxy;
 use crate::router::RouterBuf;
 use crate::rt::{self, Listener, Mailbox, Postbox, RunError};
 use crate::sys;
-use crate::worker::{MakeContext, News, Order, Worker};
+use crate::worker::{MakeContext, Order};
 use memory::GiveBack;
+use spawn::{Spawner, Threads, duplicates, label};
 use supervisor::PATIENCE;
 
-pub use supervisor::{Note, Signal, Supervisor};
+pub use sockets::{Listening, open_group};
+pub use supervisor::{Crew, Note, Signal, Supervisor};
 
 /// Submission queue entries of the master's executor.
 const MASTER_RING_ENTRIES: u32 = 256;
@@ -44,6 +48,8 @@ const DESCRIPTORS_TO_SPARE: u64 = 1024;
 const GIVE_BACK_AFTER: Duration = Duration::from_millis(2500);
 /// Connections that the admin listener holds at once.
 const ADMIN_CONNECTIONS: usize = 256;
+/// The generation of the config that the process starts with.
+const FIRST_GENERATION: u64 = 1;
 
 /// What is served, and how.
 pub struct Service {
@@ -69,6 +75,8 @@ pub enum ServeError {
     },
     /// Connections cannot be steered by CPU.
     Steer(io::Error),
+    /// A listening socket could not be duplicated.
+    Duplicate(io::Error),
     /// Signals could not be armed.
     Signals(io::Error),
     /// A thread could not be started.
@@ -89,6 +97,7 @@ impl fmt::Display for ServeError {
         match self {
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
             Self::Steer(error) => write!(f, "cannot steer connections by CPU (cores.steering): {error}"),
+            Self::Duplicate(error) => write!(f, "cannot hand a listening socket to a worker: {error}"),
             Self::Signals(error) => write!(f, "cannot arm signals: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Executor(error) => error.fmt(f),
@@ -98,13 +107,6 @@ impl fmt::Display for ServeError {
 }
 
 impl std::error::Error for ServeError {}
-
-/// A started worker.
-struct Running {
-    orders: Postbox<Order>,
-    thread: JoinHandle<()>,
-    shard: Arc<Shard>,
-}
 
 /// Serves until SIGTERM or SIGINT, and returns when everything in flight has ended or the drain time-out has run out. A
 /// second signal ends it at once.
@@ -131,7 +133,7 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
             "the limit on open files is below server.limits.connections: when it is reached, accepting rests"
         );
     }
-    let groups = sockets::open(config, &service.plan.workers)?;
+    let listening = Listening::open(config, &service.plan.workers)?;
     if let Some(address) = config.admin.listen {
         sockets::probe_free(address)?;
     }
@@ -142,21 +144,24 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
         ring_buffers: MASTER_RING_BUFFERS,
         ..service.snapshot.executor
     };
-    let result = rt::run(&executor, |_| Master::run(service, groups, admin_socket, signals));
+    let result = rt::run(&executor, |_| Master::run(service, listening, admin_socket, signals));
     drop(armed);
     result.map_err(ServeError::Executor)?
 }
 
 struct Master {
     state: Rc<State>,
-    workers: Vec<Running>,
+    threads: Threads,
+    spawner: Spawner,
+    /// Gone from the moment when the workers drain: see [`Listening`].
+    listening: RefCell<Listening>,
     give_back: RefCell<GiveBack>,
 }
 
 impl Master {
     async fn run(
         service: Service,
-        groups: sockets::Groups,
+        listening: Listening,
         admin_socket: Option<(OwnedFd, SocketAddr)>,
         signals: Mailbox<Signal>,
     ) -> Result<(), ServeError> {
@@ -171,42 +176,36 @@ impl Master {
         }
         let snapshot = Arc::new(snapshot);
         let (news_post, news) = rt::mailbox(CONTROL_MESSAGES_MAX);
-        let workers = start_workers(&snapshot, &plan, groups.per_worker, &context, &news_post)?;
-        let states = (0..workers.len()).map(|index| WorkerState {
-            core: label(&plan, index),
-            pinned: plan.pin.then(|| plan.workers[index]),
-            started: None,
-            ended: None,
+        let spawner = Spawner { plan, context, news: news_post };
+        let threads = Threads::new(spawner.spawn_all(&snapshot, FIRST_GENERATION, &listening)?);
+        let (plan, stall) = (&spawner.plan, snapshot.config.cores.stall);
+        let states = (0..plan.workers.len()).map(|index| {
+            let pinned = plan.pin.then(|| plan.workers[index]);
+            WorkerState::new(label(plan, index), pinned, threads.shard(index), stall)
         });
         let admin_address = admin_socket.as_ref().map(|(_, address)| *address);
-        let state = State::new(snapshot.clone(), states.collect(), groups.addresses, admin_address, log_lines_dropped);
-        let master = Self { state: Rc::new(state), workers, give_back: RefCell::default() };
+        let state =
+            State::new(snapshot.clone(), states.collect(), listening.addresses(), admin_address, log_lines_dropped);
+        let (state, listening) = (Rc::new(state), RefCell::new(listening));
+        let master = Self { state, threads, spawner, listening, give_back: RefCell::default() };
         if let Some((socket, _)) = admin_socket {
             serve_admin(socket, &master.state, &snapshot);
         }
         proxy::resolve_names(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
         proxy::run_checks(&snapshot.upstreams, clock::wall().as_nanos() as u64);
-        let orders = master.workers.iter().map(|worker| worker.orders.clone()).collect();
-        let supervisor = Supervisor::new(orders, snapshot.config.server.timeouts.drain);
-        let result = supervisor.run(&news, &signals, |note| master.note(note)).await;
+        let supervisor = Supervisor::new(master.threads.orders(), snapshot.config.server.timeouts.drain, stall);
+        drop(snapshot);
+        let result = supervisor.run(&news, &signals, &master).await;
         master.join().await;
         result
-    }
-
-    /// Keeps the state that the admin listener shows.
-    fn note(&self, note: Note) {
-        match note {
-            Note::Tick => self.tick(),
-            Note::Accepting(index, started) => self.note_accepting(index, started),
-            Note::Ended(index, Ok(())) => self.state.workers_mut()[index].ended = Some(Ended::Stopped),
-            Note::Ended(index, Err(reason)) => self.state.workers_mut()[index].ended = Some(Ended::Died(reason)),
-            Note::Draining => self.state.set_phase(Phase::Draining),
-        }
     }
 
     fn note_accepting(&self, index: usize, started: rt::Started) {
         let mut workers = self.state.workers_mut();
         workers[index].started = Some(started);
+        if workers[index].restarts > 0 {
+            tracing::info!(worker = index, "a worker that broke down accepts connections again");
+        }
         if workers.iter().all(|worker| worker.started.is_some()) && self.state.phase() == Phase::Starting {
             self.state.set_phase(Phase::Serving);
             if let Some(refusal) = workers.iter().find_map(|worker| worker.started.as_ref()?.fallback.as_ref()) {
@@ -227,14 +226,27 @@ impl Master {
         }
     }
 
+    /// A worker broke down.
+    fn note_down(&self, index: usize, reason: String) {
+        self.threads.note_down(index);
+        self.state.workers_mut()[index].ended = Some(Ended::Restarts(reason));
+    }
+
+    fn note_stalled(&self, index: usize, age: Duration) {
+        let worker = &mut self.state.workers_mut()[index];
+        worker.stalls += 1;
+        let last_activity = worker.last_activity(&self.state.route_labels());
+        tracing::warn!(worker = index, ?age, last_activity, "a worker has stalled: it turns to nobody else");
+    }
+
     fn tick(&self) {
-        let shards: Vec<_> = self.workers.iter().map(|worker| worker.shard.read()).collect();
-        let open = shards.iter().map(|shard| shard.gauges[Gauge::ConnectionsOpen as usize]).sum();
-        let closed = shards.iter().map(|shard| shard.counters[Counter::ConnectionsClosed as usize]).sum();
+        let (shards, open, closed) = self.threads.read();
         self.give_back(open, closed);
         let now = Duration::from_nanos(clock::now().as_nanos());
         // Too early is right: events come between the ticks.
-        let _ = self.state.aggregator_mut().tick(now, shards);
+        if self.state.aggregator_mut().tick(now, shards) == Tick::Taken {
+            self.threads.forget_last_words();
+        }
     }
 
     fn give_back(&self, open: u64, closed: u64) {
@@ -250,70 +262,49 @@ impl Master {
     /// Joins the threads that end; one that hangs is left to the end of the process.
     async fn join(self) {
         let until = clock::now() + PATIENCE;
-        for worker in self.workers {
-            while !worker.thread.is_finished() && clock::now() < until {
+        for thread in self.threads.into_threads() {
+            while !thread.is_finished() && clock::now() < until {
                 rt::sleep_until(clock::now() + Duration::from_millis(1)).await;
             }
-            if worker.thread.is_finished() {
+            if thread.is_finished() {
                 // Its panic, if any, was reported by its farewell.
-                let _ = worker.thread.join();
+                let _ = thread.join();
             }
         }
         tracing::info!("stopped");
     }
 }
 
-/// The number that tells a worker's metrics from others': its core where that is its alone, else its own number.
-fn label(plan: &Plan, index: usize) -> u32 {
-    let core = plan.workers[index];
-    let shared = plan.workers.iter().filter(|other| **other == core).count() > 1;
-    if shared { index as u32 } else { core as u32 }
-}
+impl Crew for Master {
+    fn start(&self, index: usize) -> Result<Postbox<Order>, ServeError> {
+        let listeners = duplicates(&self.listening.borrow(), index)?;
+        let worker = self.spawner.spawn(index, &self.state.snapshot(), self.state.generation(), listeners)?;
+        let orders = worker.orders.clone();
+        self.state.workers_mut()[index].restart(worker.shard.clone());
+        self.threads.replace(index, worker);
+        Ok(orders)
+    }
 
-fn start_workers(
-    snapshot: &Arc<Snapshot>,
-    plan: &Plan,
-    listeners: Vec<Vec<OwnedFd>>,
-    context: &MakeContext,
-    news: &Postbox<News>,
-) -> Result<Vec<Running>, ServeError> {
-    let mut running = Vec::new();
-    let count = plan.workers.len();
-    for (index, listeners) in listeners.into_iter().enumerate() {
-        let metrics = ShardWriter::create(label(plan, index), 1, snapshot.routes.names().len());
-        let (orders_post, orders) = rt::mailbox(CONTROL_MESSAGES_MAX);
-        let shard = metrics.shard();
-        let connections = snapshot.settings.connections.div_ceil(count);
-        let worker = Worker {
-            index,
-            count,
-            pin: plan.pin.then(|| plan.workers[index]),
-            executor: snapshot.executor,
-            listeners: listeners.into_iter().map(rt::Socket::from).collect(),
-            settings: Settings { connections, ..snapshot.settings.clone() },
-            routes: snapshot.routes.clone(),
-            metrics,
-            context: context.clone(),
-            orders,
-            news: news.clone(),
-        };
-        match thread::Builder::new().name(format!("ringfort-{index}")).spawn(|| worker.run()) {
-            Ok(thread) => running.push(Running { orders: orders_post, thread, shard }),
-            Err(error) => {
-                stop_started(running);
-                return Err(ServeError::Thread(error));
+    fn last_beat(&self, index: usize) -> Option<Moment> {
+        self.threads.last_beat(index)
+    }
+
+    /// Keeps the state that the admin listener shows.
+    fn note(&self, note: Note) {
+        match note {
+            Note::Tick => self.tick(),
+            Note::Accepting(index, started) => self.note_accepting(index, started),
+            Note::Down(index, reason, _) => self.note_down(index, reason),
+            Note::Stalled(index, age) => self.note_stalled(index, age),
+            Note::Resumed(index, after) => tracing::info!(worker = index, ?after, "a worker that had stalled goes on"),
+            Note::Ended(index, Ok(())) => self.state.workers_mut()[index].ended = Some(Ended::Stopped),
+            Note::Ended(index, Err(reason)) => self.state.workers_mut()[index].ended = Some(Ended::Died(reason)),
+            Note::Draining => {
+                // The workers are the last to hold their sockets, and close them when nobody is left in their queues.
+                drop(self.listening.take());
+                self.state.set_phase(Phase::Draining);
             }
         }
-    }
-    Ok(running)
-}
-
-/// Takes back a start that failed: the workers so far leave, and are waited for.
-fn stop_started(running: Vec<Running>) {
-    for worker in running {
-        drop(worker.orders);
-        // Its panic, if any, was reported by its farewell.
-        let _ = worker.thread.join();
     }
 }
 

@@ -48,6 +48,10 @@ pub enum Source {
     CoreUp,
     /// Replaced workers of a core; label `core`.
     CoreRestarts,
+    /// Time since the worker's last sign of life; label `core`.
+    HeartbeatAge,
+    /// Times that the worker stalled; label `core`.
+    Stalls,
     /// Durations by status class, all cores together.
     ClassDurations,
     /// Quantiles of the last 1, 10 and 60 s, per core and over all (`core="all"`).
@@ -135,6 +139,10 @@ const fn core_gauge(name: &'static str, gauge: Gauge, help: &'static str) -> Def
     Definition { name, kind: Kind::Gauge, unit: Unit::Count, help, labels: CORE, source: Source::CoreGauge(gauge) }
 }
 
+const fn worker(name: &'static str, kind: Kind, source: Source, help: &'static str) -> Definition {
+    Definition { name, kind, unit: Unit::Count, help, labels: CORE, source }
+}
+
 const fn process(name: &'static str, kind: Kind, unit: Unit, value: ProcessValue, help: &'static str) -> Definition {
     Definition { name, kind, unit, help, labels: &[], source: Source::Process(value) }
 }
@@ -170,21 +178,21 @@ pub const TABLE: &[Definition] = &[
         labels: &["core", "driver"],
         source: Source::CoreDriver,
     },
+    worker("ringfort_worker_up", Kind::Gauge, Source::CoreUp, "1 while the core's worker reports, otherwise 0."),
+    worker("ringfort_worker_restarts_total", Kind::Counter, Source::CoreRestarts, "Times that it was started again."),
+    worker(
+        "ringfort_worker_stalls_total",
+        Kind::Counter,
+        Source::Stalls,
+        "Times that the core's worker turned to nobody else for longer than cores.stall.",
+    ),
     Definition {
-        name: "ringfort_worker_up",
+        name: "ringfort_worker_heartbeat_age_seconds",
         kind: Kind::Gauge,
-        unit: Unit::Count,
-        help: "1 while the core's worker reports, otherwise 0.",
+        unit: Unit::Seconds,
+        help: "Time since the core's worker last came round; above cores.stall it does nothing else.",
         labels: CORE,
-        source: Source::CoreUp,
-    },
-    Definition {
-        name: "ringfort_worker_restarts_total",
-        kind: Kind::Counter,
-        unit: Unit::Count,
-        help: "Times that the core's worker was replaced.",
-        labels: CORE,
-        source: Source::CoreRestarts,
+        source: Source::HeartbeatAge,
     },
     per_core(
         "ringfort_connections_accepted_total",

@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::aggregate::{Aggregator, CoreStatus, Window};
 use super::defs::{Class, Definition, Driver, Gauge, Kind, ProcessValue, Source, TABLE};
 use super::process::ProcessSample;
+use super::pulse::WorkerSample;
 use super::report::{self, RouteNames};
 use super::snapshot::Snapshot;
 use super::upstreams::{self, UpstreamSample};
@@ -43,6 +44,8 @@ pub struct Facts<'a> {
     pub process: ProcessSample,
     /// The routes' names.
     pub routes: RouteNames<'a>,
+    /// The workers' signs of life.
+    pub workers: &'a [WorkerSample],
     /// The upstreams.
     pub upstreams: &'a [UpstreamSample],
 }
@@ -88,6 +91,13 @@ fn write_metric(
         | Source::ServerLatencyEwma => {
             facts.upstreams.iter().try_for_each(|upstream| upstreams::write_servers(out, definition, upstream))
         }
+        Source::HeartbeatAge => facts.workers.iter().try_for_each(|worker| {
+            sample(out, definition, &[&worker.core.to_string()], worker.heartbeat_age.as_secs_f64())
+        }),
+        Source::Stalls => facts
+            .workers
+            .iter()
+            .try_for_each(|worker| sample(out, definition, &[&worker.core.to_string()], worker.stalls)),
         Source::PerCore(_)
         | Source::PerCoreBy(_)
         | Source::CoreGauge(_)
@@ -304,6 +314,7 @@ mod tests {
             log_lines_dropped: 3,
             process: process::read(),
             routes: RouteNames { generation: 1, patterns },
+            workers: &[WorkerSample { core: 1, heartbeat_age: Duration::from_millis(250), stalls: 2 }],
             upstreams: &[],
         }
     }

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod defs;
 pub mod histogram;
 pub mod snapshot;
+pub mod pulse;
 pub mod shard;
 pub mod window;
 pub mod route_history;
@@ -19,6 +20,7 @@ pub mod exposition;
 pub mod process;
 
 pub use defs::{Class, Counter, Gauge};
+pub use pulse::{Activity, WorkerSample, beat_every, stalled_after};
 pub use shard::{OTHER_ROUTE, Shard, ShardWriter};
 
 #[cfg(test)]

@@ -13,7 +13,9 @@ use std::sync::{Arc, PoisonError};
 
 use super::defs::{Class, Counter, Gauge};
 use super::histogram::{CompactHistogram, FullHistogram};
+use super::pulse::{Activity, Pulse};
 use super::snapshot::Snapshot;
+use crate::clock::Moment;
 use crate::limits::ROUTE_CELLS_MAX;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[cfg(loom)]
@@ -67,6 +69,7 @@ pub struct Shard {
     counters: [AtomicU64; Counter::COUNT],
     gauges: [AtomicU64; Gauge::COUNT],
     latency: [FullHistogram; Class::COUNT],
+    pulse: Pulse,
     core: u32,
     instance: u64,
     /// The oldest generation that a reader has not left behind. Only readers lock it.
@@ -94,6 +97,7 @@ impl ShardWriter {
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
             gauges: std::array::from_fn(|_| AtomicU64::new(0)),
             latency: std::array::from_fn(|_| FullHistogram::default()),
+            pulse: Pulse::default(),
             core,
             instance: INSTANCES.fetch_add(1, Relaxed),
             routes: Mutex::new(Arc::clone(&cells)),
@@ -132,6 +136,17 @@ impl ShardWriter {
     pub fn step(&self, gauge: Gauge, step: i64) {
         let cell = &self.shard.gauges[gauge as usize];
         cell.store(cell.load(Relaxed).saturating_add_signed(step), Relaxed);
+    }
+
+    /// The worker's executor has come round.
+    pub fn beat(&self, now: Moment) {
+        self.shard.pulse.beat(now);
+    }
+
+    /// What the worker begins.
+    #[inline]
+    pub fn note_activity(&self, activity: Activity) {
+        self.shard.pulse.note(activity);
     }
 
     /// Counts an answered request: its class, its duration in nanoseconds, and both for its route. `route` is its index
@@ -231,6 +246,16 @@ impl Shard {
     /// One gauge's value.
     pub fn gauge(&self, gauge: Gauge) -> u64 {
         self.gauges[gauge as usize].load(Relaxed)
+    }
+
+    /// When the worker's executor last came round; `None` before it first did.
+    pub fn last_beat(&self) -> Option<Moment> {
+        self.pulse.last_beat()
+    }
+
+    /// What the worker began last.
+    pub fn last_activity(&self) -> Activity {
+        self.pulse.activity()
     }
 
     /// Copies everything; see the module for what a concurrent writer may leave out. For the master, once a second:

@@ -151,6 +151,7 @@ mod tests {
             log_lines_dropped: 0,
             process: ProcessSample::default(),
             routes: RouteNames { generation: 1, patterns: &[] },
+            workers: &[],
             upstreams,
         };
         let mut out = String::new();

@@ -100,6 +100,15 @@ impl UpstreamCounters {
         self.pending.store(pending as u64, Relaxed);
     }
 
+    /// Nothing is under way of what was when they were left: what unwinding did not give back is gone with its core.
+    fn clear_gauges(&self) {
+        self.pending.store(0, Relaxed);
+        for server in &self.servers {
+            server.in_flight.store(0, Relaxed);
+            server.open.store(0, Relaxed);
+        }
+    }
+
     /// Which core's they are.
     pub fn core(&self) -> usize {
         self.core
@@ -146,8 +155,16 @@ impl UpstreamCounters {
 pub struct AllCounters(Mutex<Vec<Arc<UpstreamCounters>>>);
 
 impl AllCounters {
-    /// Numbers for a core that begins to use the upstream. Those of a core that was replaced stay in the sums.
+    /// Numbers for a core that begins to use the upstream. Whoever was that core before and broke down has left its own: they
+    /// go on, so that sums never fall and there are never more of them than cores at a time.
     pub(super) fn add_core(&self, core: usize, servers: usize) -> Arc<UpstreamCounters> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody else has them: what the old core wrote is seen, and a reader of this moment makes it one more.
+        let is_left = |own: &mut &mut Arc<UpstreamCounters>| own.core == core && Arc::get_mut(own).is_some();
+        if let Some(left) = all.iter_mut().find(is_left) {
+            left.clear_gauges();
+            return left.clone();
+        }
         let counters = Arc::new(UpstreamCounters {
             core,
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -155,7 +172,7 @@ impl AllCounters {
             pending: AtomicU64::new(0),
             servers: (0..servers).map(|_| ServerCounters::new()).collect(),
         });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(counters.clone());
+        all.push(counters.clone());
         counters
     }
 

@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
@@ -115,14 +115,14 @@ pub(super) async fn run_main<T>(
     start_pacer(post).map_err(Broken::Unpaced)?;
     let failure = async {
         match failures.next().await {
-            Some(error) => error,
-            // The pacer ends by itself only when it fails.
-            None => pending().await,
+            Some(error) => Broken::Unpaced(error),
+            // It ends by itself only when it fails, so what it called has panicked: so does the core, which would hang.
+            None => Broken::Panicked(Box::new("the core's pacer panicked")),
         }
     };
     let result = match select(catch(main), failure).await {
         Either::First(result) => result.map_err(Broken::Panicked),
-        Either::Second(error) => Err(Broken::Unpaced(error)),
+        Either::Second(broken) => Err(broken),
     };
     end_all().await;
     result

@@ -114,6 +114,7 @@ fn with_worker(driver: &'static str, test: impl FnOnce(&mut Client, &Mark)) {
         pin: None,
         executor: rt::Options { executor: executor(), driver: driver.parse().unwrap(), ..snapshot.executor },
         listeners: vec![socket.into()],
+        stall: snapshot.config.cores.stall,
         settings: snapshot.settings,
         metrics: ShardWriter::create(0, 1, snapshot.routes.names().len()),
         routes: snapshot.routes,

@@ -17,4 +17,5 @@ mod faults;
 mod proxy;
 mod sim;
 mod strict;
+mod supervision;
 mod tidy;

@@ -1,14 +1,16 @@
 //! `cores`: which cores do what, and the executor on them.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::units::{self, ByteSize};
+use super::super::units::{self, ByteSize, TimeSpan};
 use crate::limits::RING_BUFFERS_MAX;
 use crate::rt;
 
 /// Which cores do what, and the executor on them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cores {
     /// Cores that serve requests: `"auto"` takes those that affinity and cgroup quota allow, less the master's when there
@@ -24,8 +26,29 @@ pub struct Cores {
     pub driver: Driver,
     /// Which worker gets a new connection: by a hash of its addresses, or by the CPU that handles its packets.
     pub steering: Steering,
+    /// How long a worker may do one thing without turning to others, before it is reported as stalled and `/livez` fails:
+    /// a handler that computes or blocks for longer holds up every connection of its core.
+    #[serde(with = "units::as_time_span")]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
+    pub stall: Duration,
     /// The ring of one core.
     pub ring: Ring,
+}
+
+impl Default for Cores {
+    fn default() -> Self {
+        Self {
+            workers: Workers::default(),
+            master: MasterCore::default(),
+            pin: Pin::default(),
+            executor: Executor::default(),
+            driver: Driver::default(),
+            steering: Steering::default(),
+            // Far above what a busy or throttled host makes of a turn, and below most clients' patience.
+            stall: Duration::from_secs(5),
+            ring: Ring::default(),
+        }
+    }
 }
 
 /// The word `"auto"`.

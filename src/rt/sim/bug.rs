@@ -56,6 +56,16 @@ pub enum Bug {
     ForgottenWorker,
     /// A worker that breaks down during a drain begins it anew.
     DrainAgain,
+    /// A worker that broke down is not started again.
+    NoRestart,
+    /// It is started again at once, however often.
+    NoBackoff,
+    /// It is started again though the others drain.
+    RestartInDrain,
+    /// Nobody looks for the workers' signs of life.
+    UnseenStall,
+    /// The queue of a worker that is down is closed.
+    QueueLost,
     /// The master takes a second signal for the first.
     DeafMaster,
     /// An answer's date is of yesterday.

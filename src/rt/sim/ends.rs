@@ -33,6 +33,12 @@ impl Socket {
         Self(Descriptor { id, listens: true })
     }
 
+    /// Another descriptor of the same listening socket, as dup(2) makes it: the socket closes with the last of them.
+    pub fn another_listener(&self) -> Self {
+        assert!(self.0.listens, "connections have one owner");
+        world::with(|world| world.hold_listener(self.0.id))
+    }
+
     pub(super) const fn connected(id: usize) -> Self {
         Self(Descriptor { id, listens: false })
     }

@@ -4,7 +4,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::network::{End, Fin};
-use super::world::World;
+use super::world::{SimCore, World};
 
 /// How long tasks may wait for a receive buffer while there are some: the retry's period twice, and what a step takes.
 const PARKED_MAX: Duration = Duration::from_millis(45);
@@ -68,7 +68,7 @@ impl World {
         let now = self.now;
         for (index, core) in self.cores.iter_mut().enumerate() {
             let since = core.neglects_since.get_or_insert(now);
-            if !waits[index] || core.free == 0 {
+            if !waits[index] || core.free == 0 || core.is_frozen(now) {
                 core.neglects_since = None;
             } else if now.since(*since) > PARKED_MAX {
                 return Err(format!("core {index}: a task has waited for {PARKED_MAX:?} while buffers were free"));
@@ -79,10 +79,11 @@ impl World {
 
     /// Those who wait leave most receive buffers to others, and none that are filled lie about.
     fn check_held(&mut self) -> Result<(), String> {
-        for (id, _, connection) in self.network.open_mut() {
+        let frozen: Vec<bool> = self.cores.iter().map(|core| core.is_frozen(self.now)).collect();
+        for (id, core, connection) in self.network.open_mut() {
             let unseen = connection.receive.unseen();
             // What a server sends unasked over a connection that a core keeps for later is met at its next use.
-            if unseen > 0 && !connection.receive.is_ending() && !connection.is_outward {
+            if unseen > 0 && !connection.receive.is_ending() && !connection.is_outward && !frozen[core] {
                 return Err(format!("connection {id}: {unseen} receive buffers are filled, and nobody takes them"));
             }
         }
@@ -97,7 +98,8 @@ impl World {
 
     /// No deadline that somebody watches is behind.
     fn check_deadlines(&self) -> Result<(), String> {
-        for (index, core) in self.cores.iter().enumerate().filter(|(_, core)| !core.ended) {
+        let runs = |core: &SimCore| !core.ended && !core.is_frozen(self.now);
+        for (index, core) in self.cores.iter().enumerate().filter(|(_, core)| runs(core)) {
             let overdue = core.state.overdue(self.now);
             if overdue > OVERDUE_MAX {
                 return Err(format!("core {index}: a deadline that a task watches has been due for {overdue:?}"));

@@ -288,6 +288,16 @@ pub fn open_connections(core: usize) -> usize {
     world::with(|world| world.cores.get(core).map_or(0, |core| core.open))
 }
 
+/// Cores that were started so far, the outside included: the number that the next one will have.
+pub fn count_cores() -> usize {
+    world::with(|world| world.cores.len())
+}
+
+/// A core's thread stands still for so long, as when a handler blocks it: none of its tasks runs, no timer of it fires.
+pub fn freeze(core: usize, length: Duration) {
+    world::with(|world| world.freeze(core, length));
+}
+
 /// A core of the world breaks down: the clients of its connections cannot expect to be served as if it had not.
 pub fn disturb(core: usize) {
     world::with(|world| world.disturb_core(core));

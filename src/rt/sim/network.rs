@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::task::Waker;
 use std::time::Duration;
 
+use super::bug::Bug;
 use super::ends::{Receive, Socket};
 use super::outward::Outside;
 use super::random::Random;
@@ -185,7 +186,8 @@ impl Connection {
 #[derive(Debug)]
 struct Listening {
     address: SocketAddr,
-    open: bool,
+    /// Descriptors of it; it closes with the last.
+    holders: usize,
     queue: VecDeque<usize>,
     waiting: Option<Waker>,
     /// Since when somebody has waited, at most, without accepting having failed.
@@ -328,8 +330,9 @@ impl World {
 
     fn arrive(&mut self, id: usize, address: SocketAddr) {
         let listeners = self.network.listeners.iter().enumerate();
-        let takes =
-            |listening: &Listening| listening.open && listening.address == address && listening.queue.len() < BACKLOG;
+        let takes = |listening: &Listening| {
+            listening.holders > 0 && listening.address == address && listening.queue.len() < BACKLOG
+        };
         let able: Vec<usize> = listeners.filter(|(_, listening)| takes(listening)).map(|(index, _)| index).collect();
         let connected = !able.is_empty();
         if connected {
@@ -353,7 +356,7 @@ impl World {
         self.note(format_args!("listener {index}: {address}"));
         self.network.listeners.push(Listening {
             address,
-            open: true,
+            holders: 1,
             queue: VecDeque::new(),
             waiting: None,
             since: self.now,
@@ -388,10 +391,21 @@ impl World {
         Some(Ok((Socket::connected(id), peer)))
     }
 
+    /// One more descriptor of a listening socket.
+    pub(super) fn hold_listener(&mut self, index: usize) -> Socket {
+        self.network.listeners[index].holders += 1;
+        Socket::listening(index)
+    }
+
     pub(super) fn close_listener(&mut self, index: usize) {
+        let is_lost = self.options.planted == Some(Bug::QueueLost);
+        let holders = &mut self.network.listeners[index].holders;
+        *holders = if is_lost { 0 } else { holders.saturating_sub(1) };
+        if *holders > 0 {
+            return;
+        }
         self.note(format_args!("listener {index}: closed"));
         let listening = &mut self.network.listeners[index];
-        listening.open = false;
         for id in std::mem::take(&mut listening.queue) {
             self.network.connections[id].held[End::Server as usize] = false;
             self.reset_other(id, End::Server);

@@ -85,7 +85,16 @@ pub(super) struct SimCore {
     pub(super) outward: usize,
     /// The task whose end is the core's.
     root: usize,
+    /// Until when its thread stands still.
+    frozen_until: Moment,
     pub(super) ended: bool,
+}
+
+impl SimCore {
+    /// Whether its thread stands still.
+    pub(super) fn is_frozen(&self, now: Moment) -> bool {
+        now < self.frozen_until
+    }
 }
 
 pub(super) struct World {
@@ -324,6 +333,7 @@ impl World {
             open: 0,
             outward: 0,
             root,
+            frozen_until: Moment::default(),
             ended: false,
         });
         self.note(format_args!("core {index} starts: {options:?}"));
@@ -378,13 +388,13 @@ impl World {
         }
         self.perhaps_withhold();
         loop {
-            let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).len();
+            let ready = self.count_ready();
             let event = self.network.next_at().filter(|at| *at <= self.now);
             let timer = self.due_core();
             // Tasks first more often than not: a real core runs them all before it looks at what came.
             if ready > 0 && (self.random.chance(600) || (event.is_none() && timer.is_none())) {
                 let at = self.random.index(ready);
-                return Step::Poll(self.ready.lock().unwrap_or_else(PoisonError::into_inner).swap_remove(at));
+                return Step::Poll(self.take_ready(at));
             }
             match (event, timer) {
                 (Some(_), Some(core)) if self.random.chance(500) => return Step::Fire(core),
@@ -402,15 +412,48 @@ impl World {
         }
     }
 
+    pub(super) fn freeze(&mut self, core: usize, length: Duration) {
+        self.note(format_args!("core {core} stands still for {length:?}"));
+        self.cores[core].frozen_until = self.now + length;
+    }
+
+    /// Whether this task's core runs.
+    fn runs(&self, id: usize) -> bool {
+        self.tasks[id].as_ref().is_none_or(|task| !self.cores[task.core].is_frozen(self.now))
+    }
+
+    fn count_ready(&self) -> usize {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.cores.iter().any(|core| core.is_frozen(self.now)) {
+            return ready.iter().filter(|id| self.runs(**id)).count();
+        }
+        ready.len()
+    }
+
+    /// Takes the `at`th of the tasks that can run.
+    fn take_ready(&self, at: usize) -> usize {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = if self.cores.iter().any(|core| core.is_frozen(self.now)) {
+            ready.iter().enumerate().filter(|(_, id)| self.runs(**id)).nth(at).map_or(at, |(place, _)| place)
+        } else {
+            at
+        };
+        ready.swap_remove(place)
+    }
+
     /// A core whose timers have something to do now.
     fn due_core(&self) -> Option<usize> {
-        let due = |core: &SimCore| core.state.next_due(self.now).is_some_and(|at| at <= self.now);
+        let due = |core: &SimCore| {
+            !core.is_frozen(self.now) && core.state.next_due(self.now).is_some_and(|at| at <= self.now)
+        };
         self.cores.iter().position(due)
     }
 
     /// Moves time to what comes next; false when that is nothing, or too late.
     fn advance(&mut self) -> bool {
-        let timers = self.cores.iter().filter_map(|core| core.state.next_due(self.now));
+        let timers = self.cores.iter().filter_map(|core| {
+            if core.is_frozen(self.now) { Some(core.frozen_until) } else { core.state.next_due(self.now) }
+        });
         let Some(next) = timers.chain(self.network.next_at()).min().filter(|at| *at < Moment::NEVER) else {
             self.fail("nothing will ever happen again, and the main future waits".to_owned());
             return false;

@@ -14,6 +14,7 @@ mod requests;
 mod scenario;
 mod set_up;
 mod slow;
+mod supervision;
 mod watch;
 
 use ringfort::rt::sim::{Bug, Report};
@@ -149,6 +150,9 @@ fn every_planted_bug_is_found() {
         Bug::EndlessDrain,
         Bug::ForgottenWorker,
         Bug::DeafMaster,
+        Bug::NoRestart,
+        Bug::NoBackoff,
+        Bug::QueueLost,
         Bug::StaleDate,
     ];
     find_bugs(scenario::run, BUGS.iter().map(|bug| (*bug, 0)), SEEDS);

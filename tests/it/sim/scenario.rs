@@ -34,8 +34,8 @@ struct Plan {
     patience: Duration,
     /// How long after the first signal the second comes.
     stop_after: Option<Duration>,
-    /// When the last worker breaks down.
-    kill_at: Option<Duration>,
+    /// After how long each life of the last worker ends, but for the one that stays.
+    kills: Vec<Duration>,
 }
 
 fn plan(seed: u64) -> (Plan, Faults) {
@@ -53,8 +53,9 @@ fn plan(seed: u64) -> (Plan, Faults) {
     let workers = random.between(1, 2) as usize;
     let settings = settings(&mut random);
     let stop_after = random.chance(200).then(|| Duration::from_millis(random.below(300)));
-    let kill_at = (workers > 1 && random.chance(60)).then(|| Duration::from_millis(random.below(2500)));
-    let keeps_promises = faults.shortages == 0 && stop_after.is_none() && kill_at.is_none();
+    let kills = if random.chance(120) { random.between(1, 3) } else { 0 };
+    let kills: Vec<Duration> = (0..kills).map(|_| Duration::from_millis(random.below(1500))).collect();
+    let keeps_promises = faults.shortages == 0 && stop_after.is_none() && kills.is_empty();
     let disk_fails = faults.failed_reads > 0;
     let plan = Plan {
         random,
@@ -68,7 +69,7 @@ fn plan(seed: u64) -> (Plan, Faults) {
         drain_at,
         patience,
         stop_after,
-        kill_at,
+        kills,
     };
     (plan, faults)
 }
@@ -95,17 +96,17 @@ pub(super) fn run(seed: u64, planted: Option<sim::Bug>, trace_lines: usize) -> R
     play_seed(seed, faults, planted, trace_lines, move || scenario(plan))
 }
 
-/// Starts a worker, which breaks down at `kill_at`.
+/// Starts a worker, whose lives end after so long each but for the last.
 pub(super) fn start_worker(
     index: usize,
     shared: &Rc<Shared>,
     core: CoreOptions,
     news: &Postbox<News>,
-    kill_at: Option<Duration>,
-) -> Serving {
+    kills: &[Duration],
+) -> Rc<Serving> {
     let none = RouterBuf::build(&[]).expect("no routes are no conflict");
     let routes = Arc::new(Routes::new(&[&app::ROUTES], none, Vec::new(), Vec::new()));
-    start_worker_with(routes, index, shared, core, news, kill_at)
+    start_worker_with(routes, index, shared, core, news, kills)
 }
 
 async fn scenario(plan: Plan) -> Summary {
@@ -115,9 +116,9 @@ async fn scenario(plan: Plan) -> Summary {
     let shared = Rc::new(Shared::new(settings, is_patient, plan.disk_fails));
     app::put_files();
     let (news, inbox) = rt::mailbox(16);
-    let kill_at = |index: usize| plan.kill_at.filter(|_| index + 1 == workers);
-    let start = |index: usize| start_worker(index, &shared, core, &news, kill_at(index));
-    let serving: Vec<Serving> = (0..workers).map(start).collect();
+    let kills = |index: usize| if index + 1 == workers { plan.kills.as_slice() } else { &[] };
+    let start = |index: usize| start_worker(index, &shared, core, &news, kills(index));
+    let serving: Vec<_> = (0..workers).map(start).collect();
     watch::begin(shared.clone(), &serving);
     let master = start_master(&shared, &serving, inbox, patience);
     master.started(workers).await;

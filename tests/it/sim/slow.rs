@@ -202,6 +202,7 @@ fn in_worlds(test: impl AsyncFn(Pair) + Copy + Send + 'static) {
                 pin: None,
                 executor: rt::Options::default(),
                 listeners: vec![Socket::from(sim::listen(address))],
+                stall: Duration::from_secs(5),
                 settings: settings(),
                 routes: Arc::new(routes),
                 metrics,

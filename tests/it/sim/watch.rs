@@ -26,22 +26,21 @@ const REST: Duration = Duration::from_millis(100);
 pub(super) struct Watch {
     shared: Rc<Shared>,
     settings: Rc<Settings>,
-    /// By worker.
-    shards: Vec<Arc<Shard>>,
+    serving: Vec<Rc<Serving>>,
     dialogues: BTreeMap<usize, Dialogue>,
-    /// When each worker last was at its limit.
+    /// When each worker last was at its limit, or down.
     full_at: Vec<Moment>,
     /// Answers on connections that are closed.
     answers: u64,
 }
 
-/// Begins to watch. Worker `n` runs on the world's core `n + 1`.
-pub(super) fn begin(shared: Rc<Shared>, serving: &[Serving]) {
+/// Begins to watch. Worker `n` has the world's listening socket `n`.
+pub(super) fn begin(shared: Rc<Shared>, serving: &[Rc<Serving>]) {
     sim::tap();
-    let shards: Vec<Arc<Shard>> = serving.iter().map(|worker| worker.shard.clone()).collect();
+    let serving = serving.to_vec();
     let settings = Rc::new(shared.settings.clone());
-    let full_at = vec![Moment::default(); shards.len()];
-    let watch = Watch { shared, settings, shards, dialogues: BTreeMap::new(), full_at, answers: 0 };
+    let full_at = vec![Moment::default(); serving.len()];
+    let watch = Watch { shared, settings, serving, dialogues: BTreeMap::new(), full_at, answers: 0 };
     let watch = Rc::new(RefCell::new(watch));
     let quiet = watch.clone();
     sim::check_each_step(move || watch.borrow_mut().step());
@@ -54,12 +53,12 @@ impl Watch {
             let id = tapped.id;
             self.follow(id, tapped.wire, tapped.at).map_err(|cause| format!("connection {id}: {cause}"))?;
         }
-        for (worker, shard) in self.shards.iter().enumerate() {
-            let open = sim::open_connections(worker + 1);
+        for (worker, serving) in self.serving.iter().enumerate() {
+            let (shard, open) = (serving.shard(), sim::open_connections(serving.core.get()));
             if open > self.settings.connections {
                 return Err(format!("worker {worker}: {open} connections, limit {}", self.settings.connections));
             }
-            if open == self.settings.connections {
+            if open == self.settings.connections || serving.down_since.get().is_some() {
                 self.full_at[worker] = clock::now();
             }
             let (accepted, closed) =
@@ -116,9 +115,11 @@ impl Watch {
     /// Nothing can run, and nothing is due: everybody waits for something that will come.
     fn quiet(&mut self) -> Result<(), String> {
         let now = clock::now();
+        self.serving.iter().try_for_each(|worker| worker.check_down())?;
         for (listener, since) in sim::queued() {
             let waited = now.since(since.max(self.full_at[listener]));
-            let has_room = sim::open_connections(listener + 1) < self.settings.connections;
+            let open = sim::open_connections(self.serving[listener].core.get());
+            let has_room = open < self.settings.connections;
             if has_room && waited > REST + SLACK {
                 return Err(format!("worker {listener}: a connection waits to be accepted for {waited:?}"));
             }
@@ -130,8 +131,8 @@ impl Watch {
                 .and_then(|()| check_time(sight, dialogue, &self.settings, now))
                 .map_err(|cause| format!("connection {}: {cause}", sight.id))?;
         }
-        let recorded = |shard: &Arc<Shard>| CLASSES.iter().map(|class| shard.counter(*class)).sum::<u64>();
-        let recorded: u64 = self.shards.iter().map(recorded).sum();
+        let recorded = |shard: Arc<Shard>| CLASSES.iter().map(|class| shard.counter(*class)).sum::<u64>();
+        let recorded: u64 = self.serving.iter().map(|worker| recorded(worker.shard())).sum();
         let answers = self.answers + self.dialogues.values().map(Dialogue::settled).sum::<u64>();
         // A batch is recorded when all of it is sent, and what was cut, or broke down with its worker, perhaps never.
         let is_cut = self.shared.killed.get().is_some() || self.shared.cut.get() > 0;

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use ringfort::clock::{self, Moment};
@@ -12,6 +13,8 @@ use ringfort::handler::{Action, BodyLength, Exchange, Failure, Reply};
 use ringfort::{config, master, rt, worker};
 
 const CONFIG: &str = "RINGFORT_TEST_CONFIG";
+/// With this in its environment, each worker of the application breaks down before it has begun.
+pub(crate) const BREAKS_AT_START: &str = "RINGFORT_TEST_BREAKS_AT_START";
 
 /// The command that runs the application.
 pub(super) fn command(config: &Path) -> Command {
@@ -50,6 +53,10 @@ ringfort::routes! {
         GET "/cut" => ringfort::suspending!(cut),
         GET "/panic" => Action::Immediate(panic_now),
         GET "/panic/later" => ringfort::suspending!(panic_later),
+        GET "/worker" => Action::Immediate(worker),
+        GET "/break-down" => Action::Immediate(break_down),
+        GET "/block" => Action::Immediate(block),
+        GET "/release" => Action::Immediate(release),
         GET "/fail" => Action::Immediate(fail),
         GET "/silent" => Action::Immediate(silent),
         POST "/echo" => ringfort::suspending!(echo),
@@ -128,6 +135,46 @@ async fn panic_later(_: &mut Exchange<'_>) -> Reply {
     panic!("the application panics")
 }
 
+/// Says which worker answers.
+fn worker(exchange: &mut Exchange<'_>) -> Reply {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    exchange.response.text(&name)
+}
+
+/// Breaks the worker down, and not the handler: a waker that panics is called by the executor itself.
+fn break_down(exchange: &mut Exchange<'_>) -> Reply {
+    struct Breaking;
+    impl Wake for Breaking {
+        fn wake(self: Arc<Self>) {
+            panic!("the application breaks its worker down");
+        }
+    }
+    let waker = Waker::from(Arc::new(Breaking));
+    let deadline = rt::Deadline::new();
+    deadline.set(clock::now() + Duration::from_millis(10));
+    let _ = deadline.poll_due(&mut Context::from_waker(&waker));
+    std::mem::forget(deadline);
+    exchange.response.text("breaking down")
+}
+
+/// Whether blocked handlers go on.
+static RELEASED: Mutex<bool> = Mutex::new(false);
+static RELEASING: Condvar = Condvar::new();
+
+/// Keeps its worker's thread until somebody asks another worker to release it.
+fn block(exchange: &mut Exchange<'_>) -> Reply {
+    let released = RELEASED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut released = RELEASING.wait_while(released, |released| !*released).unwrap_or_else(PoisonError::into_inner);
+    *released = false;
+    exchange.response.text("released")
+}
+
+fn release(exchange: &mut Exchange<'_>) -> Reply {
+    *RELEASED.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    RELEASING.notify_all();
+    exchange.response.text("releasing")
+}
+
 fn fail(_: &mut Exchange<'_>) -> Reply {
     Err(Failure::internal("a secret cause"))
 }
@@ -163,7 +210,10 @@ fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let input = config::Input { file: Some(config.to_owned()), ..config::Input::default() };
     let config::Prepared { snapshot, plan, .. } = config::prepare(&input, &config::Host::read(), &[&ROUTES])?;
     let guard = ringfort::log::init(&ringfort::log::LogOptions::default())?;
-    let context: worker::MakeContext = Arc::new(|| Rc::new(()));
+    let context: worker::MakeContext = Arc::new(|| {
+        assert!(std::env::var_os(BREAKS_AT_START).is_none(), "the application breaks its worker down");
+        Rc::new(())
+    });
     let result = master::serve(master::Service { snapshot, plan, context, log_lines_dropped: Box::new(|| 0) });
     drop(guard);
     Ok(result?)

@@ -96,6 +96,12 @@ impl Start {
         self
     }
 
+    /// Sets `cores.stall`.
+    pub(crate) fn stall(mut self, value: &str) -> Self {
+        self.config["cores"]["stall"] = json!(value);
+        self
+    }
+
     /// Sets `server.timeouts.<name>`.
     pub(crate) fn timeout(mut self, name: &str, value: &str) -> Self {
         self.config["server"]["timeouts"][name] = json!(value);

@@ -2,8 +2,8 @@
 //! them, and the drain of it all at the end.
 
 use super::super::set_up::{
-    self, GENEROUS, PIPE_BYTES_MAX, Serving, Shared, Summary, assert_nothing_is_left, core_options, join, pause,
-    play_seed, settings, start_after, start_master, start_worker_with, stop,
+    self, GENEROUS, PIPE_BYTES_MAX, Shared, Summary, assert_nothing_is_left, core_options, join, pause, play_seed,
+    settings, start_after, start_master, start_worker_with, stop,
 };
 use super::clients::{self, Asking};
 use super::ledger::Ledger;
@@ -90,8 +90,8 @@ async fn scenario(plan: Plan, mut random: Random) -> Summary {
     start_servers(&mut random, &plan, &ledger, &upstreams);
     let (news, inbox) = rt::mailbox(16);
     let routes = plan.routes(&upstreams);
-    let start = |index| start_worker_with(routes.clone(), index, &shared, core, &news, None);
-    let serving: Vec<Serving> = (0..workers).map(start).collect();
+    let start = |index| start_worker_with(routes.clone(), index, &shared, core, &news, &[]);
+    let serving: Vec<_> = (0..workers).map(start).collect();
     watch::begin(all.clone(), workers);
     let over = Rc::new(Cell::new(false));
     let checking = start_checks(upstreams, core, random.next(), over.clone());

@@ -1,0 +1,195 @@
+//! Starting the workers' threads: at first, and each again that broke down.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use super::ServeError;
+use super::sockets::Listening;
+use crate::clock::Moment;
+use crate::config::{Plan, Snapshot};
+use crate::conn::Settings;
+use crate::limits::CONTROL_MESSAGES_MAX;
+use crate::metrics::shard::ShardSnapshot;
+use crate::metrics::{Counter, Gauge, Shard, ShardWriter};
+use crate::rt::{self, Postbox};
+use crate::worker::{MakeContext, News, Order, Worker};
+
+/// A started worker.
+pub(super) struct Running {
+    /// The box for its orders.
+    pub(super) orders: Postbox<Order>,
+    /// Its thread.
+    pub(super) thread: JoinHandle<()>,
+    /// What it counts.
+    pub(super) shard: Arc<Shard>,
+}
+
+/// What workers have in common, whatever config they serve.
+pub(super) struct Spawner {
+    /// Which cores do what.
+    pub(super) plan: Plan,
+    /// Makes what handlers find under `Exchange::context`.
+    pub(super) context: MakeContext,
+    /// Where workers post their news.
+    pub(super) news: Postbox<News>,
+}
+
+impl Spawner {
+    /// Starts worker `index` with this config, the `generation`th, on these sockets.
+    ///
+    /// # Errors
+    /// [`ServeError::Thread`].
+    pub(super) fn spawn(
+        &self,
+        index: usize,
+        snapshot: &Snapshot,
+        generation: u64,
+        listeners: Vec<OwnedFd>,
+    ) -> Result<Running, ServeError> {
+        let (plan, count) = (&self.plan, self.plan.workers.len());
+        let metrics = ShardWriter::create(label(plan, index), generation, snapshot.routes.names().len());
+        let shard = metrics.shard();
+        let (orders_post, orders) = rt::mailbox(CONTROL_MESSAGES_MAX);
+        let connections = snapshot.settings.connections.div_ceil(count);
+        let worker = Worker {
+            index,
+            count,
+            pin: plan.pin.then(|| plan.workers[index]),
+            executor: snapshot.executor,
+            listeners: listeners.into_iter().map(rt::Socket::from).collect(),
+            stall: snapshot.config.cores.stall,
+            settings: Settings { connections, ..snapshot.settings.clone() },
+            routes: snapshot.routes.clone(),
+            metrics,
+            context: self.context.clone(),
+            orders,
+            news: self.news.clone(),
+        };
+        let thread = thread::Builder::new().name(format!("ringfort-{index}")).spawn(|| worker.run());
+        Ok(Running { orders: orders_post, thread: thread.map_err(ServeError::Thread)?, shard })
+    }
+
+    /// Starts all of them.
+    ///
+    /// # Errors
+    /// As [`Spawner::spawn`], and [`ServeError::Duplicate`]; those that had been started have left then.
+    pub(super) fn spawn_all(
+        &self,
+        snapshot: &Snapshot,
+        generation: u64,
+        listening: &Listening,
+    ) -> Result<Vec<Running>, ServeError> {
+        let mut running = Vec::new();
+        for index in 0..self.plan.workers.len() {
+            let started =
+                duplicates(listening, index).and_then(|listeners| self.spawn(index, snapshot, generation, listeners));
+            match started {
+                Ok(worker) => running.push(worker),
+                Err(error) => {
+                    stop_started(running);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(running)
+    }
+}
+
+/// The sockets for worker `index`.
+pub(super) fn duplicates(listening: &Listening, index: usize) -> Result<Vec<OwnedFd>, ServeError> {
+    let sockets = listening.for_worker(index).map_err(ServeError::Duplicate)?;
+    Ok(sockets.into_iter().map(|(_, socket)| socket).collect())
+}
+
+/// The number that tells a worker's metrics from others': its core where that is its alone, else its own number.
+pub(super) fn label(plan: &Plan, index: usize) -> u32 {
+    let core = plan.workers[index];
+    let shared = plan.workers.iter().filter(|other| **other == core).count() > 1;
+    if shared { index as u32 } else { core as u32 }
+}
+
+/// Takes back a start that failed: the workers so far leave, and are waited for.
+fn stop_started(running: Vec<Running>) {
+    for worker in running {
+        drop(worker.orders);
+        // Its panic, if any, was reported by its farewell.
+        let _ = worker.thread.join();
+    }
+}
+
+/// The workers' threads, and the shards of those that broke down.
+pub(super) struct Threads {
+    running: RefCell<Vec<Running>>,
+    /// Those that are down, by worker.
+    down: RefCell<Vec<bool>>,
+    /// What those counted that broke down since the last tick.
+    last_words: RefCell<Vec<Arc<Shard>>>,
+    /// Connections that all of those closed that ever broke down.
+    closed_before: Cell<u64>,
+}
+
+impl Threads {
+    pub(super) fn new(running: Vec<Running>) -> Self {
+        let down = RefCell::new(vec![false; running.len()]);
+        Self { running: RefCell::new(running), down, last_words: RefCell::default(), closed_before: Cell::new(0) }
+    }
+
+    /// The boxes for their orders.
+    pub(super) fn orders(&self) -> Vec<Postbox<Order>> {
+        self.running.borrow().iter().map(|worker| worker.orders.clone()).collect()
+    }
+
+    /// What worker `index` counts.
+    pub(super) fn shard(&self, index: usize) -> Arc<Shard> {
+        self.running.borrow()[index].shard.clone()
+    }
+
+    /// When worker `index` last beat.
+    pub(super) fn last_beat(&self, index: usize) -> Option<Moment> {
+        self.running.borrow()[index].shard.last_beat()
+    }
+
+    /// Worker `index` broke down: its thread ends, what it counted is read once more.
+    pub(super) fn note_down(&self, index: usize) {
+        if std::mem::replace(&mut self.down.borrow_mut()[index], true) {
+            // It was down already, and could not be started.
+            return;
+        }
+        let shard = self.shard(index);
+        self.closed_before.set(self.closed_before.get() + shard.counter(Counter::ConnectionsClosed));
+        self.last_words.borrow_mut().push(shard);
+    }
+
+    /// Another thread stands in for worker `index`.
+    pub(super) fn replace(&self, index: usize, worker: Running) {
+        // The old thread has said its last word and ends by itself.
+        self.running.borrow_mut()[index] = worker;
+        self.down.borrow_mut()[index] = false;
+    }
+
+    /// Reads all shards: those of workers that broke down first, and once. Connections that are open, and that have closed
+    /// since the start, come with them.
+    pub(super) fn read(&self) -> (Vec<ShardSnapshot>, u64, u64) {
+        let (running, down) = (self.running.borrow(), self.down.borrow());
+        let live = running.iter().zip(&*down).filter(|(_, down)| !**down).map(|(worker, _)| &worker.shard);
+        let (mut open, mut closed) = (0, self.closed_before.get());
+        for shard in live.clone() {
+            open += shard.gauge(Gauge::ConnectionsOpen);
+            closed += shard.counter(Counter::ConnectionsClosed);
+        }
+        let last_words = self.last_words.borrow();
+        (last_words.iter().chain(live).map(|shard| shard.read()).collect(), open, closed)
+    }
+
+    /// What [`Threads::read`] gave has been taken in.
+    pub(super) fn forget_last_words(&self) {
+        self.last_words.borrow_mut().clear();
+    }
+
+    /// Their threads, when all is over.
+    pub(super) fn into_threads(self) -> Vec<JoinHandle<()>> {
+        self.running.into_inner().into_iter().map(|worker| worker.thread).collect()
+    }
+}
