@@ -9,7 +9,7 @@ use crate::clock;
 use crate::handler::{BodyError, BodySource, BodyState};
 use crate::http::chunked::{ChunkStep, ChunkedDecoder};
 use crate::http::encode::CONTINUE_100;
-use crate::http::{BodyFraming, RequestError};
+use crate::http::{BodyFraming, ChunkError, RequestError, Trailers};
 use crate::limits::DISCARD_BYTES_MAX;
 use crate::metrics::Counter;
 use crate::rt::{self, Deadline, Input, RecvHalf, SendHalf};
@@ -31,6 +31,8 @@ pub(super) struct Incoming<'c> {
     deadline: &'c Deadline,
     core: &'c Core,
     rest: Rest,
+    /// The trailers of a chunked body, for who asked to have them kept.
+    trailers: Option<Box<Trailers>>,
     /// Bytes of the present piece: the first unread ones of `input`.
     piece: usize,
     /// Bytes of body so far, for the limit.
@@ -65,7 +67,20 @@ impl<'c> Incoming<'c> {
         };
         let timeouts = &core.settings.timeouts;
         let patience = Patience::new(timeouts.body, timeouts.body_total, core.settings.rates.body);
-        Self { input, recv, deadline, core, rest, piece: 0, received: 0, patience, state, interim, interim_sent: 0 }
+        Self {
+            input,
+            recv,
+            deadline,
+            core,
+            rest,
+            trailers: None,
+            piece: 0,
+            received: 0,
+            patience,
+            state,
+            interim,
+            interim_sent: 0,
+        }
     }
 
     /// Gives up the present piece, which would be taken for the next request otherwise, and says whether the whole body
@@ -122,7 +137,7 @@ impl<'c> Incoming<'c> {
                 self.state.unread.set(*left);
                 (0, piece)
             }
-            Rest::Chunked(decoder) => match decoder.decode(bytes) {
+            Rest::Chunked(decoder) => match decode(decoder, bytes, self.trailers.as_deref_mut()) {
                 Ok(ChunkStep::Data { skip, len }) => (skip, len),
                 Ok(ChunkStep::NeedMore { consumed }) => {
                     self.input.consume(consumed);
@@ -194,6 +209,17 @@ impl<'c> Incoming<'c> {
     }
 }
 
+fn decode(
+    decoder: &mut ChunkedDecoder,
+    bytes: &[u8],
+    trailers: Option<&mut Trailers>,
+) -> Result<ChunkStep, ChunkError> {
+    match trailers {
+        Some(trailers) => decoder.decode_with(bytes, trailers),
+        None => decoder.decode(bytes),
+    }
+}
+
 /// Whether the piece that just came must not stay in its receive buffer.
 fn is_to_be_copied() -> bool {
     #[cfg(feature = "sim")]
@@ -248,5 +274,15 @@ impl BodySource for Incoming<'_> {
             Rest::Chunked(_) => None,
             Rest::Done | Rest::Failed(_) => Some(0),
         }
+    }
+
+    fn keep_trailers(&mut self) {
+        if matches!(self.rest, Rest::Chunked(_)) {
+            self.trailers.get_or_insert_default();
+        }
+    }
+
+    fn trailers(&mut self) -> Option<&mut Trailers> {
+        self.trailers.as_deref_mut()
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use crate::http::{RequestError, Status};
+use crate::http::{RequestError, Status, Trailers};
 
 /// Why a request body could not be read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,15 @@ pub trait BodySource {
 
     /// Bytes still to come; `None` when the body's length is not known ahead.
     fn remaining(&self) -> Option<u64>;
+
+    /// Keeps the trailers of a chunked body, which are thrown away otherwise; to be called before its first piece is asked
+    /// for.
+    fn keep_trailers(&mut self) {}
+
+    /// The trailers that were kept, once the body is at its end.
+    fn trailers(&mut self) -> Option<&mut Trailers> {
+        None
+    }
 }
 
 /// Waits for a piece until it is dropped, which a handler may do at any time: to answer without the body, or to turn to
@@ -121,6 +130,16 @@ impl<'x> Body<'x> {
             whole.extend_from_slice(piece);
         }
         Ok(whole)
+    }
+
+    /// Has the trailers kept that may be forwarded. Before the first piece is asked for, or some may be lost.
+    pub(crate) fn keep_trailers(&mut self) {
+        self.source.keep_trailers();
+    }
+
+    /// Those that were kept; all of them, when the body is at its end.
+    pub(crate) fn trailers(&mut self) -> Option<&mut Trailers> {
+        self.source.trailers()
     }
 
     /// Bytes still to come; `None` when the body's length is not known ahead (chunked).

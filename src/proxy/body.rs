@@ -9,9 +9,11 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use super::failure::AttemptError;
+use super::head::edited_names;
+use super::spec::FieldEdit;
 use crate::clock::{self, Moment};
-use crate::handler::{Body, BodyError};
-use crate::http::{BodyFraming, encode};
+use crate::handler::{Body, BodyError, Request};
+use crate::http::{BodyFraming, Trailers, encode};
 use crate::limits::PROXY_HELD_BYTES_MAX;
 use crate::rt::{Deadline, SendHalf};
 
@@ -65,7 +67,32 @@ pub(super) struct Progress {
     pub(super) refused: Cell<bool>,
 }
 
-/// Sends the head, then the body as it comes.
+/// Which of a request's trailers stay behind, besides those that none may forward.
+pub(super) struct TrailerRules<'r> {
+    /// `Connection` names fields that concern the client's connection alone.
+    pub(super) request: Request<'r>,
+    /// What the operator removes or sets in the head must not come in behind it.
+    pub(super) edits: &'r [FieldEdit],
+}
+
+impl TrailerRules<'_> {
+    /// Appends the end of a chunked body, with the trailers that go on.
+    fn write_end(&self, out: &mut Vec<u8>, trailers: Option<&mut Trailers>) {
+        let options = self.request.connection_options();
+        #[cfg(feature = "sim")]
+        let options = options.filter(|_| !crate::rt::sim::planted(crate::rt::sim::Bug::HopTrailers));
+        out.extend_from_slice(LAST_CHUNK_LINE);
+        if let Some(trailers) = trailers {
+            trailers.forwardable(options.chain(edited_names(self.edits))).write_to(out);
+        }
+        out.extend_from_slice(encode::CHUNK_END);
+    }
+}
+
+/// The size line of the last chunk: trailers follow it.
+const LAST_CHUNK_LINE: &[u8] = b"0\r\n";
+
+/// Sends the head, then the body as it comes, and its trailers.
 ///
 /// # Errors
 /// See [`UploadError`].
@@ -74,10 +101,12 @@ pub(super) async fn upload(
     head: &[u8],
     body: &mut Body<'_>,
     framing: BodyFraming,
+    trailers: TrailerRules<'_>,
     idle: Duration,
     progress: &Progress,
 ) -> Result<(), UploadError> {
     let deadline = Deadline::new();
+    body.keep_trailers();
     // Before the body is asked for: a server may refuse by the head alone.
     send_parts(send, &deadline, [head, b"", b""], idle).await.map_err(UploadError::Server)?;
     progress.begun.set(true);
@@ -94,7 +123,9 @@ pub(super) async fn upload(
         send_parts(send, &deadline, [&size, piece, end], idle).await.map_err(UploadError::Server)?;
     }
     if framing == BodyFraming::Chunked {
-        send_parts(send, &deadline, [encode::LAST_CHUNK, b"", b""], idle).await.map_err(UploadError::Server)?;
+        size.clear();
+        trailers.write_end(&mut size, body.trailers());
+        send_parts(send, &deadline, [&size, b"", b""], idle).await.map_err(UploadError::Server)?;
     }
     progress.done.set(Some(clock::turn()));
     Ok(())

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::ask::{Answering, Connected, Held, RESPONSE_LIMITS, ask, connect, elapsed};
 use super::balance::hash_key;
-use super::body::{self, Beside, Plan, Progress, upload};
+use super::body::{self, Beside, Plan, Progress, TrailerRules, upload};
 use super::connection::{Connection, Reading};
 use super::counters::{ServerCounter, UpstreamCounter};
 use super::failure::AttemptError;
@@ -257,7 +257,9 @@ impl<'j> Job<'j> {
         let progress = Progress::default();
         let Exchange { body, response, .. } = exchange;
         let Connection { reading, send, .. } = &mut *connection;
-        let mut beside = Beside::new(upload(send, &out, body, self.framing, timeouts.idle, &progress), &progress);
+        let trailers = TrailerRules { request: self.request, edits: &self.proxy.spec.request_fields };
+        let upload = upload(send, &out, body, self.framing, trailers, timeouts.idle, &progress);
+        let mut beside = Beside::new(upload, &progress);
         let mut head = self.local.take_head();
         let kind = request_kind(&self.request);
         let until = self.until;

@@ -154,9 +154,14 @@ pub(super) fn write_request_head(out: &mut Vec<u8>, request: &Request<'_>, outgo
 
 /// Whether an edit replaces or removes all fields of this name.
 fn is_edited(edits: &[FieldEdit], name: &[u8]) -> bool {
-    edits.iter().any(|edit| match edit {
-        FieldEdit::Set(edited, _) | FieldEdit::Remove(edited) => edited.as_bytes().eq_ignore_ascii_case(name),
-        FieldEdit::Add(..) => false,
+    edited_names(edits).any(|edited| edited.eq_ignore_ascii_case(name))
+}
+
+/// The names of which edits replace or remove all fields.
+pub(super) fn edited_names(edits: &[FieldEdit]) -> impl Iterator<Item = &[u8]> {
+    edits.iter().filter_map(|edit| match edit {
+        FieldEdit::Set(edited, _) | FieldEdit::Remove(edited) => Some(edited.as_bytes()),
+        FieldEdit::Add(..) => None,
     })
 }
 

@@ -169,6 +169,61 @@ fn interim_responses_and_trailers_reach_those_who_take_them() {
 }
 
 #[test]
+fn trailers_of_a_request_go_on_but_for_those_that_would_speak_for_its_head() {
+    on_each_driver(|driver| {
+        let upstream = Upstream::answering(|request| {
+            let body = String::from_utf8_lossy(&request.body);
+            ok(format!("{body}|{}|{}", request.trailers, request.head.to_ascii_lowercase().contains("trailer:")))
+        });
+        let edits = json!({ "request_headers": { "remove": ["X-Secret"], "set": { "X-Set": "head" } } });
+        let server = gateway_with(driver, &[&upstream], json!({}), edits).serve();
+        let head =
+            "POST / HTTP/1.1\r\nHost: x\r\nConnection: X-Hop\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let sections = [
+            ("", ""),
+            ("X-Sum: 7\r\nContent-Digest:x \r\n", "X-Sum: 7\r\nContent-Digest: x\r\n"),
+            ("X-Hop: 1\r\nA: 1\r\na: 2\r\n", "A: 1\r\na: 2\r\n"),
+            (
+                "Host: evil\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\nAuthorization: x\r\nX-Sum: 7\r\n",
+                "X-Sum: 7\r\n",
+            ),
+            ("x-secret: 1\r\nX-SET: tail\r\nX-Forwarded-For: 192.0.2.1\r\n", ""),
+        ];
+        let mut client = server.client();
+        for (section, goes) in sections {
+            let expected = format!("hello|{goes}|false");
+            let whole = format!("{head}2\r\nhe\r\n3\r\nllo\r\n0\r\n{section}\r\n");
+            assert_eq!(client.send(&whole).response().text(), expected, "{section:?}");
+            // However it was cut on its way: in any two, and byte by byte.
+            for cut in head.len()..whole.len() {
+                client.send(&whole[..cut]);
+                assert_eq!(client.send(&whole[cut..]).response().text(), expected, "{section:?} cut at {cut}");
+            }
+            for byte in whole.as_bytes() {
+                client.send([*byte]);
+            }
+            assert_eq!(client.response().text(), expected, "{section:?} byte by byte");
+        }
+    });
+}
+
+#[test]
+fn trailers_that_break_their_rules_end_the_request_and_do_not_reach_the_server_as_whole() {
+    let upstream = Upstream::start(|peer| {
+        assert!(peer.request().is_none(), "a request without an end came to one");
+    });
+    let server = gateway("epoll", &[&upstream], json!({})).serve();
+    for section in ["X-A : 1\r\n", "X-A: 1\r\n folded\r\n", ": 1\r\n", "X-A: a\0b\r\n", "X-A: 1\n"] {
+        let mut client = server.client();
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n{section}\r\n"
+        ));
+        let response = client.response();
+        assert_eq!((response.status, response.closes()), (400, true), "{section:?}");
+    }
+}
+
+#[test]
 fn a_lying_upstream_is_answered_for_with_502_and_its_connection_closed() {
     for lie in [
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -28,6 +28,8 @@ pub(crate) struct Received {
     /// The head as text, with its empty line.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
+    /// The trailer lines of a chunked body, each with its CRLF.
+    pub(crate) trailers: String,
 }
 
 /// One connection of the gateway to the upstream.
@@ -115,12 +117,12 @@ impl Peer {
                 own.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
             })
         };
-        let body = match (field("content-length"), field("transfer-encoding")) {
-            (Some(length), _) => self.take(length.parse().unwrap())?,
+        let (body, trailers) = match (field("content-length"), field("transfer-encoding")) {
+            (Some(length), _) => (self.take(length.parse().unwrap())?, String::new()),
             (None, Some(_)) => self.chunked()?,
-            (None, None) => Vec::new(),
+            (None, None) => Default::default(),
         };
-        Some(Received { head, body })
+        Some(Received { head, body, trailers })
     }
 
     /// The head of the next request.
@@ -143,22 +145,34 @@ impl Peer {
         Some(self.unread.drain(..count).collect())
     }
 
-    fn chunked(&mut self) -> Option<Vec<u8>> {
+    /// The body, and its trailers.
+    fn chunked(&mut self) -> Option<(Vec<u8>, String)> {
         let mut body = Vec::new();
         loop {
-            let end = loop {
-                match memchr::memmem::find(&self.unread, b"\r\n") {
-                    Some(end) => break end,
-                    None => self.fill()?,
-                }
-            };
-            let line: Vec<u8> = self.unread.drain(..end + 2).collect();
-            let size = usize::from_str_radix(str::from_utf8(&line[..end]).unwrap(), 16).unwrap();
+            let line = self.line()?;
+            let size = usize::from_str_radix(line.trim_end(), 16).unwrap();
+            if size == 0 {
+                break;
+            }
             body.extend(self.take(size)?);
             assert_eq!(self.take(2)?, b"\r\n");
-            if size == 0 {
-                return Some(body);
+        }
+        let mut trailers = String::new();
+        loop {
+            match self.line()?.as_str() {
+                "\r\n" => return Some((body, trailers)),
+                line => trailers.push_str(line),
             }
+        }
+    }
+
+    /// The next line, with its CRLF.
+    fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = memchr::memmem::find(&self.unread, b"\r\n") {
+                return Some(String::from_utf8(self.unread.drain(..end + 2).collect()).unwrap());
+            }
+            self.fill()?;
         }
     }
 
