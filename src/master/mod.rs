@@ -4,10 +4,11 @@
 //! It runs on the thread that called it and never stands on a request's path.
 
 mod memory;
+mod reload;
 mod sockets;
 mod supervisor;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -17,22 +18,24 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::admin::{self, Ended, Phase, State, WorkerState};
+use crate::admin::{self, Cause, Ended, Phase, ReloadRequest, State, WorkerState};
 use crate::clock;
 use crate::config::{Plan, Snapshot};
-use crate::conn::{self, Core, Settings};
+use crate::conn::{self, Core, Door, Settings};
 use crate::handler::{self, Routes};
 use crate::limits::CONTROL_MESSAGES_MAX;
 use crate::metrics::{Counter, Gauge, Shard, ShardWriter};
-use crate::proxy;
+use crate::proxy::Attendants;
 use crate::router::RouterBuf;
 use crate::rt::{self, Listener, Mailbox, Postbox, RunError};
 use crate::sys;
 use crate::worker::{MakeContext, News, Order, Worker};
 use memory::GiveBack;
+use reload::Reloader;
 use supervisor::PATIENCE;
 
-pub use supervisor::{Note, Signal, Supervisor};
+pub use reload::Source;
+pub use supervisor::{Note, Orders, Signal, Supervisor};
 
 /// Submission queue entries of the master's executor.
 const MASTER_RING_ENTRIES: u32 = 256;
@@ -55,6 +58,8 @@ pub struct Service {
     pub context: MakeContext,
     /// How many log lines were dropped so far.
     pub log_lines_dropped: Box<dyn Fn() -> u64>,
+    /// Where the next config comes from.
+    pub source: Source,
 }
 
 /// Why serving could not begin, or ended otherwise than it was told to.
@@ -101,7 +106,6 @@ impl std::error::Error for ServeError {}
 
 /// A started worker.
 struct Running {
-    orders: Postbox<Order>,
     thread: JoinHandle<()>,
     shard: Arc<Shard>,
 }
@@ -151,6 +155,8 @@ struct Master {
     state: Rc<State>,
     workers: Vec<Running>,
     give_back: RefCell<GiveBack>,
+    reloader: Rc<Reloader>,
+    reload_post: Postbox<ReloadRequest>,
 }
 
 impl Master {
@@ -160,7 +166,7 @@ impl Master {
         admin_socket: Option<(OwnedFd, SocketAddr)>,
         signals: Mailbox<Signal>,
     ) -> Result<(), ServeError> {
-        let Service { snapshot, plan, context, log_lines_dropped } = service;
+        let Service { snapshot, plan, context, log_lines_dropped, source } = service;
         if plan.pin
             && let Some(core) = plan.master
         {
@@ -171,23 +177,52 @@ impl Master {
         }
         let snapshot = Arc::new(snapshot);
         let (news_post, news) = rt::mailbox(CONTROL_MESSAGES_MAX);
-        let workers = start_workers(&snapshot, &plan, groups.per_worker, &context, &news_post)?;
+        let (workers, posts) = start_workers(&snapshot, &plan, groups.per_worker, &context, &news_post)?;
         let states = (0..workers.len()).map(|index| WorkerState {
             core: label(&plan, index),
             pinned: plan.pin.then(|| plan.workers[index]),
             started: None,
             ended: None,
         });
-        let admin_address = admin_socket.as_ref().map(|(_, address)| *address);
-        let state = State::new(snapshot.clone(), states.collect(), groups.addresses, admin_address, log_lines_dropped);
-        let master = Self { state: Rc::new(state), workers, give_back: RefCell::default() };
+        let (reload_post, reload_requests) = admin::reload_requests();
+        let state = Rc::new(State::new(
+            snapshot.clone(),
+            states.collect(),
+            groups.addresses.iter().map(|(_, real)| *real).collect(),
+            admin_socket.as_ref().map(|(_, address)| *address),
+            log_lines_dropped,
+            reload_post.clone(),
+        ));
         if let Some((socket, _)) = admin_socket {
-            serve_admin(socket, &master.state, &snapshot);
+            serve_admin(socket, &state, &snapshot);
         }
-        proxy::resolve_names(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
-        proxy::run_checks(&snapshot.upstreams, clock::wall().as_nanos() as u64);
-        let orders = master.workers.iter().map(|worker| worker.orders.clone()).collect();
-        let supervisor = Supervisor::new(orders, snapshot.config.server.timeouts.drain);
+        let mut attendants = Attendants::new(clock::wall().as_nanos() as u64);
+        attendants.attend(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
+        let drain = Rc::new(Cell::new(snapshot.config.server.timeouts.drain));
+        // The state has it: once another is in force, nobody else may keep it.
+        drop(snapshot);
+        let orders = Orders::new(posts);
+        let reloader = Rc::new(Reloader {
+            source,
+            state: state.clone(),
+            orders: orders.clone(),
+            taken_up: RefCell::new(vec![state.generation(); plan.workers.len()]),
+            cores: plan.workers,
+            listening: RefCell::new(groups.addresses),
+            attendants: RefCell::new(attendants),
+            drain: drain.clone(),
+        });
+        rt::spawn(reloader.clone().run(reload_requests));
+        if let Some(file) = reloader.source.watched.clone() {
+            let post = reload_post.clone();
+            rt::spawn(async move {
+                // What was read at the start may be older by a moment; the watch looks again.
+                let known = reload::fingerprint(&file).await;
+                reload::watch_file(file, known, post).await;
+            });
+        }
+        let master = Self { state, workers, give_back: RefCell::default(), reloader, reload_post };
+        let supervisor = Supervisor::new(orders, drain);
         let result = supervisor.run(&news, &signals, |note| master.note(note)).await;
         master.join().await;
         result
@@ -201,6 +236,11 @@ impl Master {
             Note::Ended(index, Ok(())) => self.state.workers_mut()[index].ended = Some(Ended::Stopped),
             Note::Ended(index, Err(reason)) => self.state.workers_mut()[index].ended = Some(Ended::Died(reason)),
             Note::Draining => self.state.set_phase(Phase::Draining),
+            Note::TookUp(index, generation) => self.reloader.note_taken_up(index, generation),
+            Note::Hangup => {
+                // As many as may wait: one of them reads the config after this moment.
+                let _ = self.reload_post.post(ReloadRequest { cause: Cause::Signal, reply: None });
+            }
         }
     }
 
@@ -228,6 +268,7 @@ impl Master {
     }
 
     fn tick(&self) {
+        self.reloader.free_unused();
         let shards: Vec<_> = self.workers.iter().map(|worker| worker.shard.read()).collect();
         let open = shards.iter().map(|shard| shard.gauges[Gauge::ConnectionsOpen as usize]).sum();
         let closed = shards.iter().map(|shard| shard.counters[Counter::ConnectionsClosed as usize]).sum();
@@ -273,11 +314,11 @@ fn label(plan: &Plan, index: usize) -> u32 {
 fn start_workers(
     snapshot: &Arc<Snapshot>,
     plan: &Plan,
-    listeners: Vec<Vec<OwnedFd>>,
+    listeners: Vec<Vec<(SocketAddr, OwnedFd)>>,
     context: &MakeContext,
     news: &Postbox<News>,
-) -> Result<Vec<Running>, ServeError> {
-    let mut running = Vec::new();
+) -> Result<(Vec<Running>, Vec<Postbox<Order>>), ServeError> {
+    let (mut running, mut posts) = (Vec::new(), Vec::new());
     let count = plan.workers.len();
     for (index, listeners) in listeners.into_iter().enumerate() {
         let metrics = ShardWriter::create(label(plan, index), 1, snapshot.routes.names().len());
@@ -289,7 +330,7 @@ fn start_workers(
             count,
             pin: plan.pin.then(|| plan.workers[index]),
             executor: snapshot.executor,
-            listeners: listeners.into_iter().map(rt::Socket::from).collect(),
+            listeners: listeners.into_iter().map(|(address, socket)| (address, socket.into())).collect(),
             settings: Settings { connections, ..snapshot.settings.clone() },
             routes: snapshot.routes.clone(),
             metrics,
@@ -298,20 +339,23 @@ fn start_workers(
             news: news.clone(),
         };
         match thread::Builder::new().name(format!("ringfort-{index}")).spawn(|| worker.run()) {
-            Ok(thread) => running.push(Running { orders: orders_post, thread, shard }),
+            Ok(thread) => {
+                running.push(Running { thread, shard });
+                posts.push(orders_post);
+            }
             Err(error) => {
-                stop_started(running);
+                drop(posts);
+                join_all(running);
                 return Err(ServeError::Thread(error));
             }
         }
     }
-    Ok(running)
+    Ok((running, posts))
 }
 
-/// Takes back a start that failed: the workers so far leave, and are waited for.
-fn stop_started(running: Vec<Running>) {
+/// Waits for workers that leave because nobody gives them orders any more.
+fn join_all(running: Vec<Running>) {
     for worker in running {
-        drop(worker.orders);
         // Its panic, if any, was reported by its farewell.
         let _ = worker.thread.join();
     }
@@ -325,5 +369,5 @@ fn serve_admin(socket: OwnedFd, state: &Rc<State>, snapshot: &Snapshot) {
     let metrics = ShardWriter::create(u32::MAX, 1, routes.names().len());
     let context = handler::Context::default().with(state.clone());
     let core = Core::new(settings, routes, metrics, u64::from(u8::MAX), context);
-    rt::spawn(conn::accept(Listener::new(socket), core));
+    rt::spawn(conn::accept(Listener::new(socket), Door::default(), core));
 }

@@ -1,6 +1,8 @@
 //! What the master decides: when to drain, when to stop, when it has waited long enough. It knows workers by their
 //! mailboxes alone, so that it runs as well where workers are no threads.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::ServeError;
@@ -24,17 +26,48 @@ pub enum Note {
     Tick,
     /// A worker accepts connections.
     Accepting(usize, rt::Started),
+    /// A worker serves by the config of this generation.
+    TookUp(usize, u64),
     /// A worker ended: as it was told, or why not.
     Ended(usize, Result<(), String>),
     /// The workers are told to drain.
     Draining,
+    /// SIGHUP: read the config again.
+    Hangup,
+}
+
+/// Where the workers take orders, in their order.
+pub struct Orders(RefCell<Vec<Postbox<Order>>>);
+
+impl Orders {
+    /// The workers that take orders in these postboxes.
+    pub fn new(posts: Vec<Postbox<Order>>) -> Rc<Self> {
+        Rc::new(Self(RefCell::new(posts)))
+    }
+
+    /// How many workers there are.
+    pub fn count(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Gives each worker its order.
+    pub fn give(&self, mut order: impl FnMut(usize) -> Order) {
+        for (index, worker) in self.0.borrow().iter().enumerate() {
+            #[cfg(feature = "sim")]
+            if rt::sim::planted(rt::sim::Bug::ForgottenWorker) && index + 1 == self.count() {
+                break;
+            }
+            // A worker that takes no order has ended, or is found not to end.
+            let _ = worker.post(order(index));
+        }
+    }
 }
 
 /// Watches over the workers until all have ended.
-#[derive(Debug)]
 pub struct Supervisor {
-    orders: Vec<Postbox<Order>>,
-    drain: Duration,
+    orders: Rc<Orders>,
+    /// The config in force says how long a drain may take.
+    drain: Rc<Cell<Duration>>,
     /// Workers that have not ended.
     alive: usize,
     /// When the master leaves whoever has not ended; `NEVER` before a drain.
@@ -43,9 +76,9 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor of the workers that take orders in these postboxes; `drain` is how long they may drain.
-    pub fn new(orders: Vec<Postbox<Order>>, drain: Duration) -> Self {
-        Self { alive: orders.len(), orders, drain, until: Moment::NEVER, result: Ok(()) }
+    /// A supervisor of these workers; `drain` is how long they may drain.
+    pub fn new(orders: Rc<Orders>, drain: Rc<Cell<Duration>>) -> Self {
+        Self { alive: orders.count(), orders, drain, until: Moment::NEVER, result: Ok(()) }
     }
 
     /// Watches until every worker has ended, has been given up, or a second signal came. The first signal begins the
@@ -65,9 +98,11 @@ impl Supervisor {
             let told = async { rt::timeout(wake, news.next()).await.flatten() };
             match rt::select(told, signals.next()).await {
                 rt::Either::First(Some(News::Accepting(index, started))) => watch(Note::Accepting(index, started)),
+                rt::Either::First(Some(News::TookUp(index, generation))) => watch(Note::TookUp(index, generation)),
                 rt::Either::First(Some(News::Ended(index, end))) => self.note_end(index, end, &mut watch),
+                rt::Either::Second(Some(Signal("SIGHUP"))) => watch(Note::Hangup),
                 rt::Either::Second(Some(Signal(name))) if self.is_first_signal() => {
-                    tracing::info!(signal = name, timeout = ?self.drain, "draining");
+                    tracing::info!(signal = name, timeout = ?self.drain.get(), "draining");
                     self.begin_drain(&mut watch);
                 }
                 rt::Either::Second(Some(Signal(name))) => {
@@ -77,7 +112,7 @@ impl Supervisor {
                 rt::Either::First(None) | rt::Either::Second(None) => {}
             }
         }
-        self.order(Order::Stop);
+        self.orders.give(|_| Order::Stop);
         self.result
     }
 
@@ -120,18 +155,8 @@ impl Supervisor {
     /// Tells every worker to drain, and sets when the master's own patience ends.
     fn begin_drain(&mut self, watch: &mut impl FnMut(Note)) {
         watch(Note::Draining);
-        let until = clock::now() + self.drain;
-        self.order(Order::Drain(until));
+        let until = clock::now() + self.drain.get();
+        self.orders.give(|_| Order::Drain(until));
         self.until = until + PATIENCE;
-    }
-
-    fn order(&self, order: Order) {
-        let told = &self.orders[..];
-        #[cfg(feature = "sim")]
-        let told = if rt::sim::planted(rt::sim::Bug::ForgottenWorker) { &told[..told.len() - 1] } else { told };
-        for worker in told {
-            // A worker that takes no order has ended, or is found not to end.
-            let _ = worker.post(order);
-        }
     }
 }

@@ -79,6 +79,8 @@ pub enum Source {
     ServerLatencyEwma,
     /// The version and how it was built.
     Build,
+    /// Reloads by what came of them; label `result`.
+    Reloads,
     /// A value of the whole process.
     Process(ProcessValue),
 }
@@ -104,6 +106,14 @@ pub enum ProcessValue {
     Uptime,
     /// Log lines that were dropped because the writer was behind.
     LogLinesDropped,
+    /// Which config is in force, counted from 1.
+    ConfigGeneration,
+    /// Configs that are still used: the one in force, and those of requests that began before.
+    ConfigGenerationsLive,
+    /// Whether the last reload succeeded: 1 or 0.
+    ConfigLastReloadSuccessful,
+    /// When a config was last put in force, in seconds since the Unix epoch.
+    ConfigLastReloadTime,
 }
 
 /// One metric.
@@ -498,6 +508,42 @@ pub const TABLE: &[Definition] = &[
         ProcessValue::LogLinesDropped,
         "Log lines dropped because the writer was behind.",
     ),
+    process(
+        "ringfort_config_generation",
+        Kind::Gauge,
+        Unit::Count,
+        ProcessValue::ConfigGeneration,
+        "Which config is in force: counts from 1 with each that was.",
+    ),
+    process(
+        "ringfort_config_generations_live",
+        Kind::Gauge,
+        Unit::Count,
+        ProcessValue::ConfigGenerationsLive,
+        "Configs in use: the one in force, and those that requests began with before it was.",
+    ),
+    process(
+        "ringfort_config_last_reload_successful",
+        Kind::Gauge,
+        Unit::Count,
+        ProcessValue::ConfigLastReloadSuccessful,
+        "Whether the last reload succeeded (1) or left the config before it in force (0).",
+    ),
+    process(
+        "ringfort_config_last_reload_success_timestamp_seconds",
+        Kind::Gauge,
+        Unit::Seconds,
+        ProcessValue::ConfigLastReloadTime,
+        "When a config was last put in force, in seconds since the Unix epoch.",
+    ),
+    Definition {
+        name: "ringfort_config_reloads_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Reloads by what came of them; all but success changed nothing.",
+        labels: &["result"],
+        source: Source::Reloads,
+    },
     process(
         "ringfort_uptime_seconds",
         Kind::Gauge,

@@ -19,7 +19,7 @@ pub mod exposition;
 pub mod process;
 
 pub use defs::{Class, Counter, Gauge};
-pub use shard::{OTHER_ROUTE, Shard, ShardWriter};
+pub use shard::{FreshCells, OTHER_ROUTE, Shard, ShardWriter};
 
 #[cfg(test)]
 #[cfg(loom)]

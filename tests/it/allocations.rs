@@ -113,7 +113,7 @@ fn with_worker(driver: &'static str, test: impl FnOnce(&mut Client, &Mark)) {
         count: 1,
         pin: None,
         executor: rt::Options { executor: executor(), driver: driver.parse().unwrap(), ..snapshot.executor },
-        listeners: vec![socket.into()],
+        listeners: vec![(address, socket.into())],
         settings: snapshot.settings,
         metrics: ShardWriter::create(0, 1, snapshot.routes.names().len()),
         routes: snapshot.routes,

@@ -7,7 +7,7 @@ use ringfort::conn::{Rates, Settings, Timeouts};
 use ringfort::handler::Routes;
 use ringfort::http::HeadLimits;
 use ringfort::limits::TIMER_GRAIN_MS;
-use ringfort::master::{Note, Signal, Supervisor};
+use ringfort::master::{Note, Orders, Signal, Supervisor};
 use ringfort::metrics::ShardWriter;
 use ringfort::metrics::shard::Shard;
 use ringfort::pool;
@@ -182,7 +182,7 @@ pub(super) fn start_worker_with(
         count: WORKERS_MAX,
         pin: None,
         executor: rt::Options::default(),
-        listeners: vec![Socket::from(sim::listen(shared.address))],
+        listeners: vec![(shared.address, Socket::from(sim::listen(shared.address)))],
         settings: shared.settings.clone(),
         routes,
         metrics,
@@ -245,9 +245,9 @@ pub(super) fn start_master(
     let note = move |note: Note| match note {
         Note::Accepting(..) => count.set(count.get() + 1),
         Note::Draining => shared.note_drain(patience),
-        Note::Tick | Note::Ended(..) => {}
+        Note::Tick | Note::Ended(..) | Note::TookUp(..) | Note::Hangup => {}
     };
-    let supervisor = Supervisor::new(orders, patience);
+    let supervisor = Supervisor::new(Orders::new(orders), Rc::new(Cell::new(patience)));
     let ended = sim::task(async move {
         let result = supervisor.run(&news, &signals, note).await;
         result.map_err(|error| error.to_string())

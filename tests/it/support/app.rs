@@ -164,7 +164,12 @@ fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let config::Prepared { snapshot, plan, .. } = config::prepare(&input, &config::Host::read(), &[&ROUTES])?;
     let guard = ringfort::log::init(&ringfort::log::LogOptions::default())?;
     let context: worker::MakeContext = Arc::new(|| Rc::new(()));
-    let result = master::serve(master::Service { snapshot, plan, context, log_lines_dropped: Box::new(|| 0) });
+    let source = master::Source {
+        watched: input.file.clone().filter(|_| snapshot.config.reload.watch),
+        load: Arc::new(move |before| config::prepare_next(&input, &config::Host::read(), &[&ROUTES], before)),
+    };
+    let log_lines_dropped = Box::new(|| 0);
+    let result = master::serve(master::Service { snapshot, plan, context, log_lines_dropped, source });
     drop(guard);
     Ok(result?)
 }
