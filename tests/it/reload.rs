@@ -243,8 +243,8 @@ fn addresses_are_opened_and_closed_without_touching_the_others() {
 
 #[test]
 fn an_address_that_is_taken_refuses_the_whole_reload() {
-    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = other.local_addr().unwrap();
+    let other = Upstream::answering(|_| ok(""));
+    let taken = other.address;
     let mut server = Start::app(on_hand("epoll")).watch(false).serve();
     server.edit(|config| {
         config["server"]["listen"] = json!(["127.0.0.1:0", taken.to_string()]);
