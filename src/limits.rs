@@ -234,5 +234,9 @@ pub const GENERATIONS_MAX: usize = 256;
 pub const TAKE_UP_MS_MAX: u64 = 5000;
 /// Reloads that wait for one that is under way.
 pub const RELOADS_WAITING_MAX: usize = 64;
+/// Listening sockets that one process hands to the next: every address for every worker, with much to spare.
+pub const INHERITED_SOCKETS_MAX: usize = 16 * 1024;
+/// Seconds that a successor has until it serves; then it is ended, and this process serves on.
+pub const UPGRADE_SECONDS_MAX: u64 = 60;
 /// Values inside each other in a config file: everything that walks one may recurse.
 pub const CONFIG_DEPTH_MAX: usize = 64;
