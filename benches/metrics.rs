@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ringfort::metrics::aggregate::{Aggregator, Window};
-use ringfort::metrics::exposition::{Facts, write_prometheus};
+use ringfort::metrics::exposition::{ConfigSample, Facts, write_prometheus};
 use ringfort::metrics::histogram::FULL;
 use ringfort::metrics::process::ProcessSample;
 use ringfort::metrics::report::RouteNames;
@@ -78,9 +78,11 @@ fn facts<'a>(patterns: &'a [String]) -> Facts<'a> {
         executor: "none",
         uptime: SECOND,
         log_lines_dropped: 0,
+        config: ConfigSample::default(),
         process: ProcessSample::default(),
         routes: RouteNames { generation: 1, patterns },
         upstreams: &[],
+        workers: &[],
     }
 }
 

@@ -232,5 +232,23 @@ const _: () = assert!(COPY_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(DISCARD_BYTES_MAX <= LINGER_BYTES_MAX);
 /// Bytes of a config file: a hundred thousand routes fit, and a device file given by mistake ends the read.
 pub const CONFIG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Symbolic links on the way to a config file: as many as the kernel follows.
+pub const LINKS_MAX: usize = 40;
+/// Milliseconds without an event after which a changed config file is read: editors write in several steps.
+pub const CONFIG_SETTLE_MS: u64 = 100;
+/// Milliseconds after the first event in which it is read in any case, however often it is written meanwhile.
+pub const CONFIG_SETTLE_MS_MAX: u64 = 1000;
+/// Seconds between looks at the config file without an event: network file systems tell of none.
+pub const CONFIG_LOOK_SECONDS: u64 = 10;
+/// Configs that are kept for requests that began with them, besides the one in force; with more a reload is refused.
+pub const GENERATIONS_MAX: usize = 256;
+/// Milliseconds that a reload waits for its workers, and for the addresses of servers that are new.
+pub const TAKE_UP_MS_MAX: u64 = 5000;
+/// Reloads that wait for one that is under way.
+pub const RELOADS_WAITING_MAX: usize = 64;
+/// Listening sockets that one process hands to the next: every address for every worker, with much to spare.
+pub const INHERITED_SOCKETS_MAX: usize = 16 * 1024;
+/// Seconds that a successor has until it serves; then it is ended, and this process serves on.
+pub const UPGRADE_SECONDS_MAX: u64 = 60;
 /// Values inside each other in a config file: everything that walks one may recurse.
 pub const CONFIG_DEPTH_MAX: usize = 64;

@@ -4,17 +4,19 @@
 //! a worker to the master through another; neither waits for the other.
 
 use std::any::Any;
+use std::fmt;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{self, Moment};
-use crate::conn::{self, Core, Settings};
+use crate::conn::{self, Core, Door, Settings};
 use crate::handler::{self, Routes};
 use crate::metrics::keys::Driver as DriverCode;
-use crate::metrics::{self, Activity, Counter, Gauge, ShardWriter};
-use crate::proxy;
+use crate::metrics::{self, Activity, Counter, FreshCells, Gauge, ShardWriter};
+use crate::proxy::{self, Upstreams};
 use crate::rt::{self, Deadline, Listener, Mailbox, Postbox, RunError, Started};
 use crate::sync::Farewell;
 use crate::sys;
@@ -38,8 +40,8 @@ pub struct Worker {
     pub pin: Option<usize>,
     /// How its executor is built.
     pub executor: rt::Options,
-    /// Its own listening sockets.
-    pub listeners: Vec<rt::Socket>,
+    /// Its own listening sockets, with their addresses.
+    pub listeners: Vec<(SocketAddr, rt::Socket)>,
     /// How long it may go without coming round before it counts as stalled.
     pub stall: Duration,
     /// How it serves connections.
@@ -57,17 +59,44 @@ pub struct Worker {
 }
 
 /// What the master tells a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Order {
+    /// Serve by another config.
+    TakeUp(Box<TakeUp>),
     /// Stop accepting, finish what is in flight, leave when idle, at this moment at the latest.
     Drain(Moment),
     /// Leave at once.
     Stop,
 }
 
+/// Another config, as one worker takes it up: requests under way end with the one that they began with.
+pub struct TakeUp {
+    /// How it serves connections.
+    pub settings: Settings,
+    /// The routes.
+    pub routes: Arc<Routes>,
+    /// What they forward to.
+    pub upstreams: Arc<Upstreams>,
+    /// Where it counts the routes' requests; says which generation it is.
+    pub cells: FreshCells,
+    /// Listening sockets that are new.
+    pub opened: Vec<(SocketAddr, rt::Socket)>,
+    /// Addresses that are listened on no more.
+    pub closed: Vec<SocketAddr>,
+}
+
+impl fmt::Debug for TakeUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { opened, closed, .. } = self;
+        f.debug_struct("TakeUp").field("opened", opened).field("closed", closed).finish_non_exhaustive()
+    }
+}
+
 /// What a worker tells the master.
 #[derive(Debug)]
 pub enum News {
+    /// It serves by the config of this generation.
+    TookUp(usize, u64),
     /// It accepts connections.
     Accepting(usize, Started),
     /// Its thread ended.
@@ -119,9 +148,8 @@ impl Worker {
         let context = handler::Context::default().with(context()).with(upstreams.clone());
         rt::spawn(beat(metrics.clone(), metrics::beat_every(stall)));
         let core = Core::new(settings, routes, metrics, index as u64, context);
-        for listener in listeners {
-            rt::spawn(conn::accept(Listener::new(listener), core.clone()));
-        }
+        let mut doors = Vec::new();
+        open_doors(&mut doors, listeners, &core);
         // A full mailbox means that the master is gone; its end is the end of the orders below.
         let _ = news.post(News::Accepting(index, started));
         let mut published = rt::Stats::default();
@@ -131,6 +159,10 @@ impl Worker {
             core.free_unused();
             match rt::timeout(clock::now() + PUBLISH_EVERY, orders.next()).await {
                 None => {}
+                Some(Some(Order::TakeUp(next))) => {
+                    let generation = take_up(*next, &core, &upstreams, &mut doors);
+                    let _ = news.post(News::TookUp(index, generation));
+                }
                 Some(Some(Order::Drain(until))) => break until,
                 Some(Some(Order::Stop) | None) => return core.open(),
             }
@@ -144,7 +176,7 @@ impl Worker {
         rt::sleep_until(clock::now() + CLOSE_AHEAD).await;
         core.drain();
         let idle = poll_fn(|cx| core.poll_idle(cx));
-        let told = async { while orders.next().await == Some(Order::Drain(until)) {} };
+        let told = async { while !matches!(orders.next().await, Some(Order::Stop) | None) {} };
         rt::timeout(until, rt::select(idle, told)).await;
         publish(&core, &mut published);
         core.open()
@@ -160,6 +192,31 @@ async fn beat(metrics: Rc<ShardWriter>, every: Duration) {
         next.set(clock::now() + every);
         poll_fn(|cx| next.poll_due(cx)).await;
     }
+}
+
+/// Begins to accept.
+fn open_doors(doors: &mut Vec<(SocketAddr, Door)>, listeners: Vec<(SocketAddr, rt::Socket)>, core: &Rc<Core>) {
+    for (address, listener) in listeners {
+        let door = Door::default();
+        rt::spawn(conn::accept(Listener::new(listener), door.clone(), core.clone()));
+        doors.push((address, door));
+    }
+}
+
+/// Serves by another config from now on; returns which one.
+fn take_up(next: TakeUp, core: &Rc<Core>, local: &proxy::Local, doors: &mut Vec<(SocketAddr, Door)>) -> u64 {
+    let TakeUp { settings, routes, upstreams, cells, opened, closed } = next;
+    core.take_up(settings, routes, cells);
+    local.take_up(&upstreams);
+    open_doors(doors, opened, core);
+    doors.retain(|(address, door)| {
+        let stays = !closed.contains(address);
+        if !stays {
+            door.close();
+        }
+        stays
+    });
+    core.metrics().routes_generation()
 }
 
 /// Copies the executor's numbers into the shard.

@@ -4,18 +4,20 @@
 //! The listener has no authentication: it belongs on a loopback or a management address. What a web page asks for changes
 //! nothing (see `upstreams`).
 
+mod reload;
 mod state;
 mod upstreams;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::clock;
-use crate::handler::{Action, Exchange, Failure, PredicateSet, Reply};
+use crate::handler::{Action, Exchange, Failure, PredicateSet, Reply, Request};
 use crate::http::Status;
 use crate::metrics::exposition::{self, Facts};
 use crate::metrics::process;
 use crate::metrics::report::{self, RouteNames};
 
+pub use reload::{Cause, Outcome, Reloads, Request as ReloadRequest, requests as reload_requests};
 pub use state::{Ended, Phase, State, WorkerState};
 
 crate::routes! {
@@ -29,6 +31,7 @@ crate::routes! {
         GET "/status" => Action::Immediate(status),
         GET "/config" => Action::Immediate(config),
         GET "/routes" => Action::Immediate(routes),
+        POST "/reload" => crate::suspending!(reload::reload),
         GET "/upstreams" => Action::Immediate(upstreams::list),
         POST "/upstreams/:upstream/servers/:server/drain" => Action::Immediate(upstreams::drain),
         POST "/upstreams/:upstream/servers/:server/undrain" => Action::Immediate(upstreams::undrain),
@@ -53,6 +56,22 @@ fn send_json(exchange: &mut Exchange<'_>, status: Status, value: &impl serde::Se
     response.send(&body)
 }
 
+/// Answers with a problem (RFC 9457) that has these members besides the usual ones.
+fn send_problem(exchange: &mut Exchange<'_>, status: Status, mut members: Value) -> Reply {
+    members["type"] = "about:blank".into();
+    members["title"] = status.reason().into();
+    members["status"] = status.code().into();
+    members["request_id"] = exchange.request.id().to_string().into();
+    exchange.response.fields().set("Content-Type", "application/problem+json")?;
+    send_json(exchange, status, &members)
+}
+
+/// Whether a browser sends it for a page. The listener has no pages, so no page may change anything: not one of another
+/// site, and not one whose name was made to lead here (DNS rebinding), which is why the origin is compared with nothing.
+fn is_of_a_page(request: &Request<'_>) -> bool {
+    request.header("origin").is_some() || request.header("sec-fetch-site").is_some()
+}
+
 fn answer_text(exchange: &mut Exchange<'_>, status: Status, text: &str) -> Reply {
     exchange.response.status(status).field("Cache-Control", "no-store")?;
     exchange.response.text(text)
@@ -63,6 +82,7 @@ fn index(exchange: &mut Exchange<'_>) -> Reply {
                 /healthz  each check (JSON)\n/status   workers, windows, percentiles (JSON)\n\
                 /config   the effective config (JSON)\n/routes   what is served (JSON)\n\
                 /upstreams  servers behind the gateway (JSON)\n\
+                POST /reload  read the config again and serve by it\n\
                 POST /upstreams/NAME/servers/ADDRESS/drain, and undrain  take a server out, bring it back\n";
     answer_text(exchange, Status::OK, list)
 }
@@ -78,6 +98,7 @@ fn metrics(exchange: &mut Exchange<'_>) -> Reply {
         executor: snapshot.executor.executor.name(),
         uptime: state.uptime(),
         log_lines_dropped: state.log_lines_dropped(),
+        config: state.config_sample(),
         process: process::read(),
         routes: RouteNames { generation: state.generation(), patterns: &state.route_labels() },
         workers: &workers,
@@ -133,6 +154,8 @@ fn status(exchange: &mut Exchange<'_>) -> Reply {
         "phase": state.phase().name(),
         "uptime_seconds": state.uptime().as_secs_f64(),
         "generation": state.generation(),
+        "generations_live": state.generations_live(),
+        "reloads": state.reloads().to_json(),
         "listen": state.listen(),
         "admin": state.admin(),
         "workers": workers,

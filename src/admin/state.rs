@@ -10,8 +10,11 @@ use serde_json::{Value, json};
 use crate::clock::{self, Moment};
 use crate::config::Snapshot;
 use crate::metrics::aggregate::Aggregator;
+use crate::metrics::exposition::ConfigSample;
 use crate::metrics::{Shard, WorkerSample, stalled_after};
-use crate::rt::Started;
+use crate::rt::{Postbox, Started};
+
+use super::reload::{Reloads, Request};
 
 /// Where the process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +148,11 @@ pub struct State {
     workers: RefCell<Vec<WorkerState>>,
     phase: Cell<Phase>,
     generation: Cell<u64>,
-    listen: Vec<SocketAddr>,
+    /// Configs that were in force before, as long as requests use them.
+    retired: RefCell<Vec<Arc<Snapshot>>>,
+    reloads: RefCell<Reloads>,
+    reload_post: Postbox<Request>,
+    listen: RefCell<Vec<SocketAddr>>,
     admin: Option<SocketAddr>,
     began: Moment,
     log_lines_dropped: Box<dyn Fn() -> u64>,
@@ -159,6 +166,7 @@ impl State {
         listen: Vec<SocketAddr>,
         admin: Option<SocketAddr>,
         log_lines_dropped: Box<dyn Fn() -> u64>,
+        reload_post: Postbox<Request>,
     ) -> Self {
         let began = clock::now();
         Self {
@@ -167,7 +175,10 @@ impl State {
             workers: RefCell::new(workers),
             phase: Cell::new(Phase::Starting),
             generation: Cell::new(1),
-            listen,
+            retired: RefCell::default(),
+            reloads: RefCell::new(Reloads::new()),
+            reload_post,
+            listen: RefCell::new(listen),
             admin,
             began,
             log_lines_dropped,
@@ -214,9 +225,62 @@ impl State {
         self.generation.get()
     }
 
+    /// Puts another config in force; returns its generation. The one before is kept until nobody uses it.
+    pub fn succeed(&self, next: Arc<Snapshot>) -> u64 {
+        let before = self.snapshot.replace(next);
+        self.retired.borrow_mut().push(before);
+        self.generation.set(self.generation.get() + 1);
+        self.generation.get()
+    }
+
+    /// How many configs are in use.
+    pub fn generations_live(&self) -> usize {
+        1 + self.retired.borrow().len()
+    }
+
+    /// Those that were in force before and that nobody uses any more. What frees them should not be a core that serves:
+    /// one may have a hundred thousand routes.
+    pub fn take_unused(&self) -> Vec<Arc<Snapshot>> {
+        // Each snapshot has one reference to its routes; workers have others, and requests that are under way.
+        let is_used = |old: &Arc<Snapshot>| Arc::strong_count(old) > 1 || Arc::strong_count(&old.routes) > 1;
+        let mut retired = self.retired.borrow_mut();
+        let (used, unused) = std::mem::take(&mut *retired).into_iter().partition(is_used);
+        *retired = used;
+        unused
+    }
+
+    /// The reloads so far.
+    pub fn reloads(&self) -> Ref<'_, Reloads> {
+        self.reloads.borrow()
+    }
+
+    /// The reloads so far, to note another one.
+    pub fn reloads_mut(&self) -> RefMut<'_, Reloads> {
+        self.reloads.borrow_mut()
+    }
+
+    pub(super) fn reload_post(&self) -> &Postbox<Request> {
+        &self.reload_post
+    }
+
+    pub(super) fn config_sample(&self) -> ConfigSample {
+        let reloads = self.reloads();
+        ConfigSample {
+            live: self.generations_live(),
+            reloads: reloads.counts(),
+            last_succeeded: reloads.last_succeeded(),
+            put_in_force: reloads.succeeded(),
+        }
+    }
+
     /// The addresses that the workers listen on, with their real ports.
-    pub fn listen(&self) -> &[SocketAddr] {
-        &self.listen
+    pub fn listen(&self) -> Vec<SocketAddr> {
+        self.listen.borrow().clone()
+    }
+
+    /// The workers listen on these now.
+    pub fn set_listen(&self, addresses: Vec<SocketAddr>) {
+        self.listen.replace(addresses);
     }
 
     /// The admin listener's address.

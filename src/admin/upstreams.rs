@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{answer_json, state};
+use super::{answer_json, is_of_a_page, send_problem, state};
 use crate::clock::{self, Moment};
 use crate::handler::{Exchange, Failure, Reply, Request, decode_percent};
 use crate::http::Status;
@@ -35,17 +35,7 @@ fn set_drained(exchange: &mut Exchange<'_>, is_drained: bool) -> Reply {
     let (upstream, server) = match find(&exchange.request, &snapshot.upstreams) {
         Ok(found) => found,
         Err(Unknown { detail, known }) => {
-            let status = Status::NOT_FOUND;
-            let problem = json!({
-                "type": "about:blank",
-                "title": status.reason(),
-                "status": status.code(),
-                "detail": detail,
-                "known": known,
-                "request_id": exchange.request.id().to_string(),
-            });
-            exchange.response.fields().set("Content-Type", "application/problem+json")?;
-            return super::send_json(exchange, status, &problem);
+            return send_problem(exchange, Status::NOT_FOUND, json!({"detail": detail, "known": known}));
         }
     };
     let now = clock::now();
@@ -60,12 +50,6 @@ fn set_drained(exchange: &mut Exchange<'_>, is_drained: bool) -> Reply {
     );
     let value = describe_server(upstream, &upstream.sample(now).servers[server], server, now);
     answer_json(exchange, Status::OK, &json!({"upstream": upstream.spec.name, "changed": changed, "server": value}))
-}
-
-/// Whether a browser sends it for a page. The listener has no pages, so no page may change anything: not one of another
-/// site, and not one whose name was made to lead here (DNS rebinding), which is why the origin is compared with nothing.
-fn is_of_a_page(request: &Request<'_>) -> bool {
-    request.header("origin").is_some() || request.header("sec-fetch-site").is_some()
 }
 
 /// What a path names and the config does not have.

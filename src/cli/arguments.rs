@@ -34,6 +34,8 @@ pub(super) enum Command {
     Routes(CheckOptions),
     /// Say which route a request gets, why, and what runs
     Explain(ExplainOptions),
+    /// Say what a reload from one config to another would do, and whether it can (exit code 1: it cannot)
+    Diff(DiffOptions),
     /// Print the JSON Schema of the config
     Schema,
     /// Say what this host allows and what Ringfort would do with it
@@ -94,6 +96,19 @@ pub(super) struct CheckOptions {
     /// Config file; without it, the built-in one
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct DiffOptions {
+    /// Config file that is in force
+    #[arg(value_name = "OLD")]
+    pub(super) old: PathBuf,
+    /// Config file that would be
+    #[arg(value_name = "NEW")]
+    pub(super) new: PathBuf,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

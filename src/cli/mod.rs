@@ -3,6 +3,7 @@
 
 mod arguments;
 mod check;
+mod diff;
 mod doctor;
 mod explain;
 mod listing;
@@ -91,6 +92,7 @@ pub fn run_application(
         Command::Check(options) => check::check(&mut session, &options),
         Command::Routes(options) => listing::list_routes(&mut session, &options),
         Command::Explain(options) => explain::explain(&mut session, &options),
+        Command::Diff(options) => diff::diff(&mut session, &options),
         Command::Schema => session.out.write_all(config::schema_text().as_bytes()).map(|()| Exit::Done),
         Command::Doctor(options) => doctor::doctor(&mut session, &options),
     };

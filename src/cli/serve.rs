@@ -1,12 +1,13 @@
 //! `ringfort serve`: from a checked config to the master.
 
 use std::io;
+use std::sync::Arc;
 
 use super::arguments::ServeOptions;
 use super::{Exit, Session};
-use crate::config::Host;
+use crate::config::{self, Host};
 use crate::log::{self, LogError, LogOptions};
-use crate::master::{self, Service};
+use crate::master::{self, Service, Source};
 
 pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Result<Exit> {
     let mut input = session.input(options.config.as_ref());
@@ -28,7 +29,12 @@ pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Re
         }
     };
     let context = session.application.context.clone();
-    let service = Service { snapshot: prepared.snapshot, plan: prepared.plan, context, log_lines_dropped };
+    let tables = session.application.tables.to_vec();
+    let source = Source {
+        watched: input.file.clone().filter(|_| prepared.snapshot.config.reload.watch),
+        load: Arc::new(move |before| config::prepare_next(&input, &Host::read(), &tables, before)),
+    };
+    let service = Service { snapshot: prepared.snapshot, plan: prepared.plan, context, log_lines_dropped, source };
     match master::serve(service) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => {

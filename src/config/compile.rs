@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::check::{Omissions, check_settings};
 use super::error::{ConfigError, Step, quote, suggest};
 use super::model::{self, Action, Config, Route};
+use crate::clock;
 use crate::conn;
 use crate::handler::{
     self, Coding, Files, FilesError, FilesSpec, Handler, Redirect, RedirectError, Respond, RespondBody, RespondError,
@@ -48,7 +49,7 @@ pub fn compile(
     base_dir: &Path,
     tables: &[&'static RouteTable<handler::Action>],
 ) -> Result<Snapshot, Vec<ConfigError>> {
-    compile_rest(config, base_dir, tables, &Omissions::default())
+    compile_rest(config, base_dir, tables, &Omissions::default(), &Upstreams::default())
 }
 
 /// [`compile`] for what is left of a config with mistakes.
@@ -57,9 +58,11 @@ pub(super) fn compile_rest(
     base_dir: &Path,
     tables: &[&'static RouteTable<handler::Action>],
     omissions: &Omissions,
+    before: &Upstreams,
 ) -> Result<Snapshot, Vec<ConfigError>> {
     let mut errors = check_settings(&config, omissions);
-    let upstreams = Arc::new(Upstreams::new(upstreams::build_upstreams(&config, &mut errors)));
+    let upstreams =
+        Arc::new(Upstreams::succeed(upstreams::build_upstreams(&config, &mut errors), before, clock::now()));
     let mut handlers = Vec::new();
     let parts = Parts { config: &config, upstreams: &upstreams, base_dir, omissions };
     for (index, route) in config.routes.iter().enumerate() {

@@ -173,6 +173,18 @@ pub(super) fn show(value: &Value) -> String {
     }
 }
 
+/// A value in full, as far as a line goes.
+pub(super) fn quote_value(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => return quote(text),
+        value => value.to_string(),
+    };
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
 /// `"a", "b" or "c"`.
 pub(super) fn list_names<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     list_words(&names.into_iter().map(quote).collect::<Vec<_>>())

@@ -24,6 +24,7 @@ use super::schema::schema;
 use super::walk::check_value;
 use crate::handler::Action;
 use crate::limits::CONFIG_BYTES_MAX;
+use crate::proxy::Upstreams;
 use crate::router::RouteTable;
 
 /// The config that is used where no file is named: the welcome routes.
@@ -82,6 +83,19 @@ pub(super) struct Draft {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn prepare(input: &Input, host: &Host, tables: &[&'static RouteTable<Action>]) -> Result<Prepared, Failure> {
+    prepare_next(input, host, tables, &Upstreams::default())
+}
+
+/// [`prepare`] for a config that comes after one with these upstreams: those that it does not change are the same.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn prepare_next(
+    input: &Input,
+    host: &Host,
+    tables: &[&'static RouteTable<Action>],
+    before: &Upstreams,
+) -> Result<Prepared, Failure> {
     let origin = input.origin();
     let fail = |errors| Failure { origin: origin.clone(), errors };
     // A program with routes of its own serves those alone, not the welcome routes beside them.
@@ -90,7 +104,7 @@ pub fn prepare(input: &Input, host: &Host, tables: &[&'static RouteTable<Action>
     let Draft { config, omissions, mut errors } = read_draft(&text, input);
     let Some(config) = config else { return Err(fail(errors)) };
     let plan = resolve(&config.cores, host);
-    let snapshot = compile_rest(config, &input.base_dir(), tables, &omissions);
+    let snapshot = compile_rest(config, &input.base_dir(), tables, &omissions, before);
     match (plan, snapshot) {
         (Ok(plan), Ok(snapshot)) if errors.is_empty() => Ok(Prepared { snapshot, plan, origin }),
         (plan, snapshot) => {

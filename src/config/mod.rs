@@ -6,6 +6,7 @@
 //! | `schema`, `walk` | the JSON Schema of these types, and the check of a value against it |
 //! | `json`, `environment`, `load` | text, variables and flags to a model, with all mistakes told at once |
 //! | `check`, `compile`, `cores` | what no schema can say; the model made into what the server runs on |
+//! | `diff`, `watch` | what a reload would change; the file on disk, as others replace it |
 //! | `error`, `oracle` | a mistake and its place; what holds for every input |
 //!
 //! Nothing in here is on a request's path.
@@ -13,6 +14,7 @@
 mod check;
 mod compile;
 mod cores;
+mod diff;
 mod environment;
 mod error;
 mod grammar;
@@ -26,13 +28,16 @@ mod schema;
 mod tests;
 mod units;
 mod walk;
+mod watch;
 
 pub use compile::{Snapshot, build_router, compile};
 pub use cores::{Host, Plan, list_ids, resolve};
+pub use diff::{Change, Changes, Fixed, Names};
 pub use environment::{Override, PREFIX, Setting, read_variables};
 pub use error::{ConfigError, Place, Step};
 pub use grammar::{NameServer, StatusRange};
-pub use load::{DEFAULT, Failure, Input, Prepared, load_text, prepare, redact};
+pub use load::{DEFAULT, Failure, Input, Prepared, load_text, prepare, prepare_next, redact};
 pub use model::{Config, Steering};
 pub use schema::{schema, schema_text};
 pub use units::{Address, ByteSize, TimeSpan, UnitError};
+pub use watch::{Fingerprint, Watch};

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-use super::core::Core;
+use super::core::{Core, Settings};
 use super::pace::Patience;
 use crate::clock;
 use crate::handler::{BodyError, BodySource, BodyState};
@@ -30,6 +30,8 @@ pub(super) struct Incoming<'c> {
     recv: Option<&'c mut RecvHalf>,
     deadline: &'c Deadline,
     core: &'c Core,
+    /// The most bytes of it.
+    most: u64,
     rest: Rest,
     /// The trailers of a chunked body, for who asked to have them kept.
     trailers: Option<Box<Trailers>>,
@@ -54,8 +56,8 @@ impl<'c> Incoming<'c> {
         recv: Option<&'c mut RecvHalf>,
         deadline: &'c Deadline,
         core: &'c Core,
+        settings: &'c Settings,
         state: &'c BodyState,
-        interim: Option<SendHalf>,
     ) -> Self {
         let rest = match framing {
             BodyFraming::None | BodyFraming::Length(0) => Rest::Done,
@@ -65,22 +67,30 @@ impl<'c> Incoming<'c> {
             }
             BodyFraming::Chunked => Rest::Chunked(ChunkedDecoder::new()),
         };
-        let timeouts = &core.settings.timeouts;
-        let patience = Patience::new(timeouts.body, timeouts.body_total, core.settings.rates.body);
+        let timeouts = &settings.timeouts;
+        let patience = Patience::new(timeouts.body, timeouts.body_total, settings.rates.body);
+        let most = settings.body;
         Self {
             input,
             recv,
             deadline,
             core,
+            most,
             rest,
             trailers: None,
             piece: 0,
             received: 0,
             patience,
             state,
-            interim,
+            interim: None,
             interim_sent: 0,
         }
+    }
+
+    /// With a way to send `100 Continue`.
+    pub(super) fn with_interim(mut self, interim: Option<SendHalf>) -> Self {
+        self.interim = interim;
+        self
     }
 
     /// Gives up the present piece, which would be taken for the next request otherwise, and says whether the whole body
@@ -157,7 +167,7 @@ impl<'c> Incoming<'c> {
         self.input.consume(skip);
         self.piece = piece;
         self.received += piece as u64;
-        if self.received > self.core.settings.body {
+        if self.received > self.most {
             return Some(Err(self.fail(BodyError::TooLarge)));
         }
         Some(Ok(true))

@@ -4,19 +4,16 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::core::{Core, Opened, Settings};
+use super::core::{Core, CountedRoute, Opened, Serving, Settings};
 use super::exchange::{self, NoSink};
 use super::output::Output;
 use super::pace::HeadTime;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
-use crate::handler::{
-    Answer, Body, BodyState, Exchange, Failure, NoBody, Outcome, Pace, Reply, Request, Response, RouteIndex, Routes,
-};
+use crate::handler::{Answer, Body, BodyState, Exchange, Failure, NoBody, Outcome, Pace, Reply, Request, Response};
 use crate::http::{BodyFraming, HeadError, Method, Parse, RequestHead, Status, Version, parse_head};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, DRAIN_GRACE_MS, LINGER_BYTES_MAX, LINGER_MS};
 use crate::metrics::{Class, Counter, Gauge};
@@ -151,12 +148,13 @@ impl Connection {
 
     /// Answers requests one after another, as long as their heads are complete and their handlers answer at once.
     fn advance(&mut self, turn: &mut Turn) -> Next {
-        let routes = self.core.routes.clone();
+        let serving = self.core.serving();
+        let settings = &serving.settings;
         loop {
             if turn.out.len() >= BATCH_BYTES_MAX || turn.answered.len() >= BATCH_REQUESTS_MAX {
                 return Next::Again;
             }
-            match parse_head(self.input.bytes(), &self.core.settings.head, &mut turn.head) {
+            match parse_head(self.input.bytes(), &settings.head, &mut turn.head) {
                 Ok(Parse::Partial) => {
                     #[cfg(feature = "sim")]
                     if rt::sim::planted(rt::sim::Bug::PatientHead) {
@@ -167,7 +165,7 @@ impl Connection {
                         let since = if self.served == 0 { self.opened } else { now };
                         #[cfg(feature = "sim")]
                         let since = if rt::sim::planted(rt::sim::Bug::PatientHead) { now } else { since };
-                        self.coming = Some(HeadTime::new(now, since + self.core.settings.timeouts.head));
+                        self.coming = Some(HeadTime::new(now, since + settings.timeouts.head));
                     }
                     return Next::Wait;
                 }
@@ -175,7 +173,7 @@ impl Connection {
                 Err(error) => return self.refuse(turn, error),
             }
             self.coming = None;
-            match self.answer_now(turn, &routes) {
+            match self.answer_now(turn, &serving) {
                 Some(Next::Wait) | None => {}
                 Some(next) => return next,
             }
@@ -183,16 +181,16 @@ impl Connection {
     }
 
     /// Answers the request whose head was just parsed, if that can be done here and now. `None`: it is, go on.
-    fn answer_now(&mut self, turn: &mut Turn, routes: &Arc<Routes>) -> Option<Next> {
+    fn answer_now(&mut self, turn: &mut Turn, serving: &Serving) -> Option<Next> {
         let head = RequestHead::new(self.input.bytes(), &turn.head);
         let mut spans = Spans::NONE;
-        let found = routes.find(&head, &mut spans);
+        let found = serving.routes.find(&head, &mut spans);
         if head.framing() != BodyFraming::None || found.pace() == Pace::Suspending {
             return Some(Next::Exchange);
         }
-        let persistent = self.may_persist(&turn.head);
+        let persistent = self.may_persist(&turn.head, &serving.settings);
         let body = BodyState::default();
-        let terms = self.core.terms(&body, head.version(), head.method() == Method::Head, persistent);
+        let terms = self.core.terms(serving, &body, head.version(), head.method() == Method::Head, persistent);
         let start = turn.out.len();
         let (mut no_body, mut no_sink) = (NoBody, NoSink);
         let mut exchange = Exchange {
@@ -210,7 +208,7 @@ impl Connection {
         let ended = end_response(&mut exchange, reply, start, &self.core);
         let consumed = turn.head.len;
         self.input.consume(consumed);
-        self.note(turn, found.index(), ended);
+        self.note(turn, serving.route(&found), ended);
         match ended {
             Ended::Whole { persistent: true, .. } => None,
             Ended::Whole { persistent: false, .. } => Some(self.close_after_response(&turn.head)),
@@ -226,8 +224,7 @@ impl Connection {
     }
 
     /// Whether the connection may go on after this request.
-    pub(super) fn may_persist(&self, head: &crate::http::Head) -> bool {
-        let settings = &self.core.settings;
+    pub(super) fn may_persist(&self, head: &crate::http::Head, settings: &Settings) -> bool {
         head.persistent
             && !self.core.is_draining()
             && self.served + 1 < settings.keepalive_requests
@@ -235,7 +232,7 @@ impl Connection {
     }
 
     /// Keeps count of an answered request; it is recorded when it is sent.
-    pub(super) fn note(&mut self, turn: &mut Turn, route: RouteIndex, ended: Ended) {
+    pub(super) fn note(&mut self, turn: &mut Turn, route: CountedRoute, ended: Ended) {
         if self.served > 0 {
             self.core.metrics.add(Counter::KeepaliveReuses, 1);
         }
@@ -263,12 +260,13 @@ impl Connection {
     /// Answers a problem where there is no request to answer.
     fn problem(&mut self, turn: &mut Turn, status: Status, detail: &'static str) {
         let body = BodyState::default();
-        let terms = self.core.terms(&body, Version::Http11, false, false);
+        let serving = self.core.serving();
+        let terms = self.core.terms(&serving, &body, Version::Http11, false, false);
         let mut no_sink = NoSink;
         let mut response = Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms);
         // A fresh response takes a problem.
         let _ = response.problem(status, detail);
-        turn.answered.push((RouteIndex::NONE, status));
+        turn.answered.push((CountedRoute::NONE, status));
     }
 
     /// Sends what was gathered, and records the requests that it answers.
@@ -305,8 +303,9 @@ impl Connection {
             metrics.add(Counter::PipelinedBatches, 1);
         }
         let took = clock::now().since(turn.began).as_nanos() as u64;
+        let generation = metrics.routes_generation();
         for (route, status) in turn.answered.drain(..) {
-            metrics.record_request(route.get(), Class::of_status(status.code()), took);
+            metrics.record_request(route.cell(generation), Class::of_status(status.code()), took);
         }
     }
 
@@ -320,7 +319,8 @@ impl Connection {
             Poll::Ready(_) => return Poll::Ready(Err(Silence::End)),
             Poll::Pending => {}
         }
-        let Settings { timeouts, rates, .. } = &self.core.settings;
+        let serving = self.core.serving();
+        let Settings { timeouts, rates, .. } = &serving.settings;
         let (due, silence) = match (self.coming, self.core.grace_until(self.idle_since)) {
             (Some(coming), _) => coming.due(self.input.bytes().len(), rates),
             (None, Some(grace)) => (grace, Silence::End),

@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::pace::Rates;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
-use crate::handler::{BodyState, Context, RequestId, RouteIndex, Routes, Terms};
+use crate::handler::{BodyState, Context, Found, RequestId, RouteIndex, Routes, Terms};
 use crate::http::{HeadLimits, Version, encode};
 use crate::limits::{DRAIN_GRACE_MS, TURNS_KEPT};
-use crate::metrics::{Activity, Counter, Gauge, ShardWriter};
+use crate::metrics::{Activity, Counter, FreshCells, Gauge, OTHER_ROUTE, ShardWriter};
 use crate::{pool, rt};
 
 /// How long a connection may take for what.
@@ -68,17 +68,53 @@ pub struct Settings {
     pub server_name: Option<String>,
 }
 
-/// What the connections of one core share.
-pub struct Core {
+/// What is served and how: of one generation of the config. A request keeps the one that it began with.
+pub(super) struct Serving {
     pub(super) settings: Settings,
-    #[allow(
-        clippy::redundant_allocation,
-        reason = "cloning the Rc touches only this core; cloning the Arc touches all"
-    )]
-    pub(super) routes: Rc<Arc<Routes>>,
-    pub(super) metrics: Rc<ShardWriter>,
+    pub(super) routes: Arc<Routes>,
+    /// Which one, as metrics count routes by it.
+    pub(super) generation: u64,
     /// `Settings::server_name` as a field line.
     server_field: Vec<u8>,
+}
+
+impl Serving {
+    fn new(settings: Settings, routes: Arc<Routes>, generation: u64) -> Rc<Self> {
+        let mut server_field = Vec::new();
+        if let Some(name) = &settings.server_name {
+            encode::write_field(&mut server_field, "Server", name);
+        }
+        Rc::new(Self { settings, routes, generation, server_field })
+    }
+
+    /// The route that was found, as it is counted.
+    pub(super) fn route(&self, found: &Found<'_>) -> CountedRoute {
+        CountedRoute { index: found.index(), generation: self.generation }
+    }
+}
+
+/// A route as metrics count it. Its index means something in its own generation alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CountedRoute {
+    index: RouteIndex,
+    generation: u64,
+}
+
+impl CountedRoute {
+    /// None: what the server answers itself.
+    pub(super) const NONE: Self = Self { index: RouteIndex::NONE, generation: 0 };
+
+    /// Its cell where the routes of `generation` are counted.
+    pub(super) fn cell(self, generation: u64) -> usize {
+        if self.generation == generation { self.index.get() } else { OTHER_ROUTE }
+    }
+}
+
+/// What the connections of one core share.
+pub struct Core {
+    /// The generation in force. Cloning the `Rc` touches only this core, cloning what it holds would touch all.
+    serving: RefCell<Rc<Serving>>,
+    pub(super) metrics: Rc<ShardWriter>,
     /// What handlers find under `Exchange::context`.
     pub(super) context: Context,
     /// When the drain began.
@@ -106,15 +142,10 @@ impl Core {
     ) -> Rc<Self> {
         // Numbers differ between cores and between runs, without a lock: they identify, they do not protect.
         let seed = (u64::from(clock::wall().subsec_nanos()) << 32) ^ clock::wall().as_secs() ^ (id << 56);
-        let mut server_field = Vec::new();
-        if let Some(name) = &settings.server_name {
-            encode::write_field(&mut server_field, "Server", name);
-        }
+        let metrics = metrics.into();
         Rc::new(Self {
-            settings,
-            server_field,
-            routes: Rc::new(routes),
-            metrics: metrics.into(),
+            serving: RefCell::new(Serving::new(settings, routes, metrics.routes_generation())),
+            metrics,
             context,
             draining: Cell::new(None),
             open: Cell::new(0),
@@ -137,9 +168,20 @@ impl Core {
         self.metrics.note_activity(Activity::Route(route.get()));
     }
 
-    /// The routes in force.
-    pub fn routes(&self) -> &Routes {
-        &self.routes
+    /// What is in force now. To be held for a request, not for a connection: an old one lives as long as somebody has it.
+    pub(super) fn serving(&self) -> Rc<Serving> {
+        self.serving.borrow().clone()
+    }
+
+    /// Serves by these from now on: requests whose head has not been parsed yet, and every wait that begins. `cells` are
+    /// those of the routes' metrics.
+    pub fn take_up(&self, settings: Settings, routes: Arc<Routes>, cells: FreshCells) {
+        self.metrics.replace_routes(cells);
+        let next = Serving::new(settings, routes, self.metrics.routes_generation());
+        // Whoever made the routes frees them, elsewhere: there may be many.
+        drop(self.serving.replace(next));
+        // There may be room for more connections now.
+        self.wake_waiting();
     }
 
     /// Connections open now.
@@ -188,7 +230,15 @@ impl Core {
 
     /// Ready when the core may accept: it has room, or drains and will not accept any more.
     pub(super) fn poll_room(&self, cx: &mut task::Context<'_>) -> Poll<()> {
-        self.poll_until(cx, || self.open.get() < self.settings.connections || self.closed.get())
+        self.poll_until(cx, || self.has_room() || self.closed.get())
+    }
+
+    /// Whether there are fewer connections than there may be.
+    pub(super) fn has_room(&self) -> bool {
+        let limit = self.serving.borrow().settings.connections;
+        #[cfg(feature = "sim")]
+        let limit = limit + usize::from(rt::sim::planted(rt::sim::Bug::OneTooMany));
+        self.open.get() < limit
     }
 
     fn poll_until(&self, cx: &mut task::Context<'_>, reached: impl Fn() -> bool) -> Poll<()> {
@@ -216,12 +266,13 @@ impl Core {
     /// What this core lays down for the next response.
     pub(super) fn terms<'a>(
         &'a self,
+        serving: &'a Serving,
         body: &'a BodyState,
         version: Version,
         head_only: bool,
         persistent: bool,
     ) -> Terms<'a> {
-        let server = &self.server_field;
+        let server = &serving.server_field;
         Terms { version, head_only, persistent, server, id: self.next_id(), body, draining: &self.draining }
     }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use super::body::Incoming;
 use super::connection::{Closing, Connection, Ended, InFlight, Next, Panicked, end_response};
-use super::core::Core;
+use super::core::{Core, Serving};
 use super::output::Output;
 use super::turn::Turn;
 use crate::handler::{
@@ -53,9 +53,12 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
     turn.head_bytes.clear();
     turn.head_bytes.extend_from_slice(&connection.input.bytes()[..length]);
     connection.input.consume(length);
-    let head_persistent = connection.may_persist(&turn.head);
+    let serving = connection.core.serving();
+    let head_persistent = connection.may_persist(&turn.head, &serving.settings);
     let in_flight = InFlight::new(connection.core.clone());
-    let Left { ended, body_done, takeover } = exchange(connection, turn, head_persistent).await;
+    let Left { ended, body_done, takeover } = exchange(connection, turn, &serving, head_persistent).await;
+    // A tunnel lives on without it.
+    drop(serving);
     #[cfg(feature = "sim")]
     if ended.is_internal_error() && crate::rt::sim::planted(crate::rt::sim::Bug::PanicStaysInFlight) {
         connection.core.metrics.step(Gauge::RequestsInFlight, 1);
@@ -98,15 +101,14 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
     }
 }
 
-async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool) -> Left {
-    let routes = connection.core.routes.clone();
+async fn exchange(connection: &mut Connection, turn: &mut Turn, serving: &Serving, persistent: bool) -> Left {
     let core = connection.core.clone();
     let head = RequestHead::new(&turn.head_bytes, &turn.head);
     let mut spans = Spans::NONE;
-    let found = routes.find(&head, &mut spans);
+    let found = serving.routes.find(&head, &mut spans);
     let framing = head.framing();
     let body = BodyState { awaited: Cell::new(turn.head.expect_continue), ..BodyState::default() };
-    let terms = core.terms(&body, head.version(), head.method() == Method::Head, persistent);
+    let terms = core.terms(serving, &body, head.version(), head.method() == Method::Head, persistent);
     let is_in_hand = |input: &Input| match framing {
         BodyFraming::None => true,
         BodyFraming::Length(length) => length <= input.bytes().len() as u64,
@@ -120,7 +122,8 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
         // A slow answer holds no receive buffer: neither for a body nor for the request behind this one.
         connection.input.settle(&core.metrics);
     }
-    let too_large = matches!(framing, BodyFraming::Length(length) if length > core.settings.body);
+    let settings = &serving.settings;
+    let too_large = matches!(framing, BodyFraming::Length(length) if length > settings.body);
     let interim = body.awaited.get().then(|| connection.output.another());
     let request = Request { head, params: found.params(), peer: connection.peer, id: terms.id };
     let Connection { input, recv, deadline, output, .. } = connection;
@@ -129,12 +132,13 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
             (None, Some(Ahead { input: Some(input), aside: Input::default(), recv, core: &core, ended: false }))
         }
         BodyFraming::Length(_) if is_in_hand(input) => (
-            Some(Incoming::new(framing, input, None, deadline, &core, &body, interim)),
+            Some(Incoming::new(framing, input, None, deadline, &core, settings, &body).with_interim(interim)),
             Some(Ahead { input: None, aside: Input::default(), recv, core: &core, ended: false }),
         ),
-        BodyFraming::Length(_) | BodyFraming::Chunked => {
-            (Some(Incoming::new(framing, input, Some(recv), deadline, &core, &body, interim)), None)
-        }
+        BodyFraming::Length(_) | BodyFraming::Chunked => (
+            Some(Incoming::new(framing, input, Some(recv), deadline, &core, settings, &body).with_interim(interim)),
+            None,
+        ),
     };
     let mut no_body = NoBody;
     let source: &mut dyn BodySource = match &mut incoming {
@@ -164,7 +168,7 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, persistent: bool
     drop(incoming);
     let aside = ahead.map(|ahead| ahead.aside).unwrap_or_default();
     connection.input.append(aside.bytes(), &core.metrics);
-    connection.note(turn, found.index(), ended);
+    connection.note(turn, serving.route(&found), ended);
     Left { ended, body_done, takeover }
 }
 

@@ -19,6 +19,6 @@ pub mod oracle;
 #[cfg(test)]
 mod tests;
 
-pub use accept::accept;
+pub use accept::{Door, accept};
 pub use core::{Core, Settings, Timeouts};
 pub use pace::Rates;

@@ -137,7 +137,7 @@ impl Output {
             Poll::Pending => {
                 let (send, sent) = (&self.send, self.sent);
                 let delivered = || sent.saturating_sub(send.queued());
-                let make = || Box::new(Slowness::new(&self.core.settings, delivered()));
+                let make = || Box::new(Slowness::new(&self.core.serving().settings, delivered()));
                 let slowness = self.slowness.get_or_insert_with(make);
                 std::task::ready!(slowness.poll_late(cx, delivered));
                 #[cfg(feature = "sim")]

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::body::Incoming;
-use super::{Core, Rates, Settings, Timeouts, accept};
+use super::{Core, Door, Rates, Settings, Timeouts, accept};
 use crate::handler::{Action, BodyError, BodyLength, BodySource, BodyState, Context, Exchange, Reply, Routes};
 use crate::http::{BodyFraming, HeadLimits};
 use crate::metrics::ShardWriter;
@@ -122,7 +122,7 @@ fn serve(settings: &Settings, client: impl Fn(SocketAddr) + Clone + Send + 'stat
         });
         rt::run(&options, |_| async {
             let core = core(settings);
-            rt::spawn(accept(Listener::new(socket), core.clone()));
+            rt::spawn(accept(Listener::new(socket), Door::default(), core.clone()));
             let late = clock::now() + Duration::from_secs(30);
             rt::timeout(late, ended.next()).await.expect("the client ends");
             check(&core);
@@ -313,7 +313,8 @@ fn a_client_that_takes_no_interim_response_runs_out_of_time() {
                 (core(&settings), Input::default(), rt::Deadline::new(), BodyState::default());
             body.awaited.set(true);
             let (framing, interim) = (BodyFraming::Length(5), Some(send.another()));
-            let mut incoming = Incoming::new(framing, &mut input, Some(&mut recv), &deadline, &core, &body, interim);
+            let mut incoming = Incoming::new(framing, &mut input, Some(&mut recv), &deadline, &core, &settings, &body)
+                .with_interim(interim);
             let late = clock::now() + Duration::from_secs(3);
             rt::timeout(late, poll_fn(|cx| incoming.poll_piece(cx))).await
         });

@@ -1,8 +1,8 @@
 //! What working on requests needs beyond the connection's own state: taken from the core for one batch and given back,
 //! so that an idle connection has none of it.
 
+use super::core::CountedRoute;
 use crate::clock::Moment;
-use crate::handler::RouteIndex;
 use crate::http::encode::Fields;
 use crate::http::{Head, Status};
 use crate::limits::BATCH_REQUESTS_MAX;
@@ -20,7 +20,7 @@ pub(super) struct Turn {
     /// Answers that are not sent yet.
     pub(super) out: Buffer,
     /// Answers since the last send: route and status, to be recorded when they are sent.
-    pub(super) answered: Vec<(RouteIndex, Status)>,
+    pub(super) answered: Vec<(CountedRoute, Status)>,
     /// When the batch's bytes were received.
     pub(super) began: Moment,
 }

@@ -5,11 +5,12 @@
 
 mod backoff;
 mod memory;
+mod reload;
 mod sockets;
 mod spawn;
 mod supervisor;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -18,25 +19,27 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::{self, Ended, Phase, State, WorkerState};
+use crate::admin::{self, Cause, Ended, Phase, ReloadRequest, State, WorkerState};
 use crate::clock::{self, Moment};
 use crate::config::{Plan, Snapshot};
-use crate::conn::{self, Core, Settings};
+use crate::conn::{self, Core, Door, Settings};
 use crate::handler::{self, Routes};
 use crate::limits::CONTROL_MESSAGES_MAX;
 use crate::metrics::ShardWriter;
 use crate::metrics::aggregate::Tick;
-use crate::proxy;
+use crate::proxy::Attendants;
 use crate::router::RouterBuf;
 use crate::rt::{self, Listener, Mailbox, Postbox, RunError};
 use crate::sys;
 use crate::worker::{MakeContext, Order};
 use memory::GiveBack;
+use reload::Reloader;
 use spawn::{Spawner, Threads, duplicates, label};
 use supervisor::PATIENCE;
 
+pub use reload::Source;
 pub use sockets::{Listening, open_group};
-pub use supervisor::{Crew, Note, Signal, Supervisor};
+pub use supervisor::{Crew, Note, Orders, Signal, Supervisor};
 
 /// Submission queue entries of the master's executor.
 const MASTER_RING_ENTRIES: u32 = 256;
@@ -61,6 +64,8 @@ pub struct Service {
     pub context: MakeContext,
     /// How many log lines were dropped so far.
     pub log_lines_dropped: Box<dyn Fn() -> u64>,
+    /// Where the next config comes from.
+    pub source: Source,
 }
 
 /// Why serving could not begin, or ended otherwise than it was told to.
@@ -154,8 +159,10 @@ struct Master {
     threads: Threads,
     spawner: Spawner,
     /// Gone from the moment when the workers drain: see [`Listening`].
-    listening: RefCell<Listening>,
+    listening: Rc<RefCell<Listening>>,
     give_back: RefCell<GiveBack>,
+    reloader: Rc<Reloader>,
+    reload_post: Postbox<ReloadRequest>,
 }
 
 impl Master {
@@ -165,7 +172,7 @@ impl Master {
         admin_socket: Option<(OwnedFd, SocketAddr)>,
         signals: Mailbox<Signal>,
     ) -> Result<(), ServeError> {
-        let Service { snapshot, plan, context, log_lines_dropped } = service;
+        let Service { snapshot, plan, context, log_lines_dropped, source } = service;
         if plan.pin
             && let Some(core) = plan.master
         {
@@ -177,24 +184,53 @@ impl Master {
         let snapshot = Arc::new(snapshot);
         let (news_post, news) = rt::mailbox(CONTROL_MESSAGES_MAX);
         let spawner = Spawner { plan, context, news: news_post };
-        let threads = Threads::new(spawner.spawn_all(&snapshot, FIRST_GENERATION, &listening)?);
+        let (threads, posts) = spawner.spawn_all(&snapshot, FIRST_GENERATION, &listening)?;
+        let threads = Threads::new(threads);
         let (plan, stall) = (&spawner.plan, snapshot.config.cores.stall);
         let states = (0..plan.workers.len()).map(|index| {
             let pinned = plan.pin.then(|| plan.workers[index]);
             WorkerState::new(label(plan, index), pinned, threads.shard(index), stall)
         });
-        let admin_address = admin_socket.as_ref().map(|(_, address)| *address);
-        let state =
-            State::new(snapshot.clone(), states.collect(), listening.addresses(), admin_address, log_lines_dropped);
-        let (state, listening) = (Rc::new(state), RefCell::new(listening));
-        let master = Self { state, threads, spawner, listening, give_back: RefCell::default() };
+        let (reload_post, reload_requests) = admin::reload_requests();
+        let state = Rc::new(State::new(
+            snapshot.clone(),
+            states.collect(),
+            listening.addresses(),
+            admin_socket.as_ref().map(|(_, address)| *address),
+            log_lines_dropped,
+            reload_post.clone(),
+        ));
         if let Some((socket, _)) = admin_socket {
-            serve_admin(socket, &master.state, &snapshot);
+            serve_admin(socket, &state, &snapshot);
         }
-        proxy::resolve_names(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
-        proxy::run_checks(&snapshot.upstreams, clock::wall().as_nanos() as u64);
-        let supervisor = Supervisor::new(master.threads.orders(), snapshot.config.server.timeouts.drain, stall);
+        let mut attendants = Attendants::new(clock::wall().as_nanos() as u64);
+        attendants.attend(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
+        let drain = Rc::new(Cell::new(snapshot.config.server.timeouts.drain));
+        // The state has it: once another is in force, nobody else may keep it.
         drop(snapshot);
+        let orders = Orders::new(posts);
+        let listening = Rc::new(RefCell::new(listening));
+        let reloader = Rc::new(Reloader {
+            source,
+            state: state.clone(),
+            orders: orders.clone(),
+            taken_up: RefCell::new(vec![state.generation(); plan.workers.len()]),
+            cores: plan.workers.clone(),
+            listening: listening.clone(),
+            attendants: RefCell::new(attendants),
+            drain: drain.clone(),
+        });
+        rt::spawn(reloader.clone().run(reload_requests));
+        if let Some(file) = reloader.source.watched.clone() {
+            let post = reload_post.clone();
+            rt::spawn(async move {
+                // What was read at the start may be older by a moment; the watch looks again.
+                let known = reload::fingerprint(&file).await;
+                reload::watch_file(file, known, post).await;
+            });
+        }
+        let master = Self { state, threads, spawner, listening, give_back: RefCell::default(), reloader, reload_post };
+        let supervisor = Supervisor::new(orders, drain, stall);
         let result = supervisor.run(&news, &signals, &master).await;
         master.join().await;
         result
@@ -240,6 +276,7 @@ impl Master {
     }
 
     fn tick(&self) {
+        self.reloader.free_unused();
         let (shards, open, closed) = self.threads.read();
         self.give_back(open, closed);
         let now = Duration::from_nanos(clock::now().as_nanos());
@@ -278,8 +315,9 @@ impl Master {
 impl Crew for Master {
     fn start(&self, index: usize) -> Result<Postbox<Order>, ServeError> {
         let listeners = duplicates(&self.listening.borrow(), index)?;
-        let worker = self.spawner.spawn(index, &self.state.snapshot(), self.state.generation(), listeners)?;
-        let orders = worker.orders.clone();
+        let generation = self.state.generation();
+        let (worker, orders) = self.spawner.spawn(index, &self.state.snapshot(), generation, listeners)?;
+        self.reloader.note_taken_up(index, generation);
         self.state.workers_mut()[index].restart(worker.shard.clone());
         self.threads.replace(index, worker);
         Ok(orders)
@@ -304,6 +342,11 @@ impl Crew for Master {
                 drop(self.listening.take());
                 self.state.set_phase(Phase::Draining);
             }
+            Note::TookUp(index, generation) => self.reloader.note_taken_up(index, generation),
+            Note::Hangup => {
+                // As many as may wait: one of them reads the config after this moment.
+                let _ = self.reload_post.post(ReloadRequest { cause: Cause::Signal, reply: None });
+            }
         }
     }
 }
@@ -316,5 +359,5 @@ fn serve_admin(socket: OwnedFd, state: &Rc<State>, snapshot: &Snapshot) {
     let metrics = ShardWriter::create(u32::MAX, 1, routes.names().len());
     let context = handler::Context::default().with(state.clone());
     let core = Core::new(settings, routes, metrics, u64::from(u8::MAX), context);
-    rt::spawn(conn::accept(Listener::new(socket), core));
+    rt::spawn(conn::accept(Listener::new(socket), Door::default(), core));
 }

@@ -16,13 +16,19 @@ use crate::sys;
 /// drain it must be gone: closing a socket for good is up to the last who holds it, and that has to be the worker, which
 /// looks for the last time who stands in the queue. All descriptors, duplicates too, are close-on-exec.
 #[derive(Debug, Default)]
-pub struct Listening(Vec<Group>);
+pub struct Listening {
+    workers: usize,
+    groups: Vec<Group>,
+}
 
 /// The sockets of one address.
 #[derive(Debug)]
-struct Group {
+pub struct Group {
+    /// As the config has it.
+    configured: SocketAddr,
+    /// With its real port.
     address: SocketAddr,
-    /// By worker.
+    /// By worker; see [`Group::of_worker`] where they are more or fewer.
     sockets: Vec<OwnedFd>,
 }
 
@@ -34,17 +40,21 @@ impl Listening {
     /// [`ServeError::Listen`] for an address that is in use or cannot be bound, [`ServeError::Steer`]. Nothing is left open
     /// then.
     pub fn open(config: &Config, cores: &[usize]) -> Result<Self, ServeError> {
-        let mut listening = Self::default();
+        let mut listening = Self { workers: cores.len(), groups: Vec::new() };
         for wanted in &config.server.listen {
-            let (address, sockets) = open_group(*wanted, config.cores.steering, cores)?;
-            listening.add(address, sockets);
+            listening.groups.push(open_group(*wanted, config.cores.steering, cores)?);
         }
         Ok(listening)
     }
 
-    /// The addresses, with their real ports, in the order in which they were added.
+    /// The addresses, with their real ports, in the order of the config.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.0.iter().map(|group| group.address).collect()
+        self.groups.iter().map(|group| group.address).collect()
+    }
+
+    /// Whether the config's address is listened on.
+    pub fn has(&self, configured: SocketAddr) -> bool {
+        self.groups.iter().any(|group| group.configured == configured)
     }
 
     /// Duplicates of the sockets of worker `index`, with their addresses.
@@ -52,43 +62,52 @@ impl Listening {
     /// # Errors
     /// EMFILE: the process has no descriptor left.
     pub fn for_worker(&self, index: usize) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
-        let of_worker = self.0.iter().filter_map(|group| Some((group.address, group.sockets.get(index)?)));
-        of_worker.map(|(address, socket)| Ok((address, socket.try_clone()?))).collect()
-    }
-
-    /// The sockets themselves: each with its address and its worker's index.
-    pub fn descriptors(&self) -> impl Iterator<Item = (SocketAddr, usize, BorrowedFd<'_>)> {
-        self.0.iter().flat_map(|group| {
-            group.sockets.iter().enumerate().map(|(index, socket)| (group.address, index, socket.as_fd()))
-        })
-    }
-
-    /// Takes over the sockets of one more address, in the order of the workers; of an address that it has, they replace
-    /// those that it had.
-    pub fn add(&mut self, address: SocketAddr, sockets: Vec<OwnedFd>) {
-        match self.0.iter_mut().find(|group| group.address == address) {
-            Some(group) => group.sockets = sockets,
-            None => self.0.push(Group { address, sockets }),
+        let mut duplicates = Vec::new();
+        for group in &self.groups {
+            duplicates.extend(group.for_worker(index, self.workers)?);
         }
+        Ok(duplicates)
     }
 
-    /// Gives up an address; false when it has no such. Its sockets close when their workers close the duplicates.
-    pub fn remove(&mut self, address: SocketAddr) -> bool {
-        let before = self.0.len();
-        self.0.retain(|group| group.address != address);
-        self.0.len() < before
+    /// The sockets themselves: each with its address as the config has it, by worker.
+    pub fn descriptors(&self) -> impl Iterator<Item = (SocketAddr, BorrowedFd<'_>)> {
+        self.groups.iter().flat_map(|group| group.sockets.iter().map(|socket| (group.configured, socket.as_fd())))
+    }
+
+    /// Takes over the sockets of one more address.
+    pub fn add(&mut self, group: Group) {
+        self.groups.push(group);
+    }
+
+    /// Keeps the addresses that the config has, in its order; returns the others, with their real ports. Their sockets close
+    /// when their workers close the duplicates.
+    pub fn retain(&mut self, wanted: &[SocketAddr]) -> Vec<SocketAddr> {
+        let place = |group: &Group| wanted.iter().position(|address| *address == group.configured);
+        let gone = self.groups.extract_if(.., |group| place(group).is_none()).map(|group| group.address).collect();
+        self.groups.sort_by_key(place);
+        gone
     }
 }
 
-/// Opens the sockets of one address, one for each of the workers' `cores`; the address comes back with its real port.
+impl Group {
+    /// Duplicates for worker `index` of `workers`. Where there are more sockets than workers, as there were more workers
+    /// before an upgrade, some have several; where there are fewer, as systemd opens one, some share.
+    ///
+    /// # Errors
+    /// EMFILE: the process has no descriptor left.
+    pub fn for_worker(&self, index: usize, workers: usize) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+        let count = self.sockets.len();
+        let is_own = |at: usize| if count >= workers { at % workers == index } else { at == index % count };
+        let own = self.sockets.iter().enumerate().filter(|(at, _)| is_own(*at));
+        own.map(|(_, socket)| Ok((self.address, socket.try_clone()?))).collect()
+    }
+}
+
+/// Opens the sockets of one address, one for each of the workers' `cores`.
 ///
 /// # Errors
 /// As [`Listening::open`].
-pub fn open_group(
-    wanted: SocketAddr,
-    steering: Steering,
-    cores: &[usize],
-) -> Result<(SocketAddr, Vec<OwnedFd>), ServeError> {
+pub fn open_group(wanted: SocketAddr, steering: Steering, cores: &[usize]) -> Result<Group, ServeError> {
     probe_free(wanted)?;
     // Port 0 is picked by the first socket; the others share what it got.
     let (mut address, mut sockets) = (wanted, Vec::with_capacity(cores.len()));
@@ -101,7 +120,7 @@ pub fn open_group(
         }
         sockets.push(socket);
     }
-    Ok((address, sockets))
+    Ok(Group { configured: wanted, address, sockets })
 }
 
 /// An address that another process serves already is an error, not a share of its traffic.
@@ -128,10 +147,9 @@ mod tests {
     const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
     fn open(workers: usize) -> (Listening, SocketAddr) {
-        let (address, sockets) = open_group(ANY, Steering::Hash, &vec![0; workers]).unwrap();
-        let mut listening = Listening::default();
-        listening.add(address, sockets);
-        (listening, address)
+        let group = open_group(ANY, Steering::Hash, &vec![0; workers]).unwrap();
+        let address = group.address;
+        (Listening { workers, groups: vec![group] }, address)
     }
 
     #[test]
@@ -149,7 +167,7 @@ mod tests {
     fn an_address_closes_with_the_last_who_holds_it() {
         let (mut listening, address) = open(2);
         let workers: Vec<_> = (0..2).map(|index| listening.for_worker(index).unwrap()).collect();
-        assert!(listening.remove(address) && !listening.remove(address));
+        assert_eq!((listening.retain(&[]), listening.retain(&[])), (vec![address], Vec::new()));
         assert!(listening.addresses().is_empty() && listening.for_worker(0).unwrap().is_empty());
         std::net::TcpStream::connect(address).unwrap();
         drop(workers);
@@ -160,8 +178,9 @@ mod tests {
     #[test]
     fn every_worker_has_a_socket_of_each_address_and_none_is_inherited() {
         let (mut listening, first) = open(3);
-        let (second, sockets) = open_group(ANY, Steering::Hash, &[0; 3]).unwrap();
-        listening.add(second, sockets);
+        let group = open_group(ANY, Steering::Hash, &[0; 3]).unwrap();
+        let second = group.address;
+        listening.add(group);
         assert_eq!(listening.addresses(), [first, second]);
         assert_eq!(listening.descriptors().count(), 6);
         for index in 0..3 {
@@ -169,12 +188,22 @@ mod tests {
             assert_eq!(own.iter().map(|(address, _)| *address).collect::<Vec<_>>(), [first, second]);
             for (address, socket) in &own {
                 assert_eq!(sys::socket::local_address(socket).unwrap(), *address);
-                let is_original =
-                    |(_, _, fd): (SocketAddr, usize, BorrowedFd<'_>)| fd.as_raw_fd() == socket.as_raw_fd();
+                let is_original = |(_, fd): (SocketAddr, BorrowedFd<'_>)| fd.as_raw_fd() == socket.as_raw_fd();
                 assert!(!listening.descriptors().any(is_original), "a duplicate");
                 assert!(rustix::io::fcntl_getfd(socket).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
             }
         }
-        assert!(listening.for_worker(3).unwrap().is_empty());
+    }
+
+    #[test]
+    fn every_socket_has_a_worker_and_every_worker_a_socket_however_many_there_are() {
+        for (sockets, workers, expected) in
+            [(5, 2, vec![3, 2]), (2, 5, vec![1; 5]), (3, 3, vec![1; 3]), (1, 2, vec![1; 2])]
+        {
+            let (mut listening, _) = open(sockets);
+            listening.workers = workers;
+            let counts: Vec<_> = (0..workers).map(|index| listening.for_worker(index).unwrap().len()).collect();
+            assert_eq!(counts, expected, "{sockets} sockets");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Starting the workers' threads: at first, and each again that broke down.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -18,8 +18,6 @@ use crate::worker::{MakeContext, News, Order, Worker};
 
 /// A started worker.
 pub(super) struct Running {
-    /// The box for its orders.
-    pub(super) orders: Postbox<Order>,
     /// Its thread.
     pub(super) thread: JoinHandle<()>,
     /// What it counts.
@@ -37,7 +35,7 @@ pub(super) struct Spawner {
 }
 
 impl Spawner {
-    /// Starts worker `index` with this config, the `generation`th, on these sockets.
+    /// Starts worker `index` with this config, the `generation`th, on these sockets; with the box for its orders.
     ///
     /// # Errors
     /// [`ServeError::Thread`].
@@ -46,8 +44,8 @@ impl Spawner {
         index: usize,
         snapshot: &Snapshot,
         generation: u64,
-        listeners: Vec<OwnedFd>,
-    ) -> Result<Running, ServeError> {
+        listeners: Vec<(SocketAddr, rt::Socket)>,
+    ) -> Result<(Running, Postbox<Order>), ServeError> {
         let (plan, count) = (&self.plan, self.plan.workers.len());
         let metrics = ShardWriter::create(label(plan, index), generation, snapshot.routes.names().len());
         let shard = metrics.shard();
@@ -58,7 +56,7 @@ impl Spawner {
             count,
             pin: plan.pin.then(|| plan.workers[index]),
             executor: snapshot.executor,
-            listeners: listeners.into_iter().map(rt::Socket::from).collect(),
+            listeners,
             stall: snapshot.config.cores.stall,
             settings: Settings { connections, ..snapshot.settings.clone() },
             routes: snapshot.routes.clone(),
@@ -68,7 +66,7 @@ impl Spawner {
             news: self.news.clone(),
         };
         let thread = thread::Builder::new().name(format!("ringfort-{index}")).spawn(|| worker.run());
-        Ok(Running { orders: orders_post, thread: thread.map_err(ServeError::Thread)?, shard })
+        Ok((Running { thread: thread.map_err(ServeError::Thread)?, shard }, orders_post))
     }
 
     /// Starts all of them.
@@ -80,27 +78,31 @@ impl Spawner {
         snapshot: &Snapshot,
         generation: u64,
         listening: &Listening,
-    ) -> Result<Vec<Running>, ServeError> {
-        let mut running = Vec::new();
+    ) -> Result<(Vec<Running>, Vec<Postbox<Order>>), ServeError> {
+        let (mut running, mut posts) = (Vec::new(), Vec::new());
         for index in 0..self.plan.workers.len() {
             let started =
                 duplicates(listening, index).and_then(|listeners| self.spawn(index, snapshot, generation, listeners));
             match started {
-                Ok(worker) => running.push(worker),
+                Ok((worker, orders)) => {
+                    running.push(worker);
+                    posts.push(orders);
+                }
                 Err(error) => {
-                    stop_started(running);
+                    drop(posts);
+                    join_all(running);
                     return Err(error);
                 }
             }
         }
-        Ok(running)
+        Ok((running, posts))
     }
 }
 
 /// The sockets for worker `index`.
-pub(super) fn duplicates(listening: &Listening, index: usize) -> Result<Vec<OwnedFd>, ServeError> {
+pub(super) fn duplicates(listening: &Listening, index: usize) -> Result<Vec<(SocketAddr, rt::Socket)>, ServeError> {
     let sockets = listening.for_worker(index).map_err(ServeError::Duplicate)?;
-    Ok(sockets.into_iter().map(|(_, socket)| socket).collect())
+    Ok(sockets.into_iter().map(|(address, socket)| (address, socket.into())).collect())
 }
 
 /// The number that tells a worker's metrics from others': its core where that is its alone, else its own number.
@@ -110,10 +112,9 @@ pub(super) fn label(plan: &Plan, index: usize) -> u32 {
     if shared { index as u32 } else { core as u32 }
 }
 
-/// Takes back a start that failed: the workers so far leave, and are waited for.
-fn stop_started(running: Vec<Running>) {
+/// Waits for workers that leave because nobody gives them orders any more.
+fn join_all(running: Vec<Running>) {
     for worker in running {
-        drop(worker.orders);
         // Its panic, if any, was reported by its farewell.
         let _ = worker.thread.join();
     }
@@ -134,11 +135,6 @@ impl Threads {
     pub(super) fn new(running: Vec<Running>) -> Self {
         let down = RefCell::new(vec![false; running.len()]);
         Self { running: RefCell::new(running), down, last_words: RefCell::default(), closed_before: Cell::new(0) }
-    }
-
-    /// The boxes for their orders.
-    pub(super) fn orders(&self) -> Vec<Postbox<Order>> {
-        self.running.borrow().iter().map(|worker| worker.orders.clone()).collect()
     }
 
     /// What worker `index` counts.

@@ -2,6 +2,8 @@
 //! again, and that one has stalled. It knows workers by their mailboxes and what its [`Crew`] says of them, so that it runs
 //! as well where workers are no threads.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::ServeError;
@@ -33,10 +35,46 @@ pub enum Note {
     Stalled(usize, Duration),
     /// A worker that had stalled goes on; it had not for so long.
     Resumed(usize, Duration),
+    /// A worker serves by the config of this generation.
+    TookUp(usize, u64),
     /// A worker ended and is not started again: as it was told, or why not.
     Ended(usize, Result<(), String>),
     /// The workers are about to be told to drain.
     Draining,
+    /// SIGHUP: read the config again.
+    Hangup,
+}
+
+/// Where the workers take orders, in their order.
+pub struct Orders(RefCell<Vec<Postbox<Order>>>);
+
+impl Orders {
+    /// The workers that take orders in these postboxes.
+    pub fn new(posts: Vec<Postbox<Order>>) -> Rc<Self> {
+        Rc::new(Self(RefCell::new(posts)))
+    }
+
+    /// How many workers there are.
+    pub fn count(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Another one stands in for worker `index`.
+    fn replace(&self, index: usize, post: Postbox<Order>) {
+        self.0.borrow_mut()[index] = post;
+    }
+
+    /// Gives each worker its order.
+    pub fn give(&self, mut order: impl FnMut(usize) -> Order) {
+        for (index, worker) in self.0.borrow().iter().enumerate() {
+            #[cfg(feature = "sim")]
+            if rt::sim::planted(rt::sim::Bug::ForgottenWorker) && index + 1 == self.count() {
+                break;
+            }
+            // A worker that takes no order has ended, or is found not to end.
+            let _ = worker.post(order(index));
+        }
+    }
 }
 
 /// Through whom the supervisor reaches the workers' threads, or what stands for them.
@@ -68,7 +106,6 @@ enum Duty {
 /// One worker.
 #[derive(Debug)]
 struct Charge {
-    orders: Postbox<Order>,
     duty: Duty,
     /// It accepted connections once: what keeps it from doing so again may pass.
     has_served: bool,
@@ -76,10 +113,11 @@ struct Charge {
 }
 
 /// Watches over the workers until all have ended.
-#[derive(Debug)]
 pub struct Supervisor {
     charges: Vec<Charge>,
-    drain: Duration,
+    orders: Rc<Orders>,
+    /// The config in force says how long a drain may take.
+    drain: Rc<Cell<Duration>>,
     stall: Duration,
     /// When the workers' signs of life were last looked at.
     looked: Moment,
@@ -91,14 +129,13 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor of the workers that take orders in these postboxes. `drain` is how long they may drain, `stall` after
-    /// how long without a sign of life one is reported.
-    pub fn new(orders: Vec<Postbox<Order>>, drain: Duration, stall: Duration) -> Self {
+    /// A supervisor of these workers. `drain` is how long they may drain, `stall` after how long without a sign of life one
+    /// is reported.
+    pub fn new(orders: Rc<Orders>, drain: Rc<Cell<Duration>>, stall: Duration) -> Self {
         let now = clock::now();
-        let charge =
-            |orders| Charge { orders, duty: Duty::Works(now, None), has_served: false, backoff: Backoff::default() };
-        let charges = orders.into_iter().map(charge).collect();
-        Self { charges, drain, stall, looked: now, trusts_from: now, until: Moment::NEVER, result: Ok(()) }
+        let charge = |_| Charge { duty: Duty::Works(now, None), has_served: false, backoff: Backoff::default() };
+        let charges = (0..orders.count()).map(charge).collect();
+        Self { charges, orders, drain, stall, looked: now, trusts_from: now, until: Moment::NEVER, result: Ok(()) }
     }
 
     /// Watches until every worker has ended, has been given up, or a second signal came. The first signal begins the
@@ -124,9 +161,11 @@ impl Supervisor {
             let is_timeout = matches!(happened, rt::Either::First(None) | rt::Either::Second(None));
             match happened {
                 rt::Either::First(Some(News::Accepting(index, started))) => self.note_accepting(index, started, crew),
+                rt::Either::First(Some(News::TookUp(index, generation))) => crew.note(Note::TookUp(index, generation)),
                 rt::Either::First(Some(News::Ended(index, end))) => self.note_end(index, end, crew),
+                rt::Either::Second(Some(Signal("SIGHUP"))) => crew.note(Note::Hangup),
                 rt::Either::Second(Some(Signal(name))) if self.is_first_signal() => {
-                    tracing::info!(signal = name, timeout = ?self.drain, "draining");
+                    tracing::info!(signal = name, timeout = ?self.drain.get(), "draining");
                     self.begin_drain(crew);
                 }
                 rt::Either::Second(Some(Signal(name))) => {
@@ -140,7 +179,7 @@ impl Supervisor {
                 crew.note(Note::Tick);
             }
         }
-        self.order(Order::Stop);
+        self.orders.give(|_| Order::Stop);
         self.result
     }
 
@@ -246,7 +285,7 @@ impl Supervisor {
             }
             match crew.start(index) {
                 Ok(orders) => {
-                    self.charges[index].orders = orders;
+                    self.orders.replace(index, orders);
                     self.charges[index].duty = Duty::Works(now, None);
                 }
                 Err(error) => self.leave_down(index, error.to_string(), crew),
@@ -294,24 +333,14 @@ impl Supervisor {
     /// nobody to bring their queues to an end in time.
     fn begin_drain(&mut self, crew: &impl Crew) {
         crew.note(Note::Draining);
-        let until = clock::now() + self.drain;
-        self.order(Order::Drain(until));
+        let until = clock::now() + self.drain.get();
+        self.orders.give(|_| Order::Drain(until));
         self.until = until + PATIENCE;
         for index in 0..self.charges.len() {
             if let Duty::Down(_, reason) = &mut self.charges[index].duty {
                 let reason = std::mem::take(reason);
                 self.give_up(index, reason, crew);
             }
-        }
-    }
-
-    fn order(&self, order: Order) {
-        let told = &self.charges[..];
-        #[cfg(feature = "sim")]
-        let told = if rt::sim::planted(rt::sim::Bug::ForgottenWorker) { &told[..told.len() - 1] } else { told };
-        for charge in told {
-            // A worker that takes no order has ended, or is found not to end.
-            let _ = charge.orders.post(order);
         }
     }
 }

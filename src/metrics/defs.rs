@@ -83,6 +83,8 @@ pub enum Source {
     ServerLatencyEwma,
     /// The version and how it was built.
     Build,
+    /// Reloads by what came of them; label `result`.
+    Reloads,
     /// A value of the whole process.
     Process(ProcessValue),
 }
@@ -108,6 +110,14 @@ pub enum ProcessValue {
     Uptime,
     /// Log lines that were dropped because the writer was behind.
     LogLinesDropped,
+    /// Which config is in force, counted from 1.
+    ConfigGeneration,
+    /// Configs that are still used: the one in force, and those of requests that began before.
+    ConfigGenerationsLive,
+    /// Whether the last reload succeeded: 1 or 0.
+    ConfigLastReloadSuccessful,
+    /// When a config was last put in force, in seconds since the Unix epoch.
+    ConfigLastReloadTime,
 }
 
 /// One metric.
@@ -507,6 +517,42 @@ pub const TABLE: &[Definition] = &[
         "Log lines dropped because the writer was behind.",
     ),
     process(
+        "ringfort_config_generation",
+        Kind::Gauge,
+        Unit::Count,
+        ProcessValue::ConfigGeneration,
+        "Which config is in force: counts from 1 with each that was.",
+    ),
+    process(
+        "ringfort_config_generations_live",
+        Kind::Gauge,
+        Unit::Count,
+        ProcessValue::ConfigGenerationsLive,
+        "Configs in use: the one in force, and those that requests began with before it was.",
+    ),
+    process(
+        "ringfort_config_last_reload_successful",
+        Kind::Gauge,
+        Unit::Count,
+        ProcessValue::ConfigLastReloadSuccessful,
+        "Whether the last reload succeeded (1) or left the config before it in force (0).",
+    ),
+    process(
+        "ringfort_config_last_reload_success_timestamp_seconds",
+        Kind::Gauge,
+        Unit::Seconds,
+        ProcessValue::ConfigLastReloadTime,
+        "When a config was last put in force, in seconds since the Unix epoch.",
+    ),
+    Definition {
+        name: "ringfort_config_reloads_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Reloads by what came of them; all but success changed nothing.",
+        labels: &["result"],
+        source: Source::Reloads,
+    },
+    process(
         "ringfort_uptime_seconds",
         Kind::Gauge,
         Unit::Seconds,
@@ -535,64 +581,4 @@ pub const TABLE: &[Definition] = &[
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    fn is_valid(name: &str) -> bool {
-        let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(ok) && !name.contains("__")
-    }
-
-    #[test]
-    fn names_are_valid_and_unique_and_have_a_help() {
-        let names: HashSet<_> = TABLE.iter().map(|definition| definition.name).collect();
-        assert_eq!(names.len(), TABLE.len());
-        for definition in TABLE {
-            assert!(is_valid(definition.name), "{}", definition.name);
-            assert!(definition.name.starts_with("ringfort_") || definition.name.starts_with("process_"));
-            assert!(definition.help.ends_with('.'), "{}", definition.name);
-            assert!(definition.labels.iter().all(|label| is_valid(label) && *label != "le"));
-        }
-    }
-
-    #[test]
-    fn suffixes_show_kind_and_unit() {
-        for Definition { name, kind, unit, .. } in TABLE {
-            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
-            let stem = name.trim_end_matches("_total");
-            assert_eq!(*unit == Unit::Seconds, stem.ends_with("_seconds"), "{name}");
-            assert_eq!(*unit == Unit::Bytes, stem.ends_with("_bytes"), "{name}");
-            assert_eq!(*unit == Unit::Info, stem.ends_with("_info"), "{name}");
-        }
-    }
-
-    #[test]
-    fn every_counter_and_gauge_of_a_core_is_in_the_table_once() {
-        let (mut counters, mut gauges) = (vec![0; Counter::COUNT], vec![0; Gauge::COUNT]);
-        for definition in TABLE {
-            match definition.source {
-                Source::PerCore(counter) => counters[counter as usize] += 1,
-                Source::PerCoreBy(rows) => rows.iter().for_each(|(counter, _)| counters[*counter as usize] += 1),
-                Source::CoreGauge(gauge) => gauges[gauge as usize] += 1,
-                Source::CoreDriver => gauges[Gauge::DriverCode as usize] += 1,
-                _ => {}
-            }
-        }
-        assert_eq!((counters, gauges), (vec![1; Counter::COUNT], vec![1; Gauge::COUNT]));
-    }
-
-    #[test]
-    fn every_counter_of_an_upstream_and_of_a_server_is_in_the_table_once() {
-        let (mut upstreams, mut servers) = (vec![0; UpstreamCounter::COUNT], vec![0; ServerCounter::COUNT]);
-        for definition in TABLE {
-            match definition.source {
-                Source::Upstream(counter) => upstreams[counter as usize] += 1,
-                Source::Server(counter) => servers[counter as usize] += 1,
-                Source::ServerBy(rows) => rows.iter().for_each(|(counter, _)| servers[*counter as usize] += 1),
-                _ => {}
-            }
-        }
-        assert_eq!((upstreams, servers), (vec![1; UpstreamCounter::COUNT], vec![1; ServerCounter::COUNT]));
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::aggregate::{Aggregator, CoreStatus, Window};
 use super::defs::{Class, Definition, Driver, Gauge, Kind, ProcessValue, Source, TABLE};
+use super::keys::ReloadResult;
 use super::process::ProcessSample;
 use super::pulse::WorkerSample;
 use super::report::{self, RouteNames};
@@ -29,6 +30,19 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const CLASS_BOUNDS: std::ops::RangeInclusive<u32> = 12..=35;
 pub(super) const ROUTE_BOUND_STEP: u32 = 2;
 
+/// The configs of the process so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConfigSample {
+    /// How many are in use.
+    pub live: usize,
+    /// Reloads, indexed by [`ReloadResult`].
+    pub reloads: [u64; ReloadResult::ALL.len()],
+    /// Whether the last one succeeded.
+    pub last_succeeded: bool,
+    /// When a config was last put in force, since the Unix epoch.
+    pub put_in_force: Duration,
+}
+
 /// What the exposition shows besides the aggregator's numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
@@ -40,6 +54,8 @@ pub struct Facts<'a> {
     pub uptime: Duration,
     /// Log lines dropped since then.
     pub log_lines_dropped: u64,
+    /// The configs so far.
+    pub config: ConfigSample,
     /// The process's own numbers.
     pub process: ProcessSample,
     /// The routes' names.
@@ -69,6 +85,9 @@ fn write_metric(
     write_header(out, definition)?;
     match definition.source {
         Source::Build => sample(out, definition, &[facts.version, facts.executor], 1),
+        Source::Reloads => ReloadResult::ALL
+            .iter()
+            .try_for_each(|result| sample(out, definition, &[result.name()], facts.config.reloads[*result as usize])),
         Source::Process(value) => write_process(out, definition, value, facts),
         Source::ClassDurations => {
             for class in Class::ALL {
@@ -188,6 +207,10 @@ fn write_process(out: &mut String, definition: &Definition, value: ProcessValue,
         ProcessValue::StartTime => process.start_time_seconds,
         ProcessValue::Uptime => Some(facts.uptime.as_secs_f64()),
         ProcessValue::LogLinesDropped => Some(facts.log_lines_dropped as f64),
+        ProcessValue::ConfigGeneration => Some(facts.routes.generation as f64),
+        ProcessValue::ConfigGenerationsLive => Some(facts.config.live as f64),
+        ProcessValue::ConfigLastReloadSuccessful => Some(f64::from(u8::from(facts.config.last_succeeded))),
+        ProcessValue::ConfigLastReloadTime => Some(facts.config.put_in_force.as_secs_f64()),
     };
     number.map_or(Ok(()), |number| sample(out, definition, &[], number))
 }
@@ -312,9 +335,10 @@ mod tests {
             executor: "compio",
             uptime: Duration::from_millis(12_500),
             log_lines_dropped: 3,
+            config: ConfigSample::default(),
             process: process::read(),
             routes: RouteNames { generation: 1, patterns },
-            workers: &[WorkerSample { core: 1, heartbeat_age: Duration::from_millis(250), stalls: 2 }],
+            workers: const { &[WorkerSample { core: 1, heartbeat_age: Duration::from_millis(250), stalls: 2 }] },
             upstreams: &[],
         }
     }

@@ -320,6 +320,35 @@ impl BreakerState {
     }
 }
 
+/// What came of a reload.
+#[repr(usize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReloadResult {
+    /// Another config is in force.
+    Success,
+    /// It was wrong.
+    Invalid,
+    /// It would change what no reload changes.
+    Refused,
+    /// It could not be done.
+    Failed,
+}
+
+impl ReloadResult {
+    /// All of them.
+    pub const ALL: [ReloadResult; 4] = [Self::Success, Self::Invalid, Self::Refused, Self::Failed];
+
+    /// Its name as a label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Invalid => "invalid",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

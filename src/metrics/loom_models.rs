@@ -107,8 +107,8 @@ fn routes_are_replaced() {
             assert!(second.generation == 3 || second.cells.is_empty(), "{second:?}");
         }
     });
-    writer.replace_routes(2, 0);
-    writer.replace_routes(3, 0);
+    writer.replace_routes(FreshCells::new(2, 0));
+    writer.replace_routes(FreshCells::new(3, 0));
     writer.record_request(0, Class::Success, NANOS[1]);
     reader.join().unwrap();
     let last = shard.read().routes;
@@ -141,7 +141,7 @@ fn loom_two_readers_walk_the_same_chain() {
             let shard = shard.clone();
             move || generation(&shard)
         });
-        writer.replace_routes(2, 0);
+        writer.replace_routes(FreshCells::new(2, 0));
         let here = generation(&shard);
         let there = thread.join().unwrap();
         assert!(here == 2 && (there == 1 || there == 2));

@@ -21,7 +21,7 @@ pub mod process;
 
 pub use defs::{Class, Counter, Gauge};
 pub use pulse::{Activity, WorkerSample, beat_every, stalled_after};
-pub use shard::{OTHER_ROUTE, Shard, ShardWriter};
+pub use shard::{FreshCells, OTHER_ROUTE, Shard, ShardWriter};
 
 #[cfg(test)]
 #[cfg(loom)]

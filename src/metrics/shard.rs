@@ -61,6 +61,18 @@ impl RouteCells {
     }
 }
 
+/// Cells for the routes of a new config, made ahead: up to 1.75 MiB, which a worker need not allocate and touch between two
+/// requests.
+#[derive(Debug)]
+pub struct FreshCells(Arc<RouteCells>);
+
+impl FreshCells {
+    /// Cells for `routes` routes of config `generation`.
+    pub fn new(generation: u64, routes: usize) -> Self {
+        Self(RouteCells::new(generation, routes))
+    }
+}
+
 /// One core's block. Shared as an `Arc`: the worker writes through its [`ShardWriter`], readers call [`Shard::read`].
 // 128: the adjacent-line prefetcher pulls lines in pairs, so 64 would still share with a neighbour's allocation.
 #[repr(C, align(128))]
@@ -169,9 +181,9 @@ impl ShardWriter {
         self.routes.borrow().generation
     }
 
-    /// Starts new cells for the routes of a new config; the counts of the old ones end here. Allocates, never waits.
-    pub fn replace_routes(&self, generation: u64, routes: usize) {
-        let fresh = RouteCells::new(generation, routes);
+    /// Counts in new cells, for the routes of a new config; the counts of the old ones end here. Never waits.
+    pub fn replace_routes(&self, fresh: FreshCells) {
+        let FreshCells(fresh) = fresh;
         let mut current = self.routes.borrow_mut();
         // The last of the chain is always the writer's own, and only the writer sets `next`, so this cannot fail.
         let _ = current.next.set(Arc::clone(&fresh));
@@ -340,8 +352,8 @@ mod tests {
         let shard = writer.shard();
         writer.record_request(0, Class::Success, 1);
         let old = Arc::downgrade(&shard.newest_routes());
-        writer.replace_routes(2, 5);
-        writer.replace_routes(3, 7);
+        writer.replace_routes(FreshCells::new(2, 5));
+        writer.replace_routes(FreshCells::new(3, 7));
         writer.record_request(6, Class::Success, 1);
         assert_eq!(writer.routes_generation(), 3);
         let read = shard.read();

@@ -137,7 +137,7 @@ fn cut(name: &str) -> &str {
 mod tests {
     use super::*;
     use crate::metrics::aggregate::Aggregator;
-    use crate::metrics::exposition::{Facts, write_prometheus};
+    use crate::metrics::exposition::{ConfigSample, Facts, write_prometheus};
     use crate::metrics::process::ProcessSample;
     use crate::metrics::report::RouteNames;
     use crate::metrics::validator;
@@ -149,6 +149,7 @@ mod tests {
             executor: "compio",
             uptime: Duration::ZERO,
             log_lines_dropped: 0,
+            config: ConfigSample::default(),
             process: ProcessSample::default(),
             routes: RouteNames { generation: 1, patterns: &[] },
             workers: &[],

@@ -58,6 +58,11 @@ impl Connection {
         self.idle_since
     }
 
+    /// Counts for another upstream from now on.
+    pub(super) fn move_to(&mut self, slot: Slot) {
+        self.slot = slot;
+    }
+
     pub(super) fn upstream(&self) -> Rc<LocalUpstream> {
         self.slot.upstream().clone()
     }

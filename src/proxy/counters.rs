@@ -160,10 +160,11 @@ impl AllCounters {
     pub(super) fn add_core(&self, core: usize, servers: usize) -> Arc<UpstreamCounters> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody else has them: what the old core wrote is seen, and a reader of this moment makes it one more.
-        let is_left = |own: &mut &mut Arc<UpstreamCounters>| own.core == core && Arc::get_mut(own).is_some();
-        if let Some(left) = all.iter_mut().find(is_left) {
-            left.clear_gauges();
-            return left.clone();
+        for own in all.iter_mut().filter(|own| own.core == core) {
+            if let Some(left) = Arc::get_mut(own) {
+                left.clear_gauges();
+                return own.clone();
+            }
         }
         let counters = Arc::new(UpstreamCounters {
             core,

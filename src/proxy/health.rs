@@ -4,22 +4,23 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
+use super::attend::Life;
 use super::checks::{CheckSchedule, HealthChange};
 use super::spec::{HealthSpec, Probe};
-use super::upstream::{Server, Upstream, Upstreams};
+use super::upstream::{Server, Upstream};
 use crate::clock::{self, Moment};
 use crate::http::{HeadLimits, Parse, RequestKind, ResponseHead, Status, StatusClass, parse_response_head};
 use crate::limits::PROBE_BYTES_MAX;
 use crate::rt;
 
-/// Begins to check every server of the upstreams that have active checks; ends with the executor.
-pub fn run_checks(upstreams: &Upstreams, seed: u64) {
-    for upstream in upstreams.iter() {
-        let Some(spec) = &upstream.spec.health else { continue };
-        for server in 0..upstream.servers.len() {
-            let schedule = CheckSchedule::new(spec, seed ^ (upstream.index << 16 | server) as u64);
-            rt::spawn(check_server(upstream.clone(), spec.clone(), server, schedule));
-        }
+/// Begins to check every server of an upstream that has active checks.
+pub(super) fn check_servers(upstream: &Arc<Upstream>, seed: u64, life: &Life) {
+    let Some(spec) = &upstream.spec.health else { return };
+    for server in 0..upstream.servers.len() {
+        let known = upstream.standings.read(server, clock::now()).health;
+        let seed = seed ^ (upstream.slot << 16 | server) as u64;
+        let schedule = CheckSchedule::new(spec, seed).with_health(known);
+        life.spawn(check_server(upstream.clone(), spec.clone(), server, schedule));
     }
 }
 

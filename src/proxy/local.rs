@@ -1,6 +1,6 @@
 //! An upstream as one core sees it: its connections, its load, its choices.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use super::chance::Chance;
 use super::connection::Connection;
 use super::counters::{ServerCounter, ServerCounters, UpstreamCounters};
 use super::limit;
+use super::spec::ServerAddress;
 use super::standing::Availability;
-use super::upstream::{Server, Upstream};
+use super::upstream::{Server, Upstream, Upstreams};
 use crate::clock::Moment;
 use crate::http::ResponseHead;
 use crate::limits::RESPONSE_HEADS_KEPT;
@@ -55,13 +56,30 @@ impl Local {
     /// This core's view of `upstream`.
     pub(super) fn upstream(&self, upstream: &Arc<Upstream>) -> Rc<LocalUpstream> {
         let mut upstreams = self.upstreams.borrow_mut();
-        if upstreams.len() <= upstream.index {
-            upstreams.resize_with(upstream.index + 1, || None);
+        if upstreams.len() <= upstream.slot {
+            upstreams.resize_with(upstream.slot + 1, || None);
         }
-        let slot = &mut upstreams[upstream.index];
+        let slot = &mut upstreams[upstream.slot];
         match slot {
             Some(known) if Arc::ptr_eq(&known.shared, upstream) => known.clone(),
+            // For a request that began before a reload: it keeps no connection.
+            _ if upstream.is_retired() => {
+                let local = LocalUpstream::new(upstream.clone(), self);
+                let _ = local.successor.set(None);
+                Rc::new(local)
+            }
             _ => slot.insert(Rc::new(LocalUpstream::new(upstream.clone(), self))).clone(),
+        }
+    }
+
+    /// Goes over to these upstreams, those of another config. Of one that has changed, the idle connections to servers that
+    /// it still has are kept, and so are those that requests come back with; the others are closed.
+    pub fn take_up(&self, upstreams: &Upstreams) {
+        let replaced = |known: &mut Rc<LocalUpstream>| !upstreams.has(&known.shared);
+        let gone: Vec<_> = self.upstreams.borrow_mut().iter_mut().filter_map(|slot| slot.take_if(replaced)).collect();
+        for known in gone {
+            let next = upstreams.find(&known.shared.spec.name).map(|next| self.upstream(next));
+            known.hand_over(next);
         }
     }
 
@@ -128,6 +146,8 @@ pub(super) struct LocalUpstream {
     pending_now: Cell<usize>,
     next_ticket: Cell<u64>,
     pending_max: usize,
+    /// Who took its place; once it was replaced it keeps no idle connection.
+    successor: OnceCell<Option<Rc<LocalUpstream>>>,
 }
 
 /// One server on one core.
@@ -151,7 +171,7 @@ impl LocalUpstream {
             next_remote: Cell::new(local.core),
         };
         Self {
-            balancer: RefCell::new(shared.balancer.for_core(local.seed ^ shared.index as u64)),
+            balancer: RefCell::new(shared.balancer.for_core(local.seed ^ shared.slot as u64)),
             budget: RefCell::new(RetryBudget::new(shared.spec.retry.budget, local.cores)),
             servers: shared.servers.iter().map(server).collect(),
             latencies: RefCell::new(shared.servers.iter().map(|_| PeakEwma::default()).collect()),
@@ -163,6 +183,7 @@ impl LocalUpstream {
             pending_now: Cell::new(0),
             next_ticket: Cell::new(0),
             pending_max: limit::share(limits.pending, local.cores, local.core),
+            successor: OnceCell::new(),
             shared,
         }
     }
@@ -217,8 +238,45 @@ impl LocalUpstream {
         }
     }
 
+    /// Leaves its place to another one, or to nobody.
+    fn hand_over(&self, next: Option<Rc<LocalUpstream>>) {
+        if let Some(next) = &next {
+            let (from, mut to) = (self.latencies.borrow(), next.latencies.borrow_mut());
+            for (server, latency) in self.shared.servers.iter().zip(from.iter()) {
+                if let Some(at) = next.shared.find_server(&server.spec.address) {
+                    to[at] = latency.clone();
+                }
+            }
+        }
+        // Set once, by who took it out of its slot.
+        let _ = self.successor.set(next);
+        for server in &self.servers {
+            let idle = std::mem::take(&mut *server.idle.borrow_mut());
+            self.idle.set(self.idle.get() - idle.len());
+            idle.into_iter().for_each(|connection| self.give_idle(connection));
+        }
+    }
+
+    /// Takes over a connection of its predecessor, to a server that it has too; closes it where there is no room.
+    fn adopt(self: &Rc<Self>, mut connection: Box<Connection>, address: &ServerAddress) {
+        let Some(server) = self.shared.find_server(address) else { return };
+        if self.open.get() < self.open_max {
+            connection.move_to(self.occupy(server));
+            self.give_idle(connection);
+        }
+    }
+
     /// Keeps a connection for the next request, or closes it.
     pub(super) fn give_idle(&self, connection: Box<Connection>) {
+        match self.successor.get() {
+            None => {}
+            // Whoever waits here for a connection makes one in its place.
+            Some(Some(next)) if self.pending.borrow().is_empty() => {
+                let server = self.server(connection.server());
+                return next.adopt(connection, &server.spec.address);
+            }
+            Some(_) => return,
+        }
         let pool = &self.shared.spec.pool;
         if pool.idle_per_core == 0 {
             return;
@@ -265,11 +323,14 @@ impl LocalUpstream {
         if self.open.get() >= open_max && !self.close_oldest() {
             return None;
         }
+        self.server_counters(server).add(ServerCounter::Connections, 1);
+        Some(self.occupy(server))
+    }
+
+    fn occupy(self: &Rc<Self>, server: usize) -> Slot {
         self.open.set(self.open.get() + 1);
-        let counters = self.server_counters(server);
-        counters.add(ServerCounter::Connections, 1);
-        counters.step_open(1);
-        Some(Slot { upstream: self.clone(), server })
+        self.server_counters(server).step_open(1);
+        Slot { upstream: self.clone(), server }
     }
 
     /// Stands in the queue for a connection; `None` when it is full.

@@ -19,13 +19,15 @@
 //! | `outcome`, `termination` | what becomes of attempts, and the code that says who ended a request and when |
 //! | `ask`, `hedge`, `failure` | one attempt, two at once, and how they fail |
 //! | `head`, `rewrite`, `body`, `relay` | the request's and the response's parts on their way |
-//! | `health`, `resolve/` | active checks and names' addresses, on the master |
+//! | `attend`, `health`, `resolve/` | active checks and names' addresses, on the master |
 //! | `tunnel`, `mirror` | upgraded connections; copies |
 //!
 //! A build with `--cfg loom` has only what does no I/O.
 
 #[cfg(not(loom))]
 mod ask;
+#[cfg(not(loom))]
+mod attend;
 mod balance;
 #[cfg(not(loom))]
 mod body;
@@ -70,6 +72,8 @@ mod tunnel;
 #[cfg(not(loom))]
 mod upstream;
 
+#[cfg(not(loom))]
+pub use attend::Attendants;
 pub use balance::{Balancer, PeakEwma, Servers, hash_key};
 pub use budget::RetryBudget;
 pub use chance::Chance;
@@ -78,13 +82,9 @@ pub use checks::{CheckSchedule, Health, HealthChange};
 pub use counters::{AllCounters, ServerCounter, ServerCounters, UpstreamCounter, UpstreamCounters};
 #[cfg(not(loom))]
 pub use forward::Proxy;
-#[cfg(not(loom))]
-pub use health::run_checks;
 pub use limit::share;
 #[cfg(not(loom))]
 pub use local::Local;
-#[cfg(not(loom))]
-pub use resolve::resolve_names;
 pub use spec::{
     Balance, BreakerSpec, EjectionSpec, FieldEdit, HashAlgorithm, HashKey, HealthSpec, HostRewrite, MirrorSpec,
     Network, PathRewrite, PoolSpec, Probe, ProxySpec, RetrySpec, ServerAddress, ServerSpec, Target, UpstreamLimits,

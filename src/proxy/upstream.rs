@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::balance::Balancer;
 use super::counters::AllCounters;
 use super::spec::{ServerAddress, ServerSpec, UpstreamSpec};
-use super::standing::StandingSet;
+use super::standing::{Kept, StandingSet};
+use crate::clock::Moment;
 use crate::rt::Remote;
-use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// The upstreams of one config, in the order of their names.
 #[derive(Debug, Default)]
@@ -16,7 +17,33 @@ pub struct Upstreams(Vec<Arc<Upstream>>);
 impl Upstreams {
     /// Upstreams made of what the config says.
     pub fn new(specs: Vec<UpstreamSpec>) -> Self {
-        Self(specs.into_iter().enumerate().map(|(index, spec)| Arc::new(Upstream::new(index, spec))).collect())
+        Self::succeed(specs, &Self::default(), Moment::default())
+    }
+
+    /// Upstreams made of what the config says, in the place of those `before`. One of which it says the same as before is
+    /// the same one, with all its connections. What is known of a server stays where its upstream has changed too.
+    pub fn succeed(specs: Vec<UpstreamSpec>, before: &Self, now: Moment) -> Self {
+        let mut taken: Vec<_> = specs.iter().filter_map(|spec| before.find(&spec.name)).map(|one| one.slot).collect();
+        taken.sort_unstable();
+        let mut free = (0..).filter(|slot| taken.binary_search(slot).is_err());
+        let upstreams = specs.into_iter().map(|spec| match before.find(&spec.name) {
+            Some(same) if same.spec == spec => same.clone(),
+            Some(known) => Arc::new(Upstream::succeed(spec, known, now)),
+            None => Arc::new(Upstream::new(free.next().unwrap_or_default(), spec)),
+        });
+        Self(upstreams.collect())
+    }
+
+    /// Says of all that are not among `next` that they are not in force any more.
+    pub fn retire_all_but(&self, next: &Self) {
+        for upstream in self.iter().filter(|upstream| !next.has(upstream)) {
+            upstream.retired.store(true, Relaxed);
+        }
+    }
+
+    /// Whether this very upstream is among them.
+    pub fn has(&self, upstream: &Arc<Upstream>) -> bool {
+        self.find(&upstream.spec.name).is_some_and(|found| Arc::ptr_eq(found, upstream))
     }
 
     /// How many there are.
@@ -53,8 +80,8 @@ impl Upstreams {
 /// One upstream.
 #[derive(Debug)]
 pub struct Upstream {
-    /// Its place among the upstreams of its config.
-    pub index: usize,
+    /// Its place with each core. That of one that was replaced is its successor's.
+    pub slot: usize,
     /// What the config says.
     pub spec: UpstreamSpec,
     /// Its servers, in the order of the config.
@@ -65,14 +92,39 @@ pub struct Upstream {
     pub standings: Arc<StandingSet>,
     /// What the cores count.
     pub counters: AllCounters,
+    retired: AtomicBool,
 }
 
 impl Upstream {
-    fn new(index: usize, spec: UpstreamSpec) -> Self {
+    fn new(slot: usize, spec: UpstreamSpec) -> Self {
         let servers = spec.servers.iter().map(|server| Server::new(server.clone())).collect();
         let standings = Arc::new(StandingSet::new(&spec));
         let balancer = Balancer::new(&spec, 0);
-        Self { index, spec, servers, balancer, standings, counters: AllCounters::default() }
+        let retired = AtomicBool::new(false);
+        Self { slot, spec, servers, balancer, standings, counters: AllCounters::default(), retired }
+    }
+
+    /// One of the same name as `before`, of which the config says something else.
+    fn succeed(spec: UpstreamSpec, before: &Self, now: Moment) -> Self {
+        let next = Self::new(before.slot, spec);
+        for (at, server) in next.servers.iter().enumerate() {
+            let Some(known) = before.find_server(&server.spec.address) else { continue };
+            server.remotes.replace(before.servers[known].remotes.known().to_vec());
+            let drain = before.servers[known].spec.drain == server.spec.drain;
+            let kept = Kept { drain, health: next.spec.health.is_some() };
+            next.standings.take_over(at, &before.standings, known, kept, now);
+        }
+        next
+    }
+
+    /// The server at this address.
+    pub fn find_server(&self, address: &ServerAddress) -> Option<usize> {
+        self.servers.iter().position(|server| server.spec.address == *address)
+    }
+
+    /// Whether another config is in force, without it: requests that began before still use it.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Relaxed)
     }
 }
 

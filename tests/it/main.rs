@@ -15,6 +15,7 @@ mod drain;
 mod fallback;
 mod faults;
 mod proxy;
+mod reload;
 mod sim;
 mod strict;
 mod supervision;

@@ -50,6 +50,8 @@ pub struct Config {
     pub admin: Admin,
     /// Logs, on stderr.
     pub log: Log,
+    /// How changes of this file take effect.
+    pub reload: Reload,
     /// How the names of servers are resolved.
     pub resolver: Resolver,
     /// Upstreams by name (letters, digits, `-`, `_`, `.`), for `proxy` routes: servers that do the same work.
@@ -244,6 +246,21 @@ enum AddressOrOff {
 #[allow(dead_code, reason = "stands for the word in the schema")]
 enum Off {
     Off,
+}
+
+/// How changes of the config file take effect. SIGHUP and `POST /reload` of the admin listener work in any case. A config that
+/// is wrong, or that changes what only a start can, changes nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reload {
+    /// By themselves, as soon as the file's content has changed and then stayed as it is for a tenth of a second.
+    pub watch: bool,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self { watch: true }
+    }
 }
 
 /// How the names of servers are resolved: by `/etc/hosts`, then by DNS as `/etc/resolv.conf` says, again when the answer's

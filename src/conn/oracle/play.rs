@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::app;
 use super::script::{Act, Ending, LONG, Script};
 use crate::clock::{self, Moment};
-use crate::conn::{Core, accept};
+use crate::conn::{Core, Door, accept};
 use crate::handler::Context;
 use crate::metrics::shard::ShardSnapshot;
 use crate::metrics::{Counter, Gauge, ShardWriter};
@@ -100,7 +100,7 @@ async fn serve(script: Script, socket: Socket, orders: Mailbox<()>) -> ShardSnap
     let shard = metrics.shard();
     let core = Core::new(script.settings, routes, metrics, 0, Context::default());
     let loose = Rc::downgrade(&core);
-    rt::spawn(accept(Listener::new(socket), core.clone()));
+    rt::spawn(accept(Listener::new(socket), Door::default(), core.clone()));
     orders.next().await;
     core.close();
     core.drain();

@@ -26,11 +26,12 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::attend::Life;
 use super::spec::ServerAddress;
-use super::upstream::{Upstream, Upstreams};
+use super::upstream::Upstream;
 use crate::clock;
 use crate::limits::{LOOK_UP_MS_MAX, LOOK_UPS_MAX};
 use crate::rt;
@@ -38,13 +39,11 @@ use answer::Known;
 use look_up::{LookUpError, look_up};
 use schedule::Schedule;
 
-/// Begins to resolve the servers that have names, again and again; ends with the executor. `name_servers` are asked instead
-/// of the host's, when there are some.
-pub fn resolve_names(upstreams: &Upstreams, name_servers: &[SocketAddr]) {
-    let name_servers: Rc<[SocketAddr]> = name_servers.into();
-    let turns = Rc::new(Turns { free: Cell::new(LOOK_UPS_MAX), waiting: RefCell::default() });
-    for (host, servers) in collect_names(upstreams) {
-        rt::spawn(follow_name(host, servers, name_servers.clone(), turns.clone()));
+/// Begins to resolve the servers of an upstream that have names, again and again. `name_servers` are asked instead of the
+/// host's, when there are some.
+pub(super) fn follow_names(upstream: &Arc<Upstream>, name_servers: &Rc<[SocketAddr]>, turns: &Rc<Turns>, life: &Life) {
+    for (host, servers) in collect_names(upstream) {
+        life.spawn(follow_name(host, servers, name_servers.clone(), turns.clone()));
     }
 }
 
@@ -56,13 +55,11 @@ struct Named {
 }
 
 /// The servers by their names: one that several have is asked for once.
-fn collect_names(upstreams: &Upstreams) -> BTreeMap<String, Vec<Named>> {
+fn collect_names(upstream: &Arc<Upstream>) -> BTreeMap<String, Vec<Named>> {
     let mut names = BTreeMap::<_, Vec<_>>::new();
-    for upstream in upstreams.iter() {
-        for (index, server) in upstream.servers.iter().enumerate() {
-            if let ServerAddress::Name { host, port } = &server.spec.address {
-                names.entry(host.clone()).or_default().push(Named { upstream: upstream.clone(), index, port: *port });
-            }
+    for (index, server) in upstream.servers.iter().enumerate() {
+        if let ServerAddress::Name { host, port } = &server.spec.address {
+            names.entry(host.clone()).or_default().push(Named { upstream: upstream.clone(), index, port: *port });
         }
     }
     names
@@ -112,25 +109,68 @@ fn warn(server: &Named, cause: &LookUpError) {
 }
 
 /// How many look-ups may begin, and who waits for one to end, in order.
-struct Turns {
+pub(super) struct Turns {
     free: Cell<usize>,
-    waiting: RefCell<VecDeque<Waker>>,
+    waiting: RefCell<VecDeque<(u64, Waker)>>,
+    next_ticket: Cell<u64>,
 }
 
 impl Turns {
-    /// Waits for a turn. Not to be given up while it waits: its place would be woken in vain.
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self { free: Cell::new(LOOK_UPS_MAX), waiting: RefCell::default(), next_ticket: Cell::new(0) })
+    }
+
+    /// Waits for a turn.
     async fn take(self: &Rc<Self>) -> Turn {
-        poll_fn(|cx| match self.free.get().checked_sub(1) {
-            Some(left) => {
-                self.free.set(left);
-                Poll::Ready(Turn(self.clone()))
-            }
-            None => {
-                self.waiting.borrow_mut().push_back(cx.waker().clone());
-                Poll::Pending
-            }
-        })
-        .await
+        let ticket = self.next_ticket.replace(self.next_ticket.get() + 1);
+        let mut place = Place { turns: self, ticket, is_queued: false };
+        poll_fn(|cx| place.poll(cx)).await
+    }
+
+    fn wake_next(&self) {
+        let next = self.waiting.borrow_mut().pop_front();
+        if let Some((_, next)) = next {
+            next.wake();
+        }
+    }
+}
+
+/// A place in the queue.
+struct Place<'t> {
+    turns: &'t Rc<Turns>,
+    ticket: u64,
+    is_queued: bool,
+}
+
+impl Place<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        if let Some(left) = self.turns.free.get().checked_sub(1) {
+            self.leave();
+            self.turns.free.set(left);
+            return Poll::Ready(Turn(self.turns.clone()));
+        }
+        self.leave();
+        self.is_queued = true;
+        self.turns.waiting.borrow_mut().push_back((self.ticket, cx.waker().clone()));
+        Poll::Pending
+    }
+
+    /// Leaves the queue; whether it stood there, and was not woken.
+    fn leave(&mut self) -> bool {
+        let mut waiting = self.turns.waiting.borrow_mut();
+        let before = waiting.len();
+        waiting.retain(|(ticket, _)| *ticket != self.ticket);
+        self.is_queued = false;
+        waiting.len() < before
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        // Woken and given up, as its upstream is in force no more: the turn is the next one's.
+        if self.is_queued && !self.leave() {
+            self.turns.wake_next();
+        }
     }
 }
 
@@ -140,9 +180,7 @@ struct Turn(Rc<Turns>);
 impl Drop for Turn {
     fn drop(&mut self) {
         self.0.free.set(self.0.free.get() + 1);
-        if let Some(next) = self.0.waiting.borrow_mut().pop_front() {
-            next.wake();
-        }
+        self.0.wake_next();
     }
 }
 
@@ -150,11 +188,11 @@ impl Drop for Turn {
 mod tests {
     use super::*;
     use std::pin::pin;
-    use std::task::Context;
 
     #[test]
     fn so_many_look_ups_are_under_way_and_whoever_waits_gets_a_turn() {
-        let turns = Rc::new(Turns { free: Cell::new(2), waiting: RefCell::default() });
+        let turns = Turns::new();
+        turns.free.set(2);
         let mut cx = Context::from_waker(Waker::noop());
         let mut held = Vec::new();
         for _ in 0..2 {
@@ -166,6 +204,22 @@ mod tests {
         assert_eq!(turns.waiting.borrow().len(), 1);
         held.pop();
         assert!(turns.waiting.borrow().is_empty(), "it was woken");
+        assert!(third.as_mut().poll(&mut cx).is_ready());
+    }
+
+    #[test]
+    fn a_turn_that_is_given_up_before_it_is_taken_is_the_next_ones() {
+        let turns = Turns::new();
+        turns.free.set(1);
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(held) = pin!(turns.take()).poll(&mut cx) else { panic!("there is one") };
+        let mut second = Box::pin(turns.take());
+        let mut third = Box::pin(turns.take());
+        assert!(second.as_mut().poll(&mut cx).is_pending() && third.as_mut().poll(&mut cx).is_pending());
+        drop(held);
+        assert_eq!(turns.waiting.borrow().len(), 1, "the second was woken");
+        drop(second);
+        assert!(turns.waiting.borrow().is_empty(), "then the third");
         assert!(third.as_mut().poll(&mut cx).is_ready());
     }
 }

@@ -71,6 +71,15 @@ impl Breaker {
         self.0.compare_exchange(from.encode(), to.encode(), Relaxed, Relaxed).is_ok()
     }
 
+    /// Begins as another one stands. A probe that is under way there is not this one's.
+    pub(super) fn take_over(&self, other: &Self) {
+        let state = match other.state() {
+            State::Probing(until) => State::Open(until),
+            state => state,
+        };
+        self.0.store(state.encode(), Relaxed);
+    }
+
     /// How it would meet a request.
     #[inline]
     pub(super) fn entry(&self, now: Moment) -> Entry {

@@ -64,6 +64,20 @@ impl Ejection {
         self.word.compare_exchange(from.encode(), to.encode(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
+    /// Begins as another one stands, before anybody else sees it. Where there is no slot for an ejection, as fewer servers
+    /// may be ejected now, the server gets requests.
+    pub(super) fn take_over(&self, other: &Self, slots: &Slots, now: Moment) {
+        let row = other.row.load(Ordering::Relaxed);
+        let state = match other.state() {
+            State::Out(until) if now < until && slots.take(std::iter::empty(), now) => State::Out(until),
+            State::Out(_) => State::In { row, failures: 0 },
+            state @ State::In { .. } => state,
+        };
+        self.row.store(row, Ordering::Relaxed);
+        self.clean_since.store(other.clean_since.load(Ordering::Acquire), Ordering::Relaxed);
+        self.word.store(state.encode(), Ordering::Release);
+    }
+
     /// Whether one of the slots is its own.
     #[cfg(test)]
     pub(super) fn holds_slot(&self) -> bool {

@@ -125,6 +125,15 @@ impl Drop for Probe {
     }
 }
 
+/// What of a server's standing goes over to another config.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::proxy) struct Kept {
+    /// Both configs say the same of its drain, so the operator's last order stands.
+    pub(in crate::proxy) drain: bool,
+    /// It is checked: or nobody would find it healthy again.
+    pub(in crate::proxy) health: bool,
+}
+
 // A pair of lines for each server: what is noted of one does not slow the look at its neighbour.
 #[repr(align(128))]
 #[derive(Debug)]
@@ -201,6 +210,32 @@ impl StandingSet {
         let percent_max = spec.ejection.map_or(0, |ejection| ejection.percent_max);
         let slots = Slots::new(servers.len(), percent_max);
         Self { servers, ejection: spec.ejection, breaker: spec.breaker, slots }
+    }
+
+    /// Begins with what is known of a server that is `known` in the set that this one replaces. To be called before anybody
+    /// else sees this one.
+    pub(in crate::proxy) fn take_over(&self, server: usize, before: &Self, known: usize, kept: Kept, now: Moment) {
+        let (next, before) = (&self.servers[server], &before.servers[known]);
+        if kept.drain {
+            next.is_drained.store(before.is_drained.load(Relaxed), Relaxed);
+        }
+        if kept.health {
+            next.is_unhealthy.store(before.is_unhealthy.load(Relaxed), Relaxed);
+        }
+        if self.breaker.is_some() {
+            next.breaker.take_over(&before.breaker);
+        }
+        if self.ejection.is_some() {
+            next.ejection.take_over(&before.ejection, &self.slots, now);
+        }
+        for (next, before) in [
+            (&next.available_since, &before.available_since),
+            (&next.ejections, &before.ejections),
+            (&next.breaker_opens, &before.breaker_opens),
+            (&next.health_changes, &before.health_changes),
+        ] {
+            next.store(before.load(Relaxed), Relaxed);
+        }
     }
 
     /// The servers.

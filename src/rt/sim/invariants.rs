@@ -67,10 +67,10 @@ impl World {
         }
         let now = self.now;
         for (index, core) in self.cores.iter_mut().enumerate() {
-            let since = core.neglects_since.get_or_insert(now);
-            if !waits[index] || core.free == 0 || core.is_frozen(now) {
-                core.neglects_since = None;
-            } else if now.since(*since) > PARKED_MAX {
+            let neglects = waits[index] && core.free > 0 && !core.is_frozen(now);
+            let since = core.neglects_since.filter(|_| neglects).unwrap_or(now);
+            core.neglects_since = neglects.then_some(since);
+            if now.since(since) > PARKED_MAX {
                 return Err(format!("core {index}: a task has waited for {PARKED_MAX:?} while buffers were free"));
             }
         }

@@ -7,7 +7,7 @@ use ringfort::conn::{Rates, Settings, Timeouts};
 use ringfort::handler::Routes;
 use ringfort::http::HeadLimits;
 use ringfort::limits::TIMER_GRAIN_MS;
-use ringfort::master::{Crew, Note, ServeError, Signal, Supervisor};
+use ringfort::master::{Crew, Note, Orders, ServeError, Signal, Supervisor};
 use ringfort::metrics::ShardWriter;
 use ringfort::metrics::shard::Shard;
 use ringfort::pool;
@@ -222,7 +222,7 @@ impl Serving {
             count: WORKERS_MAX,
             pin: None,
             executor: rt::Options::default(),
-            listeners: vec![rt::Socket::from(socket)],
+            listeners: vec![(self.shared.address, rt::Socket::from(socket))],
             stall: STALL,
             settings: self.shared.settings.clone(),
             routes: self.routes.clone(),
@@ -361,7 +361,7 @@ impl Crew for Workers {
             }
             Note::Stalled(index, age) => self.found.borrow_mut().push(Found::Stalled(index, now, age)),
             Note::Resumed(index, after) => self.found.borrow_mut().push(Found::Resumed(index, now, after)),
-            Note::Tick | Note::Down(..) | Note::Ended(..) => {}
+            Note::Tick | Note::Down(..) | Note::Ended(..) | Note::TookUp(..) | Note::Hangup => {}
         }
     }
 }
@@ -378,7 +378,7 @@ pub(super) fn start_master(
     let (shared, serving) = (shared.clone(), serving.to_vec());
     let orders = serving.iter().map(|worker| worker.orders()).collect();
     let workers = Workers { shared, serving, patience, accepting: accepting.clone(), found: Rc::clone(&found) };
-    let supervisor = Supervisor::new(orders, patience, STALL);
+    let supervisor = Supervisor::new(Orders::new(orders), Rc::new(Cell::new(patience)), STALL);
     let ended = sim::task(async move {
         let result = supervisor.run(&news, &signals, &workers).await;
         result.map_err(|error| error.to_string())

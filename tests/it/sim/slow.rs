@@ -201,7 +201,7 @@ fn in_worlds(test: impl AsyncFn(Pair) + Copy + Send + 'static) {
                 count: 1,
                 pin: None,
                 executor: rt::Options::default(),
-                listeners: vec![Socket::from(sim::listen(address))],
+                listeners: vec![(address, Socket::from(sim::listen(address)))],
                 stall: Duration::from_secs(5),
                 settings: settings(),
                 routes: Arc::new(routes),

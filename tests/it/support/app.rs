@@ -153,7 +153,11 @@ fn break_down(exchange: &mut Exchange<'_>) -> Reply {
     let deadline = rt::Deadline::new();
     deadline.set(clock::now() + Duration::from_millis(10));
     let _ = deadline.poll_due(&mut Context::from_waker(&waker));
-    std::mem::forget(deadline);
+    // Kept until it is due.
+    rt::spawn(async move {
+        std::future::pending::<()>().await;
+        drop(deadline);
+    });
     exchange.response.text("breaking down")
 }
 
@@ -214,7 +218,12 @@ fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
         assert!(std::env::var_os(BREAKS_AT_START).is_none(), "the application breaks its worker down");
         Rc::new(())
     });
-    let result = master::serve(master::Service { snapshot, plan, context, log_lines_dropped: Box::new(|| 0) });
+    let source = master::Source {
+        watched: input.file.clone().filter(|_| snapshot.config.reload.watch),
+        load: Arc::new(move |before| config::prepare_next(&input, &config::Host::read(), &[&ROUTES], before)),
+    };
+    let log_lines_dropped = Box::new(|| 0);
+    let result = master::serve(master::Service { snapshot, plan, context, log_lines_dropped, source });
     drop(guard);
     Ok(result?)
 }

@@ -41,6 +41,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     process: Process,
+    /// What its config file says.
+    config: Value,
 }
 
 /// The server's process, whether it came to serve or not.
@@ -138,15 +140,22 @@ impl Start {
         self
     }
 
+    /// With the config file watched, or not.
+    pub(crate) fn watch(mut self, watch: bool) -> Self {
+        self.config["reload"] = json!({"watch": watch});
+        self
+    }
+
     /// Starts it and waits until it serves.
     #[track_caller]
     pub(crate) fn serve(self) -> Server {
+        let config = self.config.clone();
         let mut process = self.spawn();
         let mut address = |message: &str| {
             let line = process.log_line(message).unwrap_or_else(|| panic!("{message:?} was never logged"));
             line["address"].as_str().unwrap().parse().unwrap()
         };
-        Server { address: address("listening"), admin: address("admin listening"), process }
+        Server { address: address("listening"), admin: address("admin listening"), process, config }
     }
 
     /// Starts it, whatever comes of it.
@@ -233,6 +242,30 @@ impl Server {
             last = self.metric(name, labels);
             last == expected
         });
+    }
+
+    /// The file that it was started with.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.process.directory.join("ringfort.json")
+    }
+
+    /// Changes the config and writes it as an editor does: a new file, renamed over the old one.
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut Value)) {
+        change(&mut self.config);
+        self.write_config(&self.config.to_string());
+    }
+
+    /// Writes a config of this text in place of the one that is there.
+    pub(crate) fn write_config(&self, text: &str) {
+        let new = self.process.directory.join("new.json");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, self.config_file()).unwrap();
+    }
+
+    /// Asks the admin listener for a reload, and gives its answer.
+    #[track_caller]
+    pub(crate) fn reload(&self) -> Response {
+        Client::connect(self.admin).send("POST /reload HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\n\r\n").response()
     }
 
     /// The server's process.

@@ -19,8 +19,8 @@ pub(super) async fn run(upstreams: Vec<Arc<Upstream>>, ledger: Rc<Ledger>, mut r
         let is_drained = random.chance(500);
         for server in chosen {
             if upstream.standings.set_drained(server, is_drained, clock::now()) {
-                sim::note(format_args!("upstream {}: server {server} is drained: {is_drained}", upstream.index));
-                ledger.drained((upstream.index, server), is_drained);
+                sim::note(format_args!("upstream {}: server {server} is drained: {is_drained}", upstream.slot));
+                ledger.drained((upstream.slot, server), is_drained);
             }
         }
     }

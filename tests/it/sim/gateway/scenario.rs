@@ -13,7 +13,7 @@ use super::servers::{self, Role, Server};
 use super::watch;
 use ringfort::clock;
 use ringfort::conn::Settings;
-use ringfort::proxy::{Upstream, Upstreams, run_checks};
+use ringfort::proxy::{Attendants, Upstream, Upstreams};
 use ringfort::rt;
 use ringfort::rt::sim::{self, CoreOptions, Faults, Joined, Random, Report};
 use std::cell::{Cell, RefCell};
@@ -44,12 +44,12 @@ pub(super) fn run(seed: u64, planted: Option<sim::Bug>, trace_lines: usize) -> R
 
 fn start_servers(random: &mut Random, plan: &Plan, ledger: &Rc<Ledger>, upstreams: &Upstreams) {
     for upstream in upstreams.iter() {
-        let is_mirror = plan.mirror() == Some(upstream.index);
+        let is_mirror = plan.mirror() == Some(upstream.slot);
         let is_calm = plan.weather == Weather::Calm && !is_mirror;
         for number in 0..upstream.servers.len() {
             let server = Server {
                 ledger: ledger.clone(),
-                place: (upstream.index, number),
+                place: (upstream.slot, number),
                 role: match (is_mirror, is_calm) {
                     (true, _) => Role::Mirror,
                     (false, true) => Role::Faultless,
@@ -60,7 +60,7 @@ fn start_servers(random: &mut Random, plan: &Plan, ledger: &Rc<Ledger>, upstream
                 slowest: STEP + STEP / 2,
                 random: RefCell::new(random.fork()),
             };
-            sim::task(servers::run(sim::serve(address(upstream.index, number)), Rc::new(server)));
+            sim::task(servers::run(sim::serve(address(upstream.slot, number)), Rc::new(server)));
         }
     }
 }
@@ -68,7 +68,8 @@ fn start_servers(random: &mut Random, plan: &Plan, ledger: &Rc<Ledger>, upstream
 /// The process's checks of its servers, until it is over.
 fn start_checks(upstreams: Upstreams, options: CoreOptions, seed: u64, over: Rc<Cell<bool>>) -> Joined<()> {
     sim::core(CoreOptions { buffers: 64, buffer_bytes: 1024, ..options }, async move {
-        run_checks(&upstreams, seed);
+        let mut attendants = Attendants::new(seed);
+        attendants.attend(&upstreams, &[]);
         while !over.get() {
             pause(20).await;
         }

@@ -6,7 +6,7 @@ use super::plan::{self, Plan};
 use ringfort::clock;
 use ringfort::conn::Settings;
 use ringfort::proxy::{
-    Balance, PoolSpec, RetrySpec, UpstreamLimits, UpstreamSpec, UpstreamTimeouts, Upstreams, run_checks,
+    Attendants, Balance, PoolSpec, RetrySpec, UpstreamLimits, UpstreamSpec, UpstreamTimeouts, Upstreams,
 };
 use ringfort::rt;
 use ringfort::rt::sim::{self, Bug, Client, CoreOptions, Options, Random, Report, Style};
@@ -171,12 +171,13 @@ pub(super) fn in_world(
         let settings = Settings { connections: 100, ..settings(&mut Random::new(0)) };
         let shared = Rc::new(Shared::new(settings, false, false));
         let (news, inbox) = rt::mailbox(16);
-        let serving = vec![start_worker_with(plan.routes(&upstreams), 0, &shared, core, &news, None)];
+        let serving = vec![start_worker_with(plan.routes(&upstreams), 0, &shared, core, &news, &[])];
         let master = start_master(&shared, &serving, inbox, GENEROUS);
         let over = Rc::new(Cell::new(false));
         let (told, checked) = (over.clone(), upstreams.clone());
         let checking = sim::core(core, async move {
-            run_checks(&checked, 1);
+            let mut attendants = Attendants::new(1);
+            attendants.attend(&checked, &[]);
             while !told.get() {
                 rt::sleep_until(clock::now() + BEAT).await;
             }

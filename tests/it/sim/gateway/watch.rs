@@ -250,7 +250,7 @@ pub(super) async fn settle(upstreams: &[Arc<Upstream>], until: Moment) {
                 break;
             }
             if clock::now() >= until {
-                let index = upstream.index;
+                let index = upstream.slot;
                 sim::fail(format!(
                     "upstream {index}: {open} connections, {in_flight} requests in flight and {pending} that wait are \
                      left"
