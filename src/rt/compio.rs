@@ -10,6 +10,7 @@ use std::future::Future;
 use std::io;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -46,7 +47,11 @@ where
         usize::from(options.ring_buffers.next_power_of_two()),
         options.ring_buffer_bytes,
     );
-    Ok(runtime.enter(|| drive(&runtime, main(started))))
+    let ended = catch_unwind(AssertUnwindSafe(|| runtime.enter(|| drive(&runtime, main(started)))));
+    // Here and not while a panic unwinds: compio leaves tasks undropped then, and with them connections open for ever whose
+    // clients wait.
+    drop(runtime);
+    ended.or_else(|panic| resume_unwind(panic))
 }
 
 fn build(options: &Options) -> Result<(Runtime, Started), RunError> {
