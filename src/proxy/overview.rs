@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(server.counters[ServerCounter::Requests as usize], 70);
         assert_eq!((server.in_flight, server.open, server.latency.count()), (2, 4, 3));
         assert_eq!(server.latency.sum, 7_000_000);
-        assert_eq!((server.latency_ewma, other.latency_ewma), (9_000_000, 0));
+        assert_eq!((server.latency_ewma, other.latency_ewma), (8_000_000, 0));
         assert_eq!((other.counters, other.in_flight, other.latency.count()), ([0; ServerCounter::COUNT], 0, 0));
     }
 

@@ -293,7 +293,7 @@ mod tests {
         let (mut reader, writer) = io::pipe().unwrap();
         // It says what it has, and keeps the socket open until its stdin ends.
         let script = r#"for fd in $2 $3; do [ -e /proc/self/fd/$fd ] && echo $fd open || echo $fd closed; done
-            eval "printf R >&$1"; echo "$RINGFORT_HANDOVER"; read line"#;
+            printf R > /proc/self/fd/$1; echo "$RINGFORT_HANDOVER"; read line"#;
         let mut command = Command::new("sh");
         let numbers = [writer.as_raw_fd(), socket.as_raw_fd(), other.as_raw_fd()].map(|number| number.to_string());
         command.args(["-c", script, "sh"]).args(&numbers);

@@ -2,7 +2,7 @@
 
 use super::super::answers::Answers;
 use super::super::set_up::Shared;
-use super::ledger::{Ledger, Wish, request_body};
+use super::ledger::{Ledger, REQUEST_TRAILER, Wish, request_body};
 use super::tunnels::{self, End, Hold};
 use ringfort::clock;
 use ringfort::rt;
@@ -118,8 +118,12 @@ fn write_request(asking: &mut Asking, wire: &mut Vec<u8>) -> (usize, bool) {
             wire.extend_from_slice(piece);
             wire.extend_from_slice(b"\r\n");
         }
-        // No server asked for trailers, so none may get them.
-        wire.extend_from_slice(if random.chance(300) { b"0\r\nX-Sum: 1\r\n\r\n" } else { b"0\r\n\r\n" });
+        if random.chance(300) {
+            wire.extend(format!("0\r\n{REQUEST_TRAILER}\r\n\r\n").into_bytes());
+            asking.ledger.ends_with_trailer(id);
+        } else {
+            wire.extend_from_slice(b"0\r\n\r\n");
+        }
     } else {
         wire.extend(format!("Content-Length: {}\r\n\r\n", body.len()).into_bytes());
         wire.extend_from_slice(&body);

@@ -19,6 +19,9 @@ const OWN_DRAINED: &[u16] = &[408, 503];
 /// A server: its upstream, and its number there.
 pub(super) type Place = (usize, usize);
 
+/// The trailer of requests that have one.
+pub(super) const REQUEST_TRAILER: &str = "X-Sum: 1";
+
 /// What a client asks for besides an answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wish {
@@ -41,6 +44,8 @@ struct Asked {
     /// A server began to answer it.
     is_begun: bool,
     is_answered: bool,
+    /// A trailer is behind its body.
+    has_trailer: bool,
 }
 
 /// What a server sent as an answer.
@@ -116,8 +121,20 @@ impl Ledger {
             copies: 0,
             is_begun: false,
             is_answered: false,
+            has_trailer: false,
         });
         asked.len() - 1
+    }
+
+    /// [`REQUEST_TRAILER`] is behind its body.
+    pub(super) fn ends_with_trailer(&self, id: usize) {
+        self.asked.borrow_mut()[id].has_trailer = true;
+    }
+
+    /// The trailers that it has to arrive with.
+    pub(super) fn request_trailers(&self, id: usize) -> Vec<String> {
+        let has_trailer = self.asked.borrow().get(id).is_some_and(|asked| asked.has_trailer);
+        has_trailer.then(|| REQUEST_TRAILER.to_owned()).into_iter().collect()
     }
 
     /// The tunnel that a request asks for.

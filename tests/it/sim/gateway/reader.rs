@@ -71,18 +71,27 @@ impl Reader {
         Some(heard)
     }
 
-    pub(super) async fn body(&mut self, heard: &Heard) -> Option<Vec<u8>> {
+    /// The body, and the lines of its trailers.
+    pub(super) async fn body(&mut self, heard: &Heard) -> Option<(Vec<u8>, Vec<String>)> {
         if !heard.chunked {
-            return self.take(heard.length.unwrap_or(0)).await;
+            return Some((self.take(heard.length.unwrap_or(0)).await?, Vec::new()));
         }
         let mut body = Vec::new();
         loop {
             let line = String::from_utf8(self.line_end(b"\r\n").await?).ok()?;
             let size = usize::from_str_radix(line.trim_end(), 16).ok()?;
+            if size == 0 {
+                break;
+            }
             let chunk = self.take(size + 2).await?;
             body.extend_from_slice(&chunk[..size]);
-            if size == 0 {
-                return Some(body);
+        }
+        let mut trailers = Vec::new();
+        loop {
+            let line = String::from_utf8(self.line_end(b"\r\n").await?).ok()?;
+            match line.trim_end() {
+                "" => return Some((body, trailers)),
+                trailer => trailers.push(trailer.to_owned()),
             }
         }
     }

@@ -162,7 +162,10 @@ async fn serve(server: &Server, peer: Peer) -> Option<()> {
         if act == Act::Early {
             answer(server, &reader.peer, &asked).await?;
         }
-        let body = reader.body(&heard).await?;
+        let (body, trailers) = reader.body(&heard).await?;
+        if trailers != server.ledger.request_trailers(id) {
+            sim::fail(format!("request {id} arrives with the trailers {trailers:?}"));
+        }
         if body != request_body(id, body.len()) || heard.length.is_some_and(|length| length != body.len()) {
             sim::fail(format!("the body of request {id} is not what its client sent"));
         }
