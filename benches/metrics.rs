@@ -78,6 +78,7 @@ fn facts<'a>(patterns: &'a [String]) -> Facts<'a> {
         executor: "none",
         uptime: SECOND,
         log_lines_dropped: 0,
+        life: Default::default(),
         process: ProcessSample::default(),
         routes: RouteNames { generation: 1, patterns },
         upstreams: &[],

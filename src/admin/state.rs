@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,30 +10,9 @@ use serde_json::{Value, json};
 
 use crate::clock::{self, Moment};
 use crate::config::Snapshot;
+use crate::lifecycle::{Overview, Phase};
 use crate::metrics::aggregate::Aggregator;
 use crate::rt::Started;
-
-/// Where the process is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Not every worker accepts yet.
-    Starting,
-    /// It serves.
-    Serving,
-    /// It finishes what is in flight and leaves.
-    Draining,
-}
-
-impl Phase {
-    /// The name in answers and logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Serving => "serving",
-            Self::Draining => "draining",
-        }
-    }
-}
 
 /// A worker as the master knows it.
 #[derive(Debug, Clone)]
@@ -83,7 +63,7 @@ pub struct State {
     aggregator: RefCell<Aggregator>,
     snapshot: RefCell<Arc<Snapshot>>,
     workers: RefCell<Vec<WorkerState>>,
-    phase: Cell<Phase>,
+    overview: Rc<Overview>,
     generation: Cell<u64>,
     listen: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
@@ -99,13 +79,14 @@ impl State {
         listen: Vec<SocketAddr>,
         admin: Option<SocketAddr>,
         log_lines_dropped: Box<dyn Fn() -> u64>,
+        overview: Rc<Overview>,
     ) -> Self {
         let began = clock::now();
         Self {
             aggregator: RefCell::new(Aggregator::new(Duration::from_nanos(began.as_nanos()))),
             snapshot: RefCell::new(snapshot),
             workers: RefCell::new(workers),
-            phase: Cell::new(Phase::Starting),
+            overview,
             generation: Cell::new(1),
             listen,
             admin,
@@ -141,12 +122,12 @@ impl State {
 
     /// The phase.
     pub fn phase(&self) -> Phase {
-        self.phase.get()
+        self.overview.phase()
     }
 
-    /// Moves to another phase.
-    pub fn set_phase(&self, phase: Phase) {
-        self.phase.set(phase);
+    /// The process's life: phase, services, health checks.
+    pub fn overview(&self) -> &Overview {
+        &self.overview
     }
 
     /// How many configs have been in force, this one included.

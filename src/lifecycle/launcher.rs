@@ -203,6 +203,29 @@ impl Launcher {
         self.services.iter().map(|service| service.options.name.as_str())
     }
 
+    /// Puts everything declared so far between two services that are declared later: it starts after `first`, and the names
+    /// that `last` has to start after come back. What depends on `last`, through whomever, is not among them.
+    pub(crate) fn enclose(&mut self, first: &str, last: &str) -> Vec<String> {
+        let mut beyond = vec![last.to_owned()];
+        let mut at = 0;
+        while at < beyond.len() {
+            for ServiceEntry { options, .. } in &self.services {
+                if options.after.contains(&beyond[at]) && !beyond.contains(&options.name) {
+                    beyond.push(options.name.clone());
+                }
+            }
+            at += 1;
+        }
+        self.services.iter_mut().for_each(|service| _ = service.options.after(first));
+        let names = self.service_names().filter(|name| !beyond.iter().any(|other| other == name));
+        names.map(str::to_owned).collect()
+    }
+
+    /// More time for the whole stop: for a service that is not the program's own.
+    pub(crate) fn stop_longer(&mut self, time: Duration) {
+        self.stop_within = self.stop_within.saturating_add(time);
+    }
+
     /// What others may see of it while it runs.
     pub fn overview(&self) -> Rc<Overview> {
         self.overview.clone()

@@ -1,9 +1,11 @@
 //! The master: opens the listening sockets, starts the workers, watches over them, aggregates their metrics, answers on
 //! the admin listener, and stops all of it on a signal.
 //!
-//! It runs on the thread that called it and never stands on a request's path.
+//! It runs on the thread that called it and never stands on a request's path. What it does is divided into services of
+//! [`crate::lifecycle`] (`parts.rs`), beside those that a program adds.
 
 mod memory;
+mod parts;
 mod sockets;
 mod supervisor;
 
@@ -17,14 +19,14 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::admin::{self, Ended, Phase, State, WorkerState};
+use crate::admin::{self, Ended, State, WorkerState};
 use crate::clock;
 use crate::config::{Plan, Snapshot};
 use crate::conn::{self, Core, Settings};
 use crate::handler::{self, Routes};
+use crate::lifecycle::{LaunchError, Launcher, Phase};
 use crate::limits::CONTROL_MESSAGES_MAX;
 use crate::metrics::{Counter, Gauge, Shard, ShardWriter};
-use crate::proxy;
 use crate::router::RouterBuf;
 use crate::rt::{self, Listener, Mailbox, Postbox, RunError};
 use crate::sys;
@@ -82,6 +84,8 @@ pub enum ServeError {
         /// Why.
         reason: String,
     },
+    /// A part of the program could not start, or failed.
+    Launch(LaunchError),
 }
 
 impl fmt::Display for ServeError {
@@ -93,6 +97,7 @@ impl fmt::Display for ServeError {
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Executor(error) => error.fmt(f),
             Self::Worker { index, reason } => write!(f, "worker {index} ended: {reason}"),
+            Self::Launch(error) => error.fmt(f),
         }
     }
 }
@@ -106,12 +111,29 @@ struct Running {
     shard: Arc<Shard>,
 }
 
+/// What the workers are made of.
+struct Workers {
+    plan: Plan,
+    /// For each worker its sockets.
+    listeners: Vec<Vec<OwnedFd>>,
+    context: MakeContext,
+}
+
 /// Serves until SIGTERM or SIGINT, and returns when everything in flight has ended or the drain time-out has run out. A
 /// second signal ends it at once.
 ///
 /// # Errors
 /// See [`ServeError`]; nothing is left running then.
 pub fn serve(service: Service) -> Result<(), ServeError> {
+    serve_with(service, Launcher::new())
+}
+
+/// The same, with the initializers, services and checks of a program: its services start before the workers and stop after
+/// them, unless they say that they come after the service `workers`.
+///
+/// # Errors
+/// See [`ServeError`]; nothing is left running then.
+pub fn serve_with(service: Service, launcher: Launcher) -> Result<(), ServeError> {
     // Armed first, so that a signal during the start is not lost but stops what has started.
     let (signal_post, signals) = rt::mailbox(CONTROL_MESSAGES_MAX);
     let armed = sys::signal::arm(move |name| {
@@ -142,93 +164,108 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
         ring_buffers: MASTER_RING_BUFFERS,
         ..service.snapshot.executor
     };
-    let result = rt::run(&executor, |_| Master::run(service, groups, admin_socket, signals));
+    let result = rt::run(&executor, |_| run(service, launcher, groups, admin_socket, signals));
     drop(armed);
     result.map_err(ServeError::Executor)?
 }
 
+async fn run(
+    service: Service,
+    mut launcher: Launcher,
+    groups: sockets::Groups,
+    admin_socket: Option<(OwnedFd, SocketAddr)>,
+    signals: Mailbox<Signal>,
+) -> Result<(), ServeError> {
+    let Service { snapshot, plan, context, log_lines_dropped } = service;
+    if plan.pin
+        && let Some(core) = plan.master
+    {
+        sys::cpu::pin(core);
+    }
+    for note in &plan.notes {
+        tracing::info!("{note}");
+    }
+    let states = (0..plan.workers.len()).map(|index| WorkerState {
+        core: label(&plan, index),
+        pinned: plan.pin.then(|| plan.workers[index]),
+        started: None,
+        ended: None,
+    });
+    let (admin_socket, admin_address) = admin_socket.unzip();
+    let overview = launcher.overview();
+    let states = states.collect();
+    let state = State::new(Arc::new(snapshot), states, groups.addresses, admin_address, log_lines_dropped, overview);
+    let master = Rc::new(Master { state: Rc::new(state), workers: RefCell::default(), give_back: RefCell::default() });
+    let workers = Workers { plan, listeners: groups.per_worker, context };
+    parts::declare(&mut launcher, &master, admin_socket, workers);
+    let watching = master.clone();
+    let result = launcher.run(&signals, move |phase| watching.note_phase(phase)).await;
+    // Whoever still runs was abandoned, or cut by a second signal.
+    master.stop_at_once();
+    master.join().await;
+    tracing::info!("stopped");
+    result.map_err(ServeError::Launch)
+}
+
 struct Master {
     state: Rc<State>,
-    workers: Vec<Running>,
+    /// Those that have been started and not joined.
+    workers: RefCell<Vec<Running>>,
     give_back: RefCell<GiveBack>,
 }
 
 impl Master {
-    async fn run(
-        service: Service,
-        groups: sockets::Groups,
-        admin_socket: Option<(OwnedFd, SocketAddr)>,
-        signals: Mailbox<Signal>,
-    ) -> Result<(), ServeError> {
-        let Service { snapshot, plan, context, log_lines_dropped } = service;
-        if plan.pin
-            && let Some(core) = plan.master
-        {
-            sys::cpu::pin(core);
-        }
-        for note in &plan.notes {
-            tracing::info!("{note}");
-        }
-        let snapshot = Arc::new(snapshot);
-        let (news_post, news) = rt::mailbox(CONTROL_MESSAGES_MAX);
-        let workers = start_workers(&snapshot, &plan, groups.per_worker, &context, &news_post)?;
-        let states = (0..workers.len()).map(|index| WorkerState {
-            core: label(&plan, index),
-            pinned: plan.pin.then(|| plan.workers[index]),
-            started: None,
-            ended: None,
-        });
-        let admin_address = admin_socket.as_ref().map(|(_, address)| *address);
-        let state = State::new(snapshot.clone(), states.collect(), groups.addresses, admin_address, log_lines_dropped);
-        let master = Self { state: Rc::new(state), workers, give_back: RefCell::default() };
-        if let Some((socket, _)) = admin_socket {
-            serve_admin(socket, &master.state, &snapshot);
-        }
-        proxy::resolve_names(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
-        proxy::run_checks(&snapshot.upstreams, clock::wall().as_nanos() as u64);
-        let orders = master.workers.iter().map(|worker| worker.orders.clone()).collect();
-        let supervisor = Supervisor::new(orders, snapshot.config.server.timeouts.drain);
-        let result = supervisor.run(&news, &signals, |note| master.note(note)).await;
-        master.join().await;
-        result
+    /// Starts the workers' threads; gives the postboxes for their orders.
+    fn start_workers(&self, workers: Workers, news: &Postbox<News>) -> Result<Vec<Postbox<Order>>, ServeError> {
+        let Workers { plan, listeners, context } = workers;
+        let running = start_workers(&self.state.snapshot(), &plan, listeners, &context, news)?;
+        let orders = running.iter().map(|worker| worker.orders.clone()).collect();
+        *self.workers.borrow_mut() = running;
+        Ok(orders)
     }
 
     /// Keeps the state that the admin listener shows.
     fn note(&self, note: Note) {
         match note {
-            Note::Tick => self.tick(),
             Note::Accepting(index, started) => self.note_accepting(index, started),
             Note::Ended(index, Ok(())) => self.state.workers_mut()[index].ended = Some(Ended::Stopped),
             Note::Ended(index, Err(reason)) => self.state.workers_mut()[index].ended = Some(Ended::Died(reason)),
-            Note::Draining => self.state.set_phase(Phase::Draining),
+            // The phase is the launcher's, and time has its own service.
+            Note::Tick | Note::Draining => {}
         }
     }
 
     fn note_accepting(&self, index: usize, started: rt::Started) {
-        let mut workers = self.state.workers_mut();
-        workers[index].started = Some(started);
-        if workers.iter().all(|worker| worker.started.is_some()) && self.state.phase() == Phase::Starting {
-            self.state.set_phase(Phase::Serving);
-            if let Some(refusal) = workers.iter().find_map(|worker| worker.started.as_ref()?.fallback.as_ref()) {
-                tracing::warn!(
-                    cause = %refusal,
-                    fix = refusal.fix(),
-                    "io_uring cannot be used: the workers run on epoll, which costs more CPU per request"
-                );
-            }
-            let executor = workers[0].started.as_ref().map(|started| started.executor.name());
-            let driver = workers[0].started.as_ref().map(|started| started.driver.name());
-            for address in self.state.listen() {
-                tracing::info!(%address, workers = workers.len(), executor, driver, "listening");
-            }
-            if let Some(address) = self.state.admin() {
-                tracing::info!(%address, "admin listening");
-            }
+        self.state.workers_mut()[index].started = Some(started);
+    }
+
+    /// Whether every worker accepts connections, or has done so.
+    fn all_accept(&self) -> bool {
+        self.state.workers().iter().all(|worker| worker.started.is_some())
+    }
+
+    /// Tells where the process listens, once it serves: who waits for that line may send requests, and signals.
+    fn note_phase(&self, phase: Phase) {
+        if phase != Phase::Serving {
+            return;
+        }
+        let workers = self.state.workers();
+        if let Some(refusal) = workers.iter().find_map(|worker| worker.started.as_ref()?.fallback.as_ref()) {
+            tracing::warn!(
+                cause = %refusal,
+                fix = refusal.fix(),
+                "io_uring cannot be used: the workers run on epoll, which costs more CPU per request"
+            );
+        }
+        let executor = workers[0].started.as_ref().map(|started| started.executor.name());
+        let driver = workers[0].started.as_ref().map(|started| started.driver.name());
+        for address in self.state.listen() {
+            tracing::info!(%address, workers = workers.len(), executor, driver, "listening");
         }
     }
 
     fn tick(&self) {
-        let shards: Vec<_> = self.workers.iter().map(|worker| worker.shard.read()).collect();
+        let shards: Vec<_> = self.workers.borrow().iter().map(|worker| worker.shard.read()).collect();
         let open = shards.iter().map(|shard| shard.gauges[Gauge::ConnectionsOpen as usize]).sum();
         let closed = shards.iter().map(|shard| shard.counters[Counter::ConnectionsClosed as usize]).sum();
         self.give_back(open, closed);
@@ -247,10 +284,19 @@ impl Master {
         }
     }
 
+    /// Tells whoever still runs to leave at once.
+    fn stop_at_once(&self) {
+        for worker in &*self.workers.borrow() {
+            // One that takes no order has ended.
+            let _ = worker.orders.post(Order::Stop);
+        }
+    }
+
     /// Joins the threads that end; one that hangs is left to the end of the process.
-    async fn join(self) {
+    async fn join(&self) {
         let until = clock::now() + PATIENCE;
-        for worker in self.workers {
+        let workers = self.workers.take();
+        for worker in workers {
             while !worker.thread.is_finished() && clock::now() < until {
                 rt::sleep_until(clock::now() + Duration::from_millis(1)).await;
             }
@@ -259,7 +305,6 @@ impl Master {
                 let _ = worker.thread.join();
             }
         }
-        tracing::info!("stopped");
     }
 }
 
@@ -318,12 +363,13 @@ fn stop_started(running: Vec<Running>) {
 }
 
 /// Serves the admin routes on the master's executor.
-fn serve_admin(socket: OwnedFd, state: &Rc<State>, snapshot: &Snapshot) {
+fn serve_admin(socket: OwnedFd, state: &Rc<State>, snapshot: &Snapshot) -> Rc<Core> {
     let empty = RouterBuf::build(&[]).unwrap_or_else(|_| unreachable!("a router without routes has no errors"));
     let routes = Arc::new(Routes::new(&[&admin::ROUTES], empty, Vec::new(), Vec::new()));
     let settings = Settings { connections: ADMIN_CONNECTIONS, ..snapshot.settings.clone() };
     let metrics = ShardWriter::create(u32::MAX, 1, routes.names().len());
     let context = handler::Context::default().with(state.clone());
     let core = Core::new(settings, routes, metrics, u64::from(u8::MAX), context);
-    rt::spawn(conn::accept(Listener::new(socket), core));
+    rt::spawn(conn::accept(Listener::new(socket), core.clone()));
+    core
 }

@@ -8,14 +8,12 @@ use crate::clock::{self, Moment};
 use crate::rt::{self, Mailbox, Postbox};
 use crate::worker::{End, News, Order};
 
+pub use crate::lifecycle::Signal;
+
 /// How often whoever watches is told that time has passed.
 const TICK: Duration = Duration::from_secs(1);
 /// How much longer than the drain time-out the master waits for its workers before it leaves without them.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-
-/// A signal that reached the process, by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signal(pub &'static str);
 
 /// What the supervisor tells whoever watches it.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::aggregate::{Aggregator, CoreStatus, Window};
 use super::defs::{Class, Definition, Driver, Gauge, Kind, ProcessValue, Source, TABLE};
+use super::life::{self, Life};
 use super::process::ProcessSample;
 use super::report::{self, RouteNames};
 use super::snapshot::Snapshot;
@@ -39,6 +40,8 @@ pub struct Facts<'a> {
     pub uptime: Duration,
     /// Log lines dropped since then.
     pub log_lines_dropped: u64,
+    /// Its phase, services and health checks.
+    pub life: Life<'a>,
     /// The process's own numbers.
     pub process: ProcessSample,
     /// The routes' names.
@@ -66,6 +69,7 @@ fn write_metric(
     write_header(out, definition)?;
     match definition.source {
         Source::Build => sample(out, definition, &[facts.version, facts.executor], 1),
+        Source::Life(series) => life::write_life(out, definition, series, &facts.life),
         Source::Process(value) => write_process(out, definition, value, facts),
         Source::ClassDurations => {
             for class in Class::ALL {
@@ -302,6 +306,11 @@ mod tests {
             executor: "compio",
             uptime: Duration::from_millis(12_500),
             log_lines_dropped: 3,
+            life: Life {
+                phases: &[("starting", false), ("serving", true)],
+                services: &[("db", "ready", true), ("db", "failed", false)],
+                checks: &[("disk", true)],
+            },
             process: process::read(),
             routes: RouteNames { generation: 1, patterns },
             upstreams: &[],
@@ -345,6 +354,9 @@ mod tests {
         assert!(
             value(r#"ringfort_request_duration_window_seconds{core="all",window="10s",quantile="0.99"}"#).is_some()
         );
+        assert_eq!(value(r#"ringfort_phase{phase="serving"}"#), Some(1.0));
+        assert_eq!(value(r#"ringfort_service_state{service="db",state="failed"}"#), Some(0.0));
+        assert_eq!(value(r#"ringfort_health_check_passed{check="disk"}"#), Some(1.0));
         assert_eq!(value("ringfort_log_lines_dropped_total"), Some(3.0));
         assert_eq!(value("ringfort_uptime_seconds"), Some(12.5));
         assert!(value("process_resident_memory_bytes").unwrap() > 1.0e5);

@@ -149,6 +149,7 @@ mod tests {
             executor: "compio",
             uptime: Duration::ZERO,
             log_lines_dropped: 0,
+            life: Default::default(),
             process: ProcessSample::default(),
             routes: RouteNames { generation: 1, patterns: &[] },
             upstreams,

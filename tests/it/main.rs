@@ -14,6 +14,7 @@ mod corpus;
 mod drain;
 mod fallback;
 mod faults;
+mod lifecycle;
 mod proxy;
 mod sim;
 mod strict;

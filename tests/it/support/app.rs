@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ringfort::clock::{self, Moment};
 use ringfort::handler::{Action, BodyLength, Exchange, Failure, Reply};
+use ringfort::lifecycle::Launcher;
 use ringfort::{config, master, rt, worker};
 
 const CONFIG: &str = "RINGFORT_TEST_CONFIG";
@@ -164,7 +165,10 @@ fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let config::Prepared { snapshot, plan, .. } = config::prepare(&input, &config::Host::read(), &[&ROUTES])?;
     let guard = ringfort::log::init(&ringfort::log::LogOptions::default())?;
     let context: worker::MakeContext = Arc::new(|| Rc::new(()));
-    let result = master::serve(master::Service { snapshot, plan, context, log_lines_dropped: Box::new(|| 0) });
+    let mut launcher = Launcher::new();
+    crate::lifecycle::declare(&mut launcher);
+    let service = master::Service { snapshot, plan, context, log_lines_dropped: Box::new(|| 0) };
+    let result = master::serve_with(service, launcher);
     drop(guard);
     Ok(result?)
 }
