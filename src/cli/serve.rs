@@ -5,6 +5,7 @@ use std::io;
 use super::arguments::ServeOptions;
 use super::{Exit, Session};
 use crate::config::Host;
+use crate::lifecycle::Launcher;
 use crate::log::{self, LogError, LogOptions};
 use crate::master::{self, Service};
 
@@ -29,7 +30,9 @@ pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Re
     };
     let context = session.application.context.clone();
     let service = Service { snapshot: prepared.snapshot, plan: prepared.plan, context, log_lines_dropped };
-    match master::serve(service) {
+    let mut launcher = Launcher::new();
+    (session.application.parts)(&mut launcher);
+    match master::serve_with(service, launcher) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => {
             session.complain(error)?;

@@ -16,6 +16,7 @@ mod fallback;
 mod faults;
 mod lifecycle;
 mod proxy;
+mod service;
 mod sim;
 mod strict;
 mod tidy;
