@@ -97,7 +97,8 @@ impl ServiceOptions {
         self
     }
 
-    /// It serves traffic: until it has stopped, the program drains.
+    /// It serves traffic: until it has stopped, the program drains. Its own time to stop is all that bounds it;
+    /// [`Launcher::stop_within`] counts from there.
     pub fn drains(&mut self) -> &mut Self {
         self.traits.drains = true;
         self
@@ -184,7 +185,7 @@ impl Launcher {
         self
     }
 
-    /// How long stopping all services may take, or rolling back a start; 1 minute unless it is set.
+    /// How long stopping all services may take, or rolling back a start, a drain aside; 1 minute unless it is set.
     pub fn stop_within(&mut self, within: Duration) -> &mut Self {
         self.stop_within = within;
         self
@@ -219,11 +220,6 @@ impl Launcher {
         self.services.iter_mut().for_each(|service| _ = service.options.after(first));
         let names = self.service_names().filter(|name| !beyond.iter().any(|other| other == name));
         names.map(str::to_owned).collect()
-    }
-
-    /// More time for the whole stop: for a service that is not the program's own.
-    pub(crate) fn stop_longer(&mut self, time: Duration) {
-        self.stop_within = self.stop_within.saturating_add(time);
     }
 
     /// What others may see of it while it runs.

@@ -137,6 +137,8 @@ struct Slot {
     wire: Rc<Wire>,
     start_within: Duration,
     stop_within: Duration,
+    /// Its stop is a drain, which has its own time.
+    drains: bool,
     /// When it is late, being started or stopped.
     until: Moment,
     late: Reason,
@@ -152,6 +154,7 @@ impl Slot {
             work: None,
             start_within: options.start_within,
             stop_within: options.stop_within,
+            drains: options.traits.drains,
             until: Moment::NEVER,
             late: Reason::NotReady,
         }
@@ -201,7 +204,7 @@ struct Run<W> {
     overview: Rc<Overview>,
     watch: W,
     start: Budget,
-    /// Begins with the first service that is told to stop.
+    /// Begins with the first service that is told to stop and does not drain.
     stop: Option<Budget>,
     stop_within: Duration,
     linger: Duration,
@@ -335,10 +338,12 @@ impl<W: FnMut(Phase)> Run<W> {
     }
 
     fn tell_stop(&mut self, index: usize) {
-        let total = self.stop_within;
-        let stop = *self.stop.get_or_insert_with(|| Budget { until: clock::now() + total, total });
-        let slot = &mut self.slots[index];
-        (slot.until, slot.late) = stop.limit(slot.stop_within);
+        let (slot, total) = (&mut self.slots[index], self.stop_within);
+        let budget = match slot.drains {
+            true => Budget { until: Moment::NEVER, total },
+            false => *self.stop.get_or_insert_with(|| Budget { until: clock::now() + total, total }),
+        };
+        (slot.until, slot.late) = budget.limit(slot.stop_within);
         slot.wire.tell(Stop { until: slot.until, signal: self.signal });
     }
 

@@ -312,6 +312,22 @@ fn a_service_that_does_not_stop_is_left_behind_and_all_of_them_have_one_budget()
 }
 
 #[test]
+fn a_drain_takes_nothing_off_the_time_of_the_others() {
+    play(
+        |play| {
+            play.launcher.stop_within(3 * SECOND);
+            play.add("db", SECOND, 2 * SECOND);
+            play.add("web", SECOND, 20 * SECOND).after("db").drains().stop_within(30 * SECOND);
+            play.signal_after(4 * SECOND);
+        },
+        |played| {
+            assert!(played.result.is_ok(), "{played:?}");
+            assert_took(&played, 26 * SECOND);
+        },
+    );
+}
+
+#[test]
 fn a_signal_before_all_are_ready_takes_the_start_back() {
     play(
         |play| {

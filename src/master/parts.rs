@@ -27,8 +27,9 @@ const WORKERS: &str = "workers";
 
 /// How often the master aggregates what the workers count.
 const AGGREGATE_EVERY: Duration = Duration::from_secs(1);
-/// What the workers' service takes besides the drain: the supervisor's patience with them, and with their threads.
-const BESIDES_DRAIN: Duration = Duration::from_secs(2 * PATIENCE.as_secs() + 1);
+/// What the workers' service may take to stop: the longest drain that there may be, and the supervisor's patience with them
+/// and with their threads. The supervisor minds the drain that is in force.
+const WORKERS_STOP_WITHIN: Duration = Duration::from_secs(24 * 3600 + 2 * PATIENCE.as_secs() + 1);
 
 /// Declares the server's own services and checks beside those that the launcher has. None of them keeps a config: another
 /// may come into force.
@@ -52,14 +53,12 @@ pub(super) fn declare(launcher: &mut Launcher, master: &Rc<Master>, admin_socket
         wait(handle)
     };
     launcher.service(UPSTREAM_CHECKS, checks).after(ADMIN);
-    let stop_within = timeouts.drain + BESIDES_DRAIN;
     let (of_workers, drain) = (master.clone(), timeouts.drain);
     let serving = move |handle: Handle| supervise(of_workers, workers, drain, handle);
-    let options = launcher.service(WORKERS, serving).stop_within(stop_within).drains();
+    let options = launcher.service(WORKERS, serving).stop_within(WORKERS_STOP_WITHIN).drains();
     for name in [METRICS, NAMES, UPSTREAM_CHECKS].into_iter().chain(before_workers.iter().map(String::as_str)) {
         options.after(name);
     }
-    launcher.stop_longer(stop_within);
     launcher.linger(timeouts.pre_stop_delay);
     if master.state.snapshot().upstreams.iter().next().is_some() {
         let of_check = master.clone();
