@@ -19,6 +19,8 @@ pub mod metrics;
 #[cfg(not(loom))]
 pub mod log;
 #[cfg(not(loom))]
+pub mod lifecycle;
+#[cfg(not(loom))]
 pub mod http;
 #[cfg(not(loom))]
 pub mod router;

@@ -193,6 +193,29 @@ pub const ROUND_ROBIN_START_MAX: u64 = 1024;
 /// Seconds after which a peak of a server's latency has lost two thirds of its weight.
 pub const LATENCY_DECAY_SECS: u64 = 10;
 
+// Lifecycle
+
+/// Services of one program: each wake-up of the launcher looks at all of them.
+pub const SERVICES_MAX: usize = 256;
+/// Bytes of the name of a service, an initializer or a health check, which is a metric label.
+pub const SERVICE_NAME_BYTES_MAX: usize = 64;
+/// Seconds in which a service becomes ready, and an initializer is done, unless the program says otherwise.
+pub const SERVICE_START_SECS: u64 = 30;
+/// Seconds in which a service ends when it is told to stop, unless the program says otherwise.
+pub const SERVICE_STOP_SECS: u64 = 10;
+/// Seconds for the whole start, unless the program says otherwise: what starts a program has lost patience by then.
+pub const LAUNCH_START_SECS: u64 = 120;
+/// Seconds for stopping all services, the drain aside, unless the program says otherwise.
+pub const LAUNCH_STOP_SECS: u64 = 60;
+/// Health checks of one program.
+pub const CHECKS_MAX: usize = 256;
+/// Milliseconds that a health check may take unless the program says otherwise: as long as Kubernetes waits for a probe, twice.
+pub const CHECK_WITHIN_MS: u64 = 2_000;
+/// Milliseconds from one run of a health check to the next unless the program says otherwise.
+pub const CHECK_EVERY_MS: u64 = 5_000;
+/// Bytes of what a health check says that are kept and shown.
+pub const CHECK_DETAIL_BYTES_MAX: usize = 1024;
+
 // Metrics and logs
 
 /// Routes that have a metric cell of their own on each core (1792 bytes each); all further ones share the cell `other`.
@@ -230,6 +253,7 @@ const _: () = assert!(TRAILERS_MAX < u8::MAX as usize, "the chunked decoder coun
 const _: () = assert!(LARGE_BUFFER_BYTES < MMAP_THRESHOLD_BYTES as usize, "pooled buffers are no mappings");
 const _: () = assert!(COPY_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(DISCARD_BYTES_MAX <= LINGER_BYTES_MAX);
+const _: () = assert!(SERVICE_START_SECS <= LAUNCH_START_SECS && SERVICE_STOP_SECS <= LAUNCH_STOP_SECS);
 /// Bytes of a config file: a hundred thousand routes fit, and a device file given by mistake ends the read.
 pub const CONFIG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Symbolic links on the way to a config file: as many as the kernel follows.

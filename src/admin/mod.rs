@@ -4,6 +4,7 @@
 //! The listener has no authentication: it belongs on a loopback or a management address. What a web page asks for changes
 //! nothing (see `upstreams`).
 
+mod life;
 mod reload;
 mod state;
 mod upstreams;
@@ -14,20 +15,21 @@ use crate::clock;
 use crate::handler::{Action, Exchange, Failure, PredicateSet, Reply, Request};
 use crate::http::Status;
 use crate::metrics::exposition::{self, Facts};
+use crate::metrics::life::Life;
 use crate::metrics::process;
 use crate::metrics::report::{self, RouteNames};
 
 pub use reload::{Cause, Outcome, Reloads, Request as ReloadRequest, requests as reload_requests};
-pub use state::{Ended, Phase, State, WorkerState};
+pub use state::{Ended, State, WorkerState};
 
 crate::routes! {
     /// The admin listener's routes.
     pub static ROUTES: Action = {
         GET "/" => Action::Immediate(index),
         GET "/metrics" => Action::Immediate(metrics),
-        GET "/livez" => Action::Immediate(livez),
-        GET "/readyz" => Action::Immediate(readyz),
-        GET "/healthz" => Action::Immediate(healthz),
+        GET "/livez" => Action::Immediate(life::livez),
+        GET "/readyz" => Action::Immediate(life::readyz),
+        GET "/healthz" => Action::Immediate(life::healthz),
         GET "/status" => Action::Immediate(status),
         GET "/config" => Action::Immediate(config),
         GET "/routes" => Action::Immediate(routes),
@@ -93,12 +95,15 @@ fn metrics(exchange: &mut Exchange<'_>) -> Reply {
     let (snapshot, now) = (state.snapshot(), clock::now());
     let upstreams: Vec<_> = snapshot.upstreams.iter().map(|upstream| upstream.sample(now)).collect();
     let workers: Vec<_> = state.workers().iter().map(WorkerState::sample).collect();
+    let lists = life::Lists::read(state.overview());
+    let (services, checks) = (lists.services(), lists.checks());
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION"),
         executor: snapshot.executor.executor.name(),
         uptime: state.uptime(),
         log_lines_dropped: state.log_lines_dropped(),
         config: state.config_sample(),
+        life: Life { phases: &lists.phases, services: &services, checks: &checks },
         process: process::read(),
         routes: RouteNames { generation: state.generation(), patterns: &state.route_labels() },
         workers: &workers,
@@ -107,40 +112,6 @@ fn metrics(exchange: &mut Exchange<'_>) -> Reply {
     exposition::write_prometheus(&mut text, &state.aggregator(), &facts);
     exchange.response.field("Content-Type", exposition::CONTENT_TYPE)?;
     exchange.response.send(text.as_bytes())
-}
-
-fn livez(exchange: &mut Exchange<'_>) -> Reply {
-    if state(exchange)?.workers().iter().all(WorkerState::is_alive) {
-        answer_text(exchange, Status::OK, "ok\n")
-    } else {
-        answer_text(exchange, Status::SERVICE_UNAVAILABLE, "a worker ended, or has stalled\n")
-    }
-}
-
-fn readyz(exchange: &mut Exchange<'_>) -> Reply {
-    match state(exchange)?.phase() {
-        Phase::Serving => answer_text(exchange, Status::OK, "ok\n"),
-        phase => answer_text(exchange, Status::SERVICE_UNAVAILABLE, &format!("{}\n", phase.name())),
-    }
-}
-
-fn healthz(exchange: &mut Exchange<'_>) -> Reply {
-    let state = state(exchange)?;
-    let workers = state.workers();
-    let (alive, all) = (workers.iter().filter(|worker| worker.is_alive()).count(), workers.len());
-    let serving = state.phase() == Phase::Serving;
-    let checks = [
-        ("phase", serving, state.phase().name().to_owned()),
-        ("workers", alive == all, format!("{alive} of {all} alive")),
-    ];
-    let healthy = checks.iter().all(|(_, passed, _)| *passed);
-    let word = |passed| if passed { "ok" } else { "failed" };
-    let list: Vec<_> = checks
-        .iter()
-        .map(|(name, passed, detail)| json!({"name": name, "status": word(*passed), "detail": detail}))
-        .collect();
-    let status = if healthy { Status::OK } else { Status::SERVICE_UNAVAILABLE };
-    answer_json(exchange, status, &json!({"status": word(healthy), "checks": list}))
 }
 
 fn status(exchange: &mut Exchange<'_>) -> Reply {
@@ -152,6 +123,8 @@ fn status(exchange: &mut Exchange<'_>) -> Reply {
     let value = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "phase": state.phase().name(),
+        "phase_seconds": clock::now().since(state.overview().phase_since()).as_secs_f64(),
+        "services": life::describe_services(state.overview()),
         "uptime_seconds": state.uptime().as_secs_f64(),
         "generation": state.generation(),
         "generations_live": state.generations_live(),

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,34 +10,13 @@ use serde_json::{Value, json};
 
 use crate::clock::{self, Moment};
 use crate::config::Snapshot;
+use crate::lifecycle::{Overview, Phase};
 use crate::metrics::aggregate::Aggregator;
 use crate::metrics::exposition::ConfigSample;
-use crate::metrics::{Shard, WorkerSample, stalled_after};
+use crate::metrics::{Activity, Shard, WorkerSample, stalled_after};
 use crate::rt::{Postbox, Started};
 
 use super::reload::{Reloads, Request};
-
-/// Where the process is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Not every worker accepts yet.
-    Starting,
-    /// It serves.
-    Serving,
-    /// It finishes what is in flight and leaves.
-    Draining,
-}
-
-impl Phase {
-    /// The name in answers and logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Serving => "serving",
-            Self::Draining => "draining",
-        }
-    }
-}
 
 /// A worker as the master knows it.
 #[derive(Debug, Clone)]
@@ -57,8 +37,8 @@ pub struct WorkerState {
     since: Moment,
     /// How old its last sign of life may be.
     age_max: Duration,
-    /// What it counts, and its signs of life.
-    shard: Arc<Shard>,
+    /// What it counts, and its signs of life; `None` before it was first started.
+    shard: Option<Arc<Shard>>,
 }
 
 /// How a worker ended.
@@ -73,16 +53,17 @@ pub enum Ended {
 }
 
 impl WorkerState {
-    /// A worker that starts now. `core` is what its metrics call it, `stall` how long it may go without a sign of life.
-    pub fn new(core: u32, pinned: Option<usize>, shard: Arc<Shard>, stall: Duration) -> Self {
+    /// A worker that has yet to start. `core` is what its metrics call it, `stall` how long it may go without a sign of
+    /// life.
+    pub fn new(core: u32, pinned: Option<usize>, stall: Duration) -> Self {
         let (since, age_max) = (clock::now(), stalled_after(stall));
-        Self { core, pinned, started: None, ended: None, restarts: 0, stalls: 0, since, age_max, shard }
+        Self { core, pinned, started: None, ended: None, restarts: 0, stalls: 0, since, age_max, shard: None }
     }
 
-    /// It is started again, and counts in this shard.
-    pub fn restart(&mut self, shard: Arc<Shard>) {
-        self.restarts += 1;
-        (self.since, self.shard) = (clock::now(), shard);
+    /// It starts, and counts in this shard.
+    pub fn start(&mut self, shard: Arc<Shard>) {
+        self.restarts += u64::from(self.shard.is_some());
+        (self.since, self.shard) = (clock::now(), Some(shard));
         (self.started, self.ended) = (None, None);
     }
 
@@ -98,13 +79,13 @@ impl WorkerState {
 
     /// Time since its last sign of life, its start being one.
     pub fn heartbeat_age(&self) -> Duration {
-        let last = self.shard.last_beat().map_or(self.since, |beat| beat.max(self.since));
-        clock::now().since(last)
+        let Some(shard) = &self.shard else { return Duration::ZERO };
+        clock::now().since(shard.last_beat().map_or(self.since, |beat| beat.max(self.since)))
     }
 
     /// What it began last, `labels` being those of the routes.
     pub fn last_activity(&self, labels: &[String]) -> String {
-        self.shard.last_activity().describe(labels)
+        self.shard.as_ref().map_or(Activity::Start, |shard| shard.last_activity()).describe(labels)
     }
 
     pub(super) fn sample(&self) -> WorkerSample {
@@ -146,7 +127,7 @@ pub struct State {
     aggregator: RefCell<Aggregator>,
     snapshot: RefCell<Arc<Snapshot>>,
     workers: RefCell<Vec<WorkerState>>,
-    phase: Cell<Phase>,
+    overview: Rc<Overview>,
     generation: Cell<u64>,
     /// Configs that were in force before, as long as requests use them.
     retired: RefCell<Vec<Arc<Snapshot>>>,
@@ -167,13 +148,14 @@ impl State {
         admin: Option<SocketAddr>,
         log_lines_dropped: Box<dyn Fn() -> u64>,
         reload_post: Postbox<Request>,
+        overview: Rc<Overview>,
     ) -> Self {
         let began = clock::now();
         Self {
             aggregator: RefCell::new(Aggregator::new(Duration::from_nanos(began.as_nanos()))),
             snapshot: RefCell::new(snapshot),
             workers: RefCell::new(workers),
-            phase: Cell::new(Phase::Starting),
+            overview,
             generation: Cell::new(1),
             retired: RefCell::default(),
             reloads: RefCell::new(Reloads::new()),
@@ -212,12 +194,12 @@ impl State {
 
     /// The phase.
     pub fn phase(&self) -> Phase {
-        self.phase.get()
+        self.overview.phase()
     }
 
-    /// Moves to another phase.
-    pub fn set_phase(&self, phase: Phase) {
-        self.phase.set(phase);
+    /// The process's life: phase, services, health checks.
+    pub fn overview(&self) -> &Overview {
+        &self.overview
     }
 
     /// How many configs have been in force, this one included.

@@ -40,6 +40,8 @@ pub(super) enum Command {
     Schema,
     /// Say what this host allows and what Ringfort would do with it
     Doctor(CheckOptions),
+    /// Make a program of your own: routes, a service and a health check in Rust
+    New(NewOptions),
 }
 
 #[derive(Debug, Clone, Default, Args)]
@@ -112,6 +114,16 @@ pub(super) struct DiffOptions {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct NewOptions {
+    /// Directory to make; its last part is the program's name
+    #[arg(value_name = "NAME")]
+    pub(super) directory: PathBuf,
+    /// Checkout of Ringfort to build with, instead of the version on the registry
+    #[arg(long, value_name = "PATH")]
+    pub(super) ringfort: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -47,7 +47,7 @@ pub(super) fn error_json(error: &ConfigError) -> serde_json::Value {
 }
 
 fn summarize(prepared: &Prepared) -> String {
-    let Prepared { snapshot, plan, origin } = prepared;
+    let Prepared { snapshot, plan, origin, .. } = prepared;
     let count = snapshot.routes.names().len();
     let listen: Vec<_> = snapshot.config.server.listen.iter().map(ToString::to_string).collect();
     let admin = snapshot.config.admin.listen.map_or_else(|| "off".to_owned(), |address| address.to_string());

@@ -78,7 +78,7 @@ pub(super) fn explain(session: &mut Session<'_>, options: &ExplainOptions) -> io
         session.complain("the routes cannot be built")?;
         return Ok(Exit::Failed);
     };
-    let tables = session.application.tables;
+    let tables = &session.application.tables;
     let mut sources: Vec<Source<'_>> = Vec::new();
     for (at, table) in tables.iter().enumerate() {
         let name = if tables.len() == 1 { "application".to_owned() } else { format!("application.{at}") };

@@ -7,9 +7,11 @@ mod diff;
 mod doctor;
 mod explain;
 mod listing;
+mod new;
 mod serve;
 mod upstreams;
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -23,6 +25,7 @@ use clap::error::ErrorKind;
 
 use crate::config::{self, Failure, Host, Input, Prepared};
 use crate::handler::Action;
+use crate::lifecycle::Launcher;
 use crate::router::RouteTable;
 use crate::worker::MakeContext;
 use arguments::{Arguments, Command};
@@ -58,20 +61,49 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What is run besides the config's routes.
-pub struct Application<'a> {
+/// What is run besides the config's routes: a program's own. [`Application::main`] is all of its `main`.
+pub struct Application {
     /// Const route tables, asked before the config's routes.
-    pub tables: &'a [&'static RouteTable<Action>],
+    pub tables: Vec<&'static RouteTable<Action>>,
     /// Makes what handlers find under `Exchange::context`, once for each worker.
     pub context: MakeContext,
+    /// Declares initializers, services and health checks. Only a command that serves calls it.
+    pub parts: Box<dyn Fn(&mut Launcher)>,
+}
+
+impl Application {
+    /// Routes alone.
+    pub fn new(tables: &[&'static RouteTable<Action>]) -> Self {
+        Self { tables: tables.to_vec(), context: Arc::new(|| Rc::new(())), parts: Box::new(|_| {}) }
+    }
+
+    /// What handlers find under `Exchange::context`: `make` is called once on each worker's thread. What workers, services
+    /// and checks share is an `Arc` in it.
+    #[must_use]
+    pub fn context<T: Any>(mut self, make: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        self.context = Arc::new(move || -> Rc<dyn Any> { Rc::new(make()) });
+        self
+    }
+
+    /// The program's own initializers, services and health checks; see [`crate::lifecycle`]. Its services start before the
+    /// first request is taken and stop after the last, unless they are declared `after("workers")`.
+    #[must_use]
+    pub fn parts(mut self, declare: impl Fn(&mut Launcher) + 'static) -> Self {
+        self.parts = Box::new(declare);
+        self
+    }
+
+    /// Runs this process's command line.
+    pub fn main(&self) -> ExitCode {
+        let (mut out, mut err) = (io::stdout(), io::stderr());
+        run_application(std::env::args_os(), std::env::vars_os(), &mut out, &mut err, self).into()
+    }
 }
 
 /// The whole `main` of a program: this process's command line and streams, and `tables` asked before the config's
 /// routes. Without a config file, a program with tables of its own serves them alone.
 pub fn main(tables: &[&'static RouteTable<Action>]) -> ExitCode {
-    let application = Application { tables, context: Arc::new(|| Rc::new(())) };
-    let (mut out, mut err) = (io::stdout(), io::stderr());
-    run_application(std::env::args_os(), std::env::vars_os(), &mut out, &mut err, &application).into()
+    Application::new(tables).main()
 }
 
 /// Runs the command line `args` for an application, with these environment variables.
@@ -80,7 +112,7 @@ pub fn run_application(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     out: &mut dyn Write,
     err: &mut dyn Write,
-    application: &Application<'_>,
+    application: &Application,
 ) -> Exit {
     let arguments = match Arguments::try_parse_from(args) {
         Ok(arguments) => arguments,
@@ -95,6 +127,7 @@ pub fn run_application(
         Command::Diff(options) => diff::diff(&mut session, &options),
         Command::Schema => session.out.write_all(config::schema_text().as_bytes()).map(|()| Exit::Done),
         Command::Doctor(options) => doctor::doctor(&mut session, &options),
+        Command::New(options) => new::new(&mut session, &options),
     };
     match outcome.and_then(|exit| session.out.flush().map(|()| exit)) {
         Ok(exit) => exit,
@@ -118,7 +151,7 @@ struct Session<'s> {
     out: &'s mut dyn Write,
     err: &'s mut dyn Write,
     variables: Vec<(OsString, OsString)>,
-    application: &'s Application<'s>,
+    application: &'s Application,
 }
 
 impl Session<'_> {
@@ -129,7 +162,7 @@ impl Session<'_> {
     }
 
     fn prepare(&self, input: &Input, host: &Host) -> Result<Prepared, Failure> {
-        config::prepare(input, host, self.application.tables)
+        config::prepare(input, host, &self.application.tables)
     }
 
     fn say(&mut self, text: impl Display) -> io::Result<()> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::arguments::ServeOptions;
 use super::{Exit, Session};
 use crate::config::{self, Host};
+use crate::lifecycle::Launcher;
 use crate::log::{self, LogError, LogOptions};
 use crate::master::{self, Service, Source};
 
@@ -32,10 +33,13 @@ pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Re
     let tables = session.application.tables.to_vec();
     let source = Source {
         watched: input.file.clone().filter(|_| prepared.snapshot.config.reload.watch),
+        known: prepared.fingerprint,
         load: Arc::new(move |before| config::prepare_next(&input, &Host::read(), &tables, before)),
     };
     let service = Service { snapshot: prepared.snapshot, plan: prepared.plan, context, log_lines_dropped, source };
-    match master::serve(service) {
+    let mut launcher = Launcher::new();
+    (session.application.parts)(&mut launcher);
+    match master::serve_with(service, launcher) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => {
             session.complain(error)?;

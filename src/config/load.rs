@@ -22,6 +22,7 @@ use super::json;
 use super::model::Config;
 use super::schema::schema;
 use super::walk::check_value;
+use super::watch::Fingerprint;
 use crate::handler::Action;
 use crate::limits::CONFIG_BYTES_MAX;
 use crate::proxy::Upstreams;
@@ -69,6 +70,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// The file, or what else it is.
     pub origin: String,
+    /// The text that it was made of.
+    pub fingerprint: Fingerprint,
 }
 
 /// What was read of a config, and what is wrong with the rest.
@@ -106,7 +109,9 @@ pub fn prepare_next(
     let plan = resolve(&config.cores, host);
     let snapshot = compile_rest(config, &input.base_dir(), tables, &omissions, before);
     match (plan, snapshot) {
-        (Ok(plan), Ok(snapshot)) if errors.is_empty() => Ok(Prepared { snapshot, plan, origin }),
+        (Ok(plan), Ok(snapshot)) if errors.is_empty() => {
+            Ok(Prepared { snapshot, plan, origin, fingerprint: Fingerprint::of_text(&text) })
+        }
         (plan, snapshot) => {
             errors.extend(plan.err().into_iter().flatten());
             errors.extend(snapshot.err().into_iter().flatten());

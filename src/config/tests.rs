@@ -218,6 +218,7 @@ fn every_bound_of_the_server_is_checked_on_both_sides() {
         check_bounds(&format!("server.rates.{key}"), json!([1, "500B", "1GiB"]), json!([0, "0B", "2GiB", -1, "1s"]));
     }
     check_bounds("server.timeouts.drain", json!(["0s", "24h"]), json!(["25h", 30]));
+    check_bounds("server.timeouts.pre_stop_delay", json!(["0s", "5s", "1h"]), json!(["61m", "-1s"]));
     check_bounds("server.keepalive.requests", json!([1, 1_000_000_000]), json!([0, null]));
     check_bounds("server.keepalive.age", json!(["1ms"]), json!(["0s"]));
     check_bounds("server.name", json!([null, "x"]), json!(["", "a\r\nb: c", 1]));

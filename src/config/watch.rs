@@ -26,11 +26,14 @@ impl Fingerprint {
     pub fn of(file: &Path) -> Self {
         let mut text = Vec::new();
         let read = File::open(file).and_then(|file| file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text));
-        Self(read.is_ok().then(|| {
-            let mut hasher = DefaultHasher::new();
-            text.hash(&mut hasher);
-            hasher.finish()
-        }))
+        if read.is_ok() { Self::of_text(&text) } else { Self(None) }
+    }
+
+    /// That of a file that holds this.
+    pub fn of_text(text: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        Self(Some(hasher.finish()))
     }
 }
 

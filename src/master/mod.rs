@@ -1,10 +1,12 @@
 //! The master: opens the listening sockets, starts the workers, watches over them, aggregates their metrics, answers on
 //! the admin listener, and stops all of it on a signal.
 //!
-//! It runs on the thread that called it and never stands on a request's path.
+//! It runs on the thread that called it and never stands on a request's path. What it does is divided into services of
+//! [`crate::lifecycle`] (`parts.rs`), beside those that a program adds.
 
 mod backoff;
 mod memory;
+mod parts;
 mod reload;
 mod sockets;
 mod spawn;
@@ -19,11 +21,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::{self, Cause, Ended, Phase, ReloadRequest, State, WorkerState};
-use crate::clock::{self, Moment};
+use crate::admin::{self, Cause, Ended, ReloadRequest, State, WorkerState};
+use crate::clock;
 use crate::config::{Plan, Snapshot};
 use crate::conn::{self, Core, Door, Settings};
 use crate::handler::{self, Routes};
+use crate::lifecycle::{LaunchError, Launcher, Phase};
 use crate::limits::CONTROL_MESSAGES_MAX;
 use crate::metrics::ShardWriter;
 use crate::metrics::aggregate::Tick;
@@ -51,8 +54,6 @@ const DESCRIPTORS_TO_SPARE: u64 = 1024;
 const GIVE_BACK_AFTER: Duration = Duration::from_millis(2500);
 /// Connections that the admin listener holds at once.
 const ADMIN_CONNECTIONS: usize = 256;
-/// The generation of the config that the process starts with.
-const FIRST_GENERATION: u64 = 1;
 
 /// What is served, and how.
 pub struct Service {
@@ -95,6 +96,8 @@ pub enum ServeError {
         /// Why.
         reason: String,
     },
+    /// A part of the program could not start, or failed.
+    Launch(LaunchError),
 }
 
 impl fmt::Display for ServeError {
@@ -107,6 +110,7 @@ impl fmt::Display for ServeError {
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Executor(error) => error.fmt(f),
             Self::Worker { index, reason } => write!(f, "worker {index} ended: {reason}"),
+            Self::Launch(error) => error.fmt(f),
         }
     }
 }
@@ -119,11 +123,25 @@ impl std::error::Error for ServeError {}
 /// # Errors
 /// See [`ServeError`]; nothing is left running then.
 pub fn serve(service: Service) -> Result<(), ServeError> {
+    serve_with(service, Launcher::new())
+}
+
+/// The same, with the initializers, services and checks of a program: its services start before the workers and stop after
+/// them, unless they say that they come after the service `workers`.
+///
+/// # Errors
+/// See [`ServeError`]; nothing is left running then.
+pub fn serve_with(service: Service, launcher: Launcher) -> Result<(), ServeError> {
     // Armed first, so that a signal during the start is not lost but stops what has started.
     let (signal_post, signals) = rt::mailbox(CONTROL_MESSAGES_MAX);
+    let reloads = admin::reload_requests();
+    let reload_post = reloads.0.clone();
     let armed = sys::signal::arm(move |name| {
-        // A full mailbox holds signals enough.
-        let _ = signal_post.post(Signal(name));
+        // A full mailbox holds signals enough, and one of the reloads that wait in it will read the config after this.
+        let _ = match name {
+            "SIGHUP" => reload_post.post(ReloadRequest { cause: Cause::Signal, reply: None }).is_ok(),
+            name => signal_post.post(Signal(name)).is_ok(),
+        };
     })
     .map_err(ServeError::Signals)?;
     let config = &service.snapshot.config;
@@ -149,116 +167,153 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
         ring_buffers: MASTER_RING_BUFFERS,
         ..service.snapshot.executor
     };
-    let result = rt::run(&executor, |_| Master::run(service, listening, admin_socket, signals));
+    let result = rt::run(&executor, |_| run(service, launcher, listening, admin_socket, signals, reloads));
     drop(armed);
     result.map_err(ServeError::Executor)?
+}
+
+async fn run(
+    service: Service,
+    mut launcher: Launcher,
+    listening: Listening,
+    admin_socket: Option<(OwnedFd, SocketAddr)>,
+    signals: Mailbox<Signal>,
+    (reload_post, reload_requests): (Postbox<ReloadRequest>, Mailbox<ReloadRequest>),
+) -> Result<(), ServeError> {
+    let Service { snapshot, plan, context, log_lines_dropped, source } = service;
+    if plan.pin
+        && let Some(core) = plan.master
+    {
+        sys::cpu::pin(core);
+    }
+    for note in &plan.notes {
+        tracing::info!("{note}");
+    }
+    let stall = snapshot.config.cores.stall;
+    let states = (0..plan.workers.len())
+        .map(|index| WorkerState::new(label(&plan, index), plan.pin.then(|| plan.workers[index]), stall));
+    let (admin_socket, admin_address) = admin_socket.unzip();
+    let drain = Rc::new(Cell::new(snapshot.config.server.timeouts.drain));
+    let state = Rc::new(State::new(
+        Arc::new(snapshot),
+        states.collect(),
+        listening.addresses(),
+        admin_address,
+        log_lines_dropped,
+        reload_post.clone(),
+        launcher.overview(),
+    ));
+    let orders = Orders::new(Vec::new());
+    let listening = Rc::new(RefCell::new(listening));
+    let reloader = Rc::new(Reloader {
+        source,
+        state: state.clone(),
+        orders: orders.clone(),
+        taken_up: RefCell::new(vec![state.generation(); plan.workers.len()]),
+        cores: plan.workers.clone(),
+        listening: listening.clone(),
+        attendants: RefCell::new(Attendants::new(clock::wall().as_nanos() as u64)),
+        drain: drain.clone(),
+    });
+    let (news_post, news) = rt::mailbox(CONTROL_MESSAGES_MAX);
+    let spawner = Spawner { plan, context, news: news_post };
+    let (threads, give_back) = (Threads::default(), RefCell::default());
+    let master = Rc::new(Master { state, threads, spawner, orders, listening, give_back, reloader, drain, stall });
+    parts::declare(&mut launcher, &master, admin_socket, news, (reload_post, reload_requests));
+    let watching = master.clone();
+    let result = launcher.run(&signals, move |phase| watching.note_phase(phase)).await;
+    // Whoever still runs was abandoned, or cut by a second signal.
+    master.orders.give(|_| Order::Stop);
+    master.join().await;
+    tracing::info!("stopped");
+    result.map_err(ServeError::Launch)
 }
 
 struct Master {
     state: Rc<State>,
     threads: Threads,
     spawner: Spawner,
+    orders: Rc<Orders>,
     /// Gone from the moment when the workers drain: see [`Listening`].
     listening: Rc<RefCell<Listening>>,
     give_back: RefCell<GiveBack>,
     reloader: Rc<Reloader>,
-    reload_post: Postbox<ReloadRequest>,
+    /// How long a drain may take, as the config in force says.
+    drain: Rc<Cell<Duration>>,
+    stall: Duration,
 }
 
 impl Master {
-    async fn run(
-        service: Service,
-        listening: Listening,
-        admin_socket: Option<(OwnedFd, SocketAddr)>,
-        signals: Mailbox<Signal>,
-    ) -> Result<(), ServeError> {
-        let Service { snapshot, plan, context, log_lines_dropped, source } = service;
-        if plan.pin
-            && let Some(core) = plan.master
-        {
-            sys::cpu::pin(core);
+    /// Starts the workers' threads.
+    fn start_workers(&self) -> Result<(), ServeError> {
+        let (snapshot, generation) = (self.state.snapshot(), self.state.generation());
+        let (running, posts) = self.spawner.spawn_all(&snapshot, generation, &self.listening.borrow())?;
+        for (worker, running) in self.state.workers_mut().iter_mut().zip(&running) {
+            worker.start(running.shard.clone());
         }
-        for note in &plan.notes {
-            tracing::info!("{note}");
+        self.threads.begin(running);
+        self.orders.begin(posts);
+        Ok(())
+    }
+
+    /// Starts worker `index` anew, by the config that is in force now.
+    fn restart_worker(&self, index: usize) -> Result<Postbox<Order>, ServeError> {
+        let listeners = duplicates(&self.listening.borrow(), index)?;
+        let generation = self.state.generation();
+        let (worker, orders) = self.spawner.spawn(index, &self.state.snapshot(), generation, listeners)?;
+        self.reloader.note_taken_up(index, generation);
+        self.state.workers_mut()[index].start(worker.shard.clone());
+        self.threads.replace(index, worker);
+        Ok(orders)
+    }
+
+    /// Keeps the state that the admin listener shows.
+    fn note(&self, note: Note) {
+        match note {
+            Note::Accepting(index, started) => self.note_accepting(index, started),
+            Note::TookUp(index, generation) => self.reloader.note_taken_up(index, generation),
+            Note::Down(index, reason, _) => self.note_down(index, reason),
+            Note::Stalled(index, age) => self.note_stalled(index, age),
+            Note::Resumed(index, after) => tracing::info!(worker = index, ?after, "a worker that had stalled goes on"),
+            Note::Ended(index, Ok(())) => self.state.workers_mut()[index].ended = Some(Ended::Stopped),
+            Note::Ended(index, Err(reason)) => self.state.workers_mut()[index].ended = Some(Ended::Died(reason)),
+            // The workers are the last to hold their sockets, and close them when nobody is left in their queues.
+            Note::Draining => drop(self.listening.take()),
+            // Time has its own service.
+            Note::Tick => {}
         }
-        let snapshot = Arc::new(snapshot);
-        let (news_post, news) = rt::mailbox(CONTROL_MESSAGES_MAX);
-        let spawner = Spawner { plan, context, news: news_post };
-        let (threads, posts) = spawner.spawn_all(&snapshot, FIRST_GENERATION, &listening)?;
-        let threads = Threads::new(threads);
-        let (plan, stall) = (&spawner.plan, snapshot.config.cores.stall);
-        let states = (0..plan.workers.len()).map(|index| {
-            let pinned = plan.pin.then(|| plan.workers[index]);
-            WorkerState::new(label(plan, index), pinned, threads.shard(index), stall)
-        });
-        let (reload_post, reload_requests) = admin::reload_requests();
-        let state = Rc::new(State::new(
-            snapshot.clone(),
-            states.collect(),
-            listening.addresses(),
-            admin_socket.as_ref().map(|(_, address)| *address),
-            log_lines_dropped,
-            reload_post.clone(),
-        ));
-        if let Some((socket, _)) = admin_socket {
-            serve_admin(socket, &state, &snapshot);
-        }
-        let mut attendants = Attendants::new(clock::wall().as_nanos() as u64);
-        attendants.attend(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
-        let drain = Rc::new(Cell::new(snapshot.config.server.timeouts.drain));
-        // The state has it: once another is in force, nobody else may keep it.
-        drop(snapshot);
-        let orders = Orders::new(posts);
-        let listening = Rc::new(RefCell::new(listening));
-        let reloader = Rc::new(Reloader {
-            source,
-            state: state.clone(),
-            orders: orders.clone(),
-            taken_up: RefCell::new(vec![state.generation(); plan.workers.len()]),
-            cores: plan.workers.clone(),
-            listening: listening.clone(),
-            attendants: RefCell::new(attendants),
-            drain: drain.clone(),
-        });
-        rt::spawn(reloader.clone().run(reload_requests));
-        if let Some(file) = reloader.source.watched.clone() {
-            let post = reload_post.clone();
-            rt::spawn(async move {
-                // What was read at the start may be older by a moment; the watch looks again.
-                let known = reload::fingerprint(&file).await;
-                reload::watch_file(file, known, post).await;
-            });
-        }
-        let master = Self { state, threads, spawner, listening, give_back: RefCell::default(), reloader, reload_post };
-        let supervisor = Supervisor::new(orders, drain, stall);
-        let result = supervisor.run(&news, &signals, &master).await;
-        master.join().await;
-        result
     }
 
     fn note_accepting(&self, index: usize, started: rt::Started) {
-        let mut workers = self.state.workers_mut();
-        workers[index].started = Some(started);
-        if workers[index].restarts > 0 {
+        let worker = &mut self.state.workers_mut()[index];
+        worker.started = Some(started);
+        if worker.restarts > 0 {
             tracing::info!(worker = index, "a worker that broke down accepts connections again");
         }
-        if workers.iter().all(|worker| worker.started.is_some()) && self.state.phase() == Phase::Starting {
-            self.state.set_phase(Phase::Serving);
-            if let Some(refusal) = workers.iter().find_map(|worker| worker.started.as_ref()?.fallback.as_ref()) {
-                tracing::warn!(
-                    cause = %refusal,
-                    fix = refusal.fix(),
-                    "io_uring cannot be used: the workers run on epoll, which costs more CPU per request"
-                );
-            }
-            let executor = workers[0].started.as_ref().map(|started| started.executor.name());
-            let driver = workers[0].started.as_ref().map(|started| started.driver.name());
-            for address in self.state.listen() {
-                tracing::info!(%address, workers = workers.len(), executor, driver, "listening");
-            }
-            if let Some(address) = self.state.admin() {
-                tracing::info!(%address, "admin listening");
-            }
+    }
+
+    /// Whether every worker accepts connections, or has done so.
+    fn all_accept(&self) -> bool {
+        self.state.workers().iter().all(|worker| worker.started.is_some())
+    }
+
+    /// Tells where the process listens, once it serves: who waits for that line may send requests, and signals.
+    fn note_phase(&self, phase: Phase) {
+        if phase != Phase::Serving {
+            return;
+        }
+        let workers = self.state.workers();
+        if let Some(refusal) = workers.iter().find_map(|worker| worker.started.as_ref()?.fallback.as_ref()) {
+            tracing::warn!(
+                cause = %refusal,
+                fix = refusal.fix(),
+                "io_uring cannot be used: the workers run on epoll, which costs more CPU per request"
+            );
+        }
+        let executor = workers[0].started.as_ref().map(|started| started.executor.name());
+        let driver = workers[0].started.as_ref().map(|started| started.driver.name());
+        for address in self.state.listen() {
+            tracing::info!(%address, workers = workers.len(), executor, driver, "listening");
         }
     }
 
@@ -297,9 +352,9 @@ impl Master {
     }
 
     /// Joins the threads that end; one that hangs is left to the end of the process.
-    async fn join(self) {
+    async fn join(&self) {
         let until = clock::now() + PATIENCE;
-        for thread in self.threads.into_threads() {
+        for thread in self.threads.take() {
             while !thread.is_finished() && clock::now() < until {
                 rt::sleep_until(clock::now() + Duration::from_millis(1)).await;
             }
@@ -308,56 +363,17 @@ impl Master {
                 let _ = thread.join();
             }
         }
-        tracing::info!("stopped");
-    }
-}
-
-impl Crew for Master {
-    fn start(&self, index: usize) -> Result<Postbox<Order>, ServeError> {
-        let listeners = duplicates(&self.listening.borrow(), index)?;
-        let generation = self.state.generation();
-        let (worker, orders) = self.spawner.spawn(index, &self.state.snapshot(), generation, listeners)?;
-        self.reloader.note_taken_up(index, generation);
-        self.state.workers_mut()[index].restart(worker.shard.clone());
-        self.threads.replace(index, worker);
-        Ok(orders)
-    }
-
-    fn last_beat(&self, index: usize) -> Option<Moment> {
-        self.threads.last_beat(index)
-    }
-
-    /// Keeps the state that the admin listener shows.
-    fn note(&self, note: Note) {
-        match note {
-            Note::Tick => self.tick(),
-            Note::Accepting(index, started) => self.note_accepting(index, started),
-            Note::Down(index, reason, _) => self.note_down(index, reason),
-            Note::Stalled(index, age) => self.note_stalled(index, age),
-            Note::Resumed(index, after) => tracing::info!(worker = index, ?after, "a worker that had stalled goes on"),
-            Note::Ended(index, Ok(())) => self.state.workers_mut()[index].ended = Some(Ended::Stopped),
-            Note::Ended(index, Err(reason)) => self.state.workers_mut()[index].ended = Some(Ended::Died(reason)),
-            Note::Draining => {
-                // The workers are the last to hold their sockets, and close them when nobody is left in their queues.
-                drop(self.listening.take());
-                self.state.set_phase(Phase::Draining);
-            }
-            Note::TookUp(index, generation) => self.reloader.note_taken_up(index, generation),
-            Note::Hangup => {
-                // As many as may wait: one of them reads the config after this moment.
-                let _ = self.reload_post.post(ReloadRequest { cause: Cause::Signal, reply: None });
-            }
-        }
     }
 }
 
 /// Serves the admin routes on the master's executor.
-fn serve_admin(socket: OwnedFd, state: &Rc<State>, snapshot: &Snapshot) {
+fn serve_admin(socket: OwnedFd, state: &Rc<State>, snapshot: &Snapshot) -> Rc<Core> {
     let empty = RouterBuf::build(&[]).unwrap_or_else(|_| unreachable!("a router without routes has no errors"));
     let routes = Arc::new(Routes::new(&[&admin::ROUTES], empty, Vec::new(), Vec::new()));
     let settings = Settings { connections: ADMIN_CONNECTIONS, ..snapshot.settings.clone() };
     let metrics = ShardWriter::create(u32::MAX, 1, routes.names().len());
     let context = handler::Context::default().with(state.clone());
     let core = Core::new(settings, routes, metrics, u64::from(u8::MAX), context);
-    rt::spawn(conn::accept(Listener::new(socket), Door::default(), core));
+    rt::spawn(conn::accept(Listener::new(socket), Door::default(), core.clone()));
+    core
 }

@@ -13,10 +13,11 @@ use std::time::Duration;
 use super::ServeError;
 use super::sockets::{Group, Listening, open_group};
 use super::supervisor::Orders;
-use crate::admin::{Cause, Outcome, Phase, ReloadRequest, State};
+use crate::admin::{Cause, Outcome, ReloadRequest, State};
 use crate::clock::{self, Moment};
 use crate::config::{Changes, Config, Failure, Fingerprint, Prepared, Snapshot, Watch};
 use crate::conn::Settings;
+use crate::lifecycle::Phase;
 use crate::limits::{CONFIG_LOOK_SECONDS, CONFIG_SETTLE_MS, CONFIG_SETTLE_MS_MAX, GENERATIONS_MAX, TAKE_UP_MS_MAX};
 use crate::metrics::FreshCells;
 use crate::proxy::{Attendants, Upstreams};
@@ -30,6 +31,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 pub struct Source {
     /// The file, where it is watched.
     pub watched: Option<PathBuf>,
+    /// What the file held when it was read.
+    pub known: Fingerprint,
     /// Reads, checks and compiles it; the upstreams are those in force.
     #[allow(clippy::type_complexity, reason = "a function is what it is")]
     pub load: Arc<dyn Fn(&Upstreams) -> Result<Prepared, Failure> + Send + Sync>,
@@ -103,7 +106,7 @@ impl Reloader {
 
     /// Reads the config and makes everything that it takes, as far as that can be taken back.
     async fn prepare(&self) -> Result<Ready, Outcome> {
-        while self.state.phase() == Phase::Starting {
+        while matches!(self.state.phase(), Phase::Initializing | Phase::Starting) {
             rt::sleep_until(clock::now() + LOOK_EVERY).await;
         }
         if self.state.phase() != Phase::Serving {
@@ -292,7 +295,7 @@ async fn settle(events: &Mailbox<()>) {
 }
 
 /// Reads the file off this thread: it may be on a file system that hangs.
-pub(super) async fn fingerprint(file: &Path) -> Fingerprint {
+async fn fingerprint(file: &Path) -> Fingerprint {
     let file = file.to_owned();
     rt::blocking(move || Fingerprint::of(&file)).await
 }

@@ -121,6 +121,7 @@ fn join_all(running: Vec<Running>) {
 }
 
 /// The workers' threads, and the shards of those that broke down.
+#[derive(Default)]
 pub(super) struct Threads {
     running: RefCell<Vec<Running>>,
     /// Those that are down, by worker.
@@ -132,9 +133,10 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    pub(super) fn new(running: Vec<Running>) -> Self {
-        let down = RefCell::new(vec![false; running.len()]);
-        Self { running: RefCell::new(running), down, last_words: RefCell::default(), closed_before: Cell::new(0) }
+    /// These have been started.
+    pub(super) fn begin(&self, running: Vec<Running>) {
+        *self.down.borrow_mut() = vec![false; running.len()];
+        *self.running.borrow_mut() = running;
     }
 
     /// What worker `index` counts.
@@ -185,7 +187,7 @@ impl Threads {
     }
 
     /// Their threads, when all is over.
-    pub(super) fn into_threads(self) -> Vec<JoinHandle<()>> {
-        self.running.into_inner().into_iter().map(|worker| worker.thread).collect()
+    pub(super) fn take(&self) -> Vec<JoinHandle<()>> {
+        self.running.take().into_iter().map(|worker| worker.thread).collect()
     }
 }

@@ -13,14 +13,12 @@ use crate::metrics::{beat_every, stalled_after};
 use crate::rt::{self, Mailbox, Postbox};
 use crate::worker::{End, News, Order};
 
+pub use crate::lifecycle::Signal;
+
 /// How often whoever watches is told that time has passed.
 const TICK: Duration = Duration::from_secs(1);
 /// How much longer than the drain time-out the master waits for its workers before it leaves without them.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-
-/// A signal that reached the process, by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signal(pub &'static str);
 
 /// What the supervisor tells its crew.
 #[derive(Debug)]
@@ -41,8 +39,6 @@ pub enum Note {
     Ended(usize, Result<(), String>),
     /// The workers are about to be told to drain.
     Draining,
-    /// SIGHUP: read the config again.
-    Hangup,
 }
 
 /// Where the workers take orders, in their order.
@@ -52,6 +48,11 @@ impl Orders {
     /// The workers that take orders in these postboxes.
     pub fn new(posts: Vec<Postbox<Order>>) -> Rc<Self> {
         Rc::new(Self(RefCell::new(posts)))
+    }
+
+    /// The workers have been started, and take orders in these.
+    pub(super) fn begin(&self, posts: Vec<Postbox<Order>>) {
+        *self.0.borrow_mut() = posts;
     }
 
     /// How many workers there are.
@@ -163,7 +164,6 @@ impl Supervisor {
                 rt::Either::First(Some(News::Accepting(index, started))) => self.note_accepting(index, started, crew),
                 rt::Either::First(Some(News::TookUp(index, generation))) => crew.note(Note::TookUp(index, generation)),
                 rt::Either::First(Some(News::Ended(index, end))) => self.note_end(index, end, crew),
-                rt::Either::Second(Some(Signal("SIGHUP"))) => crew.note(Note::Hangup),
                 rt::Either::Second(Some(Signal(name))) if self.is_first_signal() => {
                     tracing::info!(signal = name, timeout = ?self.drain.get(), "draining");
                     self.begin_drain(crew);

@@ -5,8 +5,10 @@
 //! Names follow Prometheus: base units (`_seconds`, `_bytes`), `_total` at the end of counters, and `process_*` for what
 //! every process exports, so that existing dashboards fit.
 
+use super::life;
+
 pub use super::keys::{
-    BreakerState, Class, Counter, Driver, Gauge, ServerCounter, ServerFigure, ServerState, UpstreamCounter,
+    BreakerState, Class, Counter, Driver, Gauge, LifeSeries, ServerCounter, ServerFigure, ServerState, UpstreamCounter,
 };
 
 /// What a sample of a metric means.
@@ -81,6 +83,8 @@ pub enum Source {
     ServerLatency,
     /// The moving average of those.
     ServerLatencyEwma,
+    /// The process's phase, services and health checks.
+    Life(LifeSeries),
     /// The version and how it was built.
     Build,
     /// Reloads by what came of them; label `result`.
@@ -180,6 +184,9 @@ pub const TABLE: &[Definition] = &[
         labels: &["version", "executor"],
         source: Source::Build,
     },
+    life::PHASE,
+    life::SERVICE_STATE,
+    life::CHECK_PASSED,
     Definition {
         name: "ringfort_driver_info",
         kind: Kind::Gauge,

@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::aggregate::{Aggregator, CoreStatus, Window};
 use super::defs::{Class, Definition, Driver, Gauge, Kind, ProcessValue, Source, TABLE};
 use super::keys::ReloadResult;
+use super::life::{self, Life};
 use super::process::ProcessSample;
 use super::pulse::WorkerSample;
 use super::report::{self, RouteNames};
@@ -56,6 +57,8 @@ pub struct Facts<'a> {
     pub log_lines_dropped: u64,
     /// The configs so far.
     pub config: ConfigSample,
+    /// Its phase, services and health checks.
+    pub life: Life<'a>,
     /// The process's own numbers.
     pub process: ProcessSample,
     /// The routes' names.
@@ -88,6 +91,7 @@ fn write_metric(
         Source::Reloads => ReloadResult::ALL
             .iter()
             .try_for_each(|result| sample(out, definition, &[result.name()], facts.config.reloads[*result as usize])),
+        Source::Life(series) => life::write_life(out, definition, series, &facts.life),
         Source::Process(value) => write_process(out, definition, value, facts),
         Source::ClassDurations => {
             for class in Class::ALL {
@@ -336,6 +340,11 @@ mod tests {
             uptime: Duration::from_millis(12_500),
             log_lines_dropped: 3,
             config: ConfigSample::default(),
+            life: Life {
+                phases: &[("starting", false), ("serving", true)],
+                services: &[("db", "ready", true), ("db", "failed", false)],
+                checks: &[("disk", true)],
+            },
             process: process::read(),
             routes: RouteNames { generation: 1, patterns },
             workers: const { &[WorkerSample { core: 1, heartbeat_age: Duration::from_millis(250), stalls: 2 }] },
@@ -380,6 +389,9 @@ mod tests {
         assert!(
             value(r#"ringfort_request_duration_window_seconds{core="all",window="10s",quantile="0.99"}"#).is_some()
         );
+        assert_eq!(value(r#"ringfort_phase{phase="serving"}"#), Some(1.0));
+        assert_eq!(value(r#"ringfort_service_state{service="db",state="failed"}"#), Some(0.0));
+        assert_eq!(value(r#"ringfort_health_check_passed{check="disk"}"#), Some(1.0));
         assert_eq!(value("ringfort_log_lines_dropped_total"), Some(3.0));
         assert_eq!(value("ringfort_uptime_seconds"), Some(12.5));
         assert!(value("process_resident_memory_bytes").unwrap() > 1.0e5);

@@ -349,6 +349,17 @@ impl ReloadResult {
     }
 }
 
+/// What is told of the process's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifeSeries {
+    /// 1 for the phase that it is in, 0 for all others; label `phase`.
+    Phases,
+    /// 1 for the state that each service is in, 0 for all others; labels `service`, `state`.
+    Services,
+    /// Whether each health check passes; label `check`.
+    Checks,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

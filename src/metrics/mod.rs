@@ -16,6 +16,7 @@ pub mod route_history;
 pub mod aggregate;
 pub mod report;
 pub mod upstreams;
+pub mod life;
 pub mod exposition;
 pub mod process;
 

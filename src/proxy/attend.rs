@@ -71,6 +71,11 @@ impl Attendants {
         }
     }
 
+    /// Attends none any more.
+    pub fn leave(&mut self) {
+        self.attended.clear();
+    }
+
     /// Waits until every server of these has an address, `until` at the latest.
     pub async fn wait_for_addresses(upstreams: &Upstreams, until: Moment) {
         let is_known =

@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::sync::Arc;
 
 use ringfort::cli::{Application, Exit, run_application};
 use ringfort::handler::{Action, Exchange, Reply};
@@ -33,7 +31,7 @@ impl Ran {
     }
 }
 
-fn run_with(args: &[&str], variables: &[(&str, &str)], application: &Application<'_>) -> Ran {
+fn run_with(args: &[&str], variables: &[(&str, &str)], application: &Application) -> Ran {
     let args = std::iter::once("ringfort").chain(args.iter().copied()).map(OsString::from);
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -43,7 +41,7 @@ fn run_with(args: &[&str], variables: &[(&str, &str)], application: &Application
 }
 
 fn run(args: &[&str]) -> Ran {
-    run_with(args, &[], &Application { tables: &[], context: Arc::new(|| Rc::new(())) })
+    run_with(args, &[], &Application::new(&[]))
 }
 
 fn repository(path: &str) -> PathBuf {
@@ -82,7 +80,7 @@ fn help_and_version_are_answers() {
         assert!(ran.err.is_empty() && !ran.out.is_empty() && !ran.out.contains('\u{1b}'), "{args:?}");
     }
     let help = run(&["--help"]).out;
-    for word in ["64", "78", "RINGFORT__", "serve", "check", "routes", "explain", "schema", "doctor"] {
+    for word in ["64", "78", "RINGFORT__", "serve", "check", "routes", "explain", "schema", "doctor", "new"] {
         assert!(help.contains(word), "{word}");
     }
 }
@@ -107,7 +105,7 @@ fn an_executor_that_is_not_built_is_refused_with_what_is() {
     for name in ["monoio", "glommio"] {
         let choice: ExecutorChoice = name.parse().unwrap();
         let variables = [("RINGFORT__CORES__EXECUTOR", name)];
-        let application = Application { tables: &[], context: Arc::new(|| Rc::new(())) };
+        let application = Application::new(&[]);
         let ran = run_with(&["check"], &variables, &application);
         let doctor = run_with(&["doctor", "--json"], &variables, &application).json();
         let finding =
@@ -151,7 +149,7 @@ fn serve_opens_nothing_before_the_config_is_valid() {
 
 #[test]
 fn the_environment_counts_for_every_command() {
-    let application = Application { tables: &[], context: Arc::new(|| Rc::new(())) };
+    let application = Application::new(&[]);
     let good = [("RINGFORT__SERVER__LISTEN", "127.0.0.1:1234")];
     let ran = run_with(&["check"], &good, &application);
     assert!(ran.exit == Exit::Done && ran.out.contains("127.0.0.1:1234"), "{}{}", ran.out, ran.err);
@@ -164,7 +162,7 @@ fn the_environment_counts_for_every_command() {
 
 #[test]
 fn routes_are_listed_in_the_order_in_which_they_are_asked() {
-    let application = Application { tables: &[&ROUTES], context: Arc::new(|| Rc::new(())) };
+    let application = Application::new(&[&ROUTES]);
     let welcome = repository("config/default.json").display().to_string();
     let ran = run_with(&["routes", "--config", &welcome], &[], &application);
     let lines: Vec<_> = ran.out.lines().collect();
@@ -283,7 +281,7 @@ fn explain_answers_as_the_server_would_without_a_route() {
 
 #[test]
 fn explain_asks_the_application_first() {
-    let application = Application { tables: &[&ROUTES], context: Arc::new(|| Rc::new(())) };
+    let application = Application::new(&[&ROUTES]);
     let welcome = repository("config/default.json").display().to_string();
     let json = run_with(&["explain", "GET", "/json", "--json", "--config", &welcome], &[], &application).json();
     assert_eq!((&json["route"]["source"], &json["route"]["handler"]), (&"application".into(), &"application".into()));
@@ -296,7 +294,7 @@ fn explain_asks_the_application_first() {
 
 #[test]
 fn an_application_without_a_config_file_serves_its_own_routes_alone() {
-    let application = Application { tables: &[&ROUTES], context: Arc::new(|| Rc::new(())) };
+    let application = Application::new(&[&ROUTES]);
     let json = run_with(&["routes", "--json"], &[], &application).json();
     let handlers = json["routes"].as_array().expect("a list").iter().map(|route| &route["handler"]);
     assert!(handlers.clone().count() > 0 && handlers.clone().all(|handler| handler == "application"), "{json}");
@@ -311,7 +309,7 @@ fn schema_prints_the_published_schema() {
 
 #[test]
 fn doctor_grades_each_finding_and_says_how_to_mend_it() {
-    let application = Application { tables: &[], context: Arc::new(|| Rc::new(())) };
+    let application = Application::new(&[]);
     // Ports that the kernel chooses, so that nothing else on this host decides the outcome.
     let free = [("RINGFORT__SERVER__LISTEN", "127.0.0.1:0"), ("RINGFORT__ADMIN__LISTEN", "127.0.0.1:0")];
     let json = run_with(&["doctor", "--json"], &free, &application).json();
@@ -345,7 +343,7 @@ fn doctor_grades_each_finding_and_says_how_to_mend_it() {
 
 #[test]
 fn doctor_fails_where_an_address_cannot_be_listened_on() {
-    let application = Application { tables: &[], context: Arc::new(|| Rc::new(())) };
+    let application = Application::new(&[]);
     // A documentation address (RFC 5737): no host has it.
     let ran = run_with(&["doctor"], &[("RINGFORT__SERVER__LISTEN", "192.0.2.1:80")], &application);
     assert_eq!(ran.exit, Exit::Failed);

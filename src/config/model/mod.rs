@@ -160,12 +160,18 @@ pub struct Timeouts {
     #[serde(with = "units::as_time_span")]
     #[schemars(with = "TimeSpan", extend("x-minimum" = "0s", "x-maximum" = "24h"))]
     pub drain: Duration,
+    /// From a signal to stop until connections are refused: as long as load balancers may take to find out that `/readyz`
+    /// answers 503.
+    #[serde(with = "units::as_time_span")]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "0s", "x-maximum" = "1h"))]
+    pub pre_stop_delay: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         let conn::Timeouts { head, body, body_total, idle, write, write_total } = conn::Timeouts::default();
-        Self { head, body, body_total, idle, write, write_total, drain: Duration::from_secs(30) }
+        let (drain, pre_stop_delay) = (Duration::from_secs(30), Duration::ZERO);
+        Self { head, body, body_total, idle, write, write_total, drain, pre_stop_delay }
     }
 }
 

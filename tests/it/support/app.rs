@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ringfort::clock::{self, Moment};
 use ringfort::handler::{Action, BodyLength, Exchange, Failure, Reply};
+use ringfort::lifecycle::Launcher;
 use ringfort::{config, master, rt, worker};
 
 const CONFIG: &str = "RINGFORT_TEST_CONFIG";
@@ -212,7 +213,8 @@ async fn peek(exchange: &mut Exchange<'_>) -> Reply {
 /// What `ringfort serve` does, with the application's routes.
 fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let input = config::Input { file: Some(config.to_owned()), ..config::Input::default() };
-    let config::Prepared { snapshot, plan, .. } = config::prepare(&input, &config::Host::read(), &[&ROUTES])?;
+    let config::Prepared { snapshot, plan, fingerprint, .. } =
+        config::prepare(&input, &config::Host::read(), &[&ROUTES])?;
     let guard = ringfort::log::init(&ringfort::log::LogOptions::default())?;
     let context: worker::MakeContext = Arc::new(|| {
         assert!(std::env::var_os(BREAKS_AT_START).is_none(), "the application breaks its worker down");
@@ -220,10 +222,14 @@ fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
     });
     let source = master::Source {
         watched: input.file.clone().filter(|_| snapshot.config.reload.watch),
+        known: fingerprint,
         load: Arc::new(move |before| config::prepare_next(&input, &config::Host::read(), &[&ROUTES], before)),
     };
     let log_lines_dropped = Box::new(|| 0);
-    let result = master::serve(master::Service { snapshot, plan, context, log_lines_dropped, source });
+    let mut launcher = Launcher::new();
+    crate::lifecycle::declare(&mut launcher);
+    let service = master::Service { snapshot, plan, context, log_lines_dropped, source };
+    let result = master::serve_with(service, launcher);
     drop(guard);
     Ok(result?)
 }

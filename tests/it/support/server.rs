@@ -34,6 +34,8 @@ enum Program {
     Application,
     /// The command `ringfort`.
     Command,
+    /// `examples/service.rs`.
+    Example,
 }
 
 /// A running server; it is killed when this is dropped, and its log printed when the test failed.
@@ -78,6 +80,11 @@ impl Start {
         start.program = Program::Command;
         start.config["routes"] = routes;
         start
+    }
+
+    /// `examples/service.rs`.
+    pub(crate) fn example(driver: &'static str) -> Self {
+        Self { program: Program::Example, ..Self::app(driver) }
     }
 
     /// Sets `upstreams.<name>`.
@@ -169,6 +176,7 @@ impl Start {
         let mut command = match self.program {
             Program::Application => app::command(&config),
             Program::Command => self.serve_command(&config),
+            Program::Example => crate::service::command(&config),
         };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         if let Some(prepare) = self.prepare {
