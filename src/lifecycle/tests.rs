@@ -1,5 +1,7 @@
 //! Whole launches in the simulator's time: what runs, in which order, how long it takes, and who is blamed.
 
+mod random;
+
 use super::*;
 use crate::clock::{self, Moment};
 use crate::rt::{self, Postbox, sim};
