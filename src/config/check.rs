@@ -66,7 +66,11 @@ fn explain_level(level: &str, error: &LogError) -> ConfigError {
             let close = super::error::suggest(found, ["off", "error", "warn", "info", "debug", "trace"]);
             close.or_else(|| (found == "warning").then(|| "warn".to_owned()))
         }
-        LogError::EmptyLevel | LogError::InvalidDirective { .. } | LogError::AlreadySet => None,
+        LogError::EmptyLevel
+        | LogError::InvalidDirective { .. }
+        | LogError::File { .. }
+        | LogError::AlreadySet
+        | LogError::NotSet => None,
     };
     ConfigError::at(&path, expected, quote(level)).suggesting(suggestion)
 }
