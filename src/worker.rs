@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::clock::{self, Moment};
 use crate::conn::{self, Core, Settings};
 use crate::handler::{self, Routes};
+use crate::log::access::Lane;
 use crate::metrics::keys::Driver as DriverCode;
 use crate::metrics::{Counter, Gauge, ShardWriter};
 use crate::proxy;
@@ -46,6 +47,8 @@ pub struct Worker {
     pub routes: Arc<Routes>,
     /// Its shard.
     pub metrics: ShardWriter,
+    /// Its queue for lines of the access log; `None`: it has none, whatever its settings say.
+    pub access: Option<Lane>,
     /// Makes the handlers' context.
     pub context: MakeContext,
     /// Orders of the master.
@@ -108,7 +111,7 @@ impl Worker {
     /// Serves until told to leave, on the executor that runs already; returns how many connections are cut by that.
     /// [`Worker::run`] is the same on an executor of its own; this is for a simulated one.
     pub async fn serve(self, started: Started) -> usize {
-        let Self { index, count, listeners, settings, routes, metrics, context, orders, news, .. } = self;
+        let Self { index, count, listeners, settings, routes, metrics, access, context, orders, news, .. } = self;
         metrics.set(Gauge::DriverCode, driver_code(started.driver) as u64);
         metrics.add(Counter::DriverFallbacks, u64::from(started.fallback.is_some()));
         let metrics = Rc::new(metrics);
@@ -116,6 +119,10 @@ impl Worker {
         let upstreams = proxy::Local::new(metrics.clone(), index, count, seed);
         let context = handler::Context::default().with(context()).with(upstreams.clone());
         let core = Core::new(settings, routes, metrics, index as u64, context);
+        if let Some(lane) = access {
+            core.attach_access_log(lane);
+            rt::spawn(conn::hand_over_access_log(core.clone()));
+        }
         for listener in listeners {
             rt::spawn(conn::accept(Listener::new(listener), core.clone()));
         }
@@ -129,7 +136,10 @@ impl Worker {
             match rt::timeout(clock::now() + PUBLISH_EVERY, orders.next()).await {
                 None => {}
                 Some(Some(Order::Drain(until))) => break until,
-                Some(Some(Order::Stop) | None) => return core.open(),
+                Some(Some(Order::Stop) | None) => {
+                    core.settle_access_log();
+                    return core.open();
+                }
             }
         };
         #[cfg(feature = "sim")]
@@ -158,6 +168,7 @@ fn publish(core: &Core, published: &mut rt::Stats) {
     metrics.add(Counter::ReceiveRearms, now.receives_rearmed - before.receives_rearmed);
     metrics.add(Counter::ShortSends, now.short_sends - before.short_sends);
     metrics.add(Counter::WaitedSends, now.send_waits - before.send_waits);
+    core.settle_access_log();
 }
 
 fn driver_code(driver: rt::Driver) -> DriverCode {

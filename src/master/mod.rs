@@ -3,6 +3,7 @@
 //!
 //! It runs on the thread that called it and never stands on a request's path.
 
+mod logs;
 mod memory;
 mod sockets;
 mod supervisor;
@@ -23,6 +24,7 @@ use crate::config::{Plan, Snapshot};
 use crate::conn::{self, Core, Settings};
 use crate::handler::{self, Routes};
 use crate::limits::CONTROL_MESSAGES_MAX;
+use crate::log::access::AccessLog;
 use crate::metrics::{Counter, Gauge, Shard, ShardWriter};
 use crate::proxy;
 use crate::router::RouterBuf;
@@ -73,6 +75,8 @@ pub enum ServeError {
     Signals(io::Error),
     /// A thread could not be started.
     Thread(io::Error),
+    /// The access log's file cannot be opened, or its thread not be started.
+    AccessLog(io::Error),
     /// An executor could not be built.
     Executor(RunError),
     /// A worker ended by itself.
@@ -90,6 +94,7 @@ impl fmt::Display for ServeError {
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
             Self::Steer(error) => write!(f, "cannot steer connections by CPU (cores.steering): {error}"),
             Self::Signals(error) => write!(f, "cannot arm signals: {error}"),
+            Self::AccessLog(error) => write!(f, "cannot open the access log (log.access_file): {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Executor(error) => error.fmt(f),
             Self::Worker { index, reason } => write!(f, "worker {index} ended: {reason}"),
@@ -131,6 +136,7 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
             "the limit on open files is below server.limits.connections: when it is reached, accepting rests"
         );
     }
+    let access = logs::open_access_log(&service.snapshot).map_err(ServeError::AccessLog)?;
     let groups = sockets::open(config, &service.plan.workers)?;
     if let Some(address) = config.admin.listen {
         sockets::probe_free(address)?;
@@ -142,8 +148,9 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
         ring_buffers: MASTER_RING_BUFFERS,
         ..service.snapshot.executor
     };
-    let result = rt::run(&executor, |_| Master::run(service, groups, admin_socket, signals));
+    let result = rt::run(&executor, |_| Master::run(service, groups, admin_socket, signals, &access));
     drop(armed);
+    logs::finish_access_log(&access);
     result.map_err(ServeError::Executor)?
 }
 
@@ -159,6 +166,7 @@ impl Master {
         groups: sockets::Groups,
         admin_socket: Option<(OwnedFd, SocketAddr)>,
         signals: Mailbox<Signal>,
+        access: &AccessLog,
     ) -> Result<(), ServeError> {
         let Service { snapshot, plan, context, log_lines_dropped } = service;
         if plan.pin
@@ -171,7 +179,7 @@ impl Master {
         }
         let snapshot = Arc::new(snapshot);
         let (news_post, news) = rt::mailbox(CONTROL_MESSAGES_MAX);
-        let workers = start_workers(&snapshot, &plan, groups.per_worker, &context, &news_post)?;
+        let workers = start_workers(&snapshot, &plan, groups.per_worker, &context, &news_post, access)?;
         let states = (0..workers.len()).map(|index| WorkerState {
             core: label(&plan, index),
             pinned: plan.pin.then(|| plan.workers[index]),
@@ -201,6 +209,7 @@ impl Master {
             Note::Ended(index, Ok(())) => self.state.workers_mut()[index].ended = Some(Ended::Stopped),
             Note::Ended(index, Err(reason)) => self.state.workers_mut()[index].ended = Some(Ended::Died(reason)),
             Note::Draining => self.state.set_phase(Phase::Draining),
+            Note::HungUp => logs::reopen(),
         }
     }
 
@@ -276,6 +285,7 @@ fn start_workers(
     listeners: Vec<Vec<OwnedFd>>,
     context: &MakeContext,
     news: &Postbox<News>,
+    access: &AccessLog,
 ) -> Result<Vec<Running>, ServeError> {
     let mut running = Vec::new();
     let count = plan.workers.len();
@@ -293,6 +303,7 @@ fn start_workers(
             settings: Settings { connections, ..snapshot.settings.clone() },
             routes: snapshot.routes.clone(),
             metrics,
+            access: Some(access.lane(index)),
             context: context.clone(),
             orders,
             news: news.clone(),

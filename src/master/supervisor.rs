@@ -28,6 +28,8 @@ pub enum Note {
     Ended(usize, Result<(), String>),
     /// The workers are told to drain.
     Draining,
+    /// SIGHUP came: what was renamed is to be opened anew.
+    HungUp,
 }
 
 /// Watches over the workers until all have ended.
@@ -48,8 +50,8 @@ impl Supervisor {
         Self { alive: orders.len(), orders, drain, until: Moment::NEVER, result: Ok(()) }
     }
 
-    /// Watches until every worker has ended, has been given up, or a second signal came. The first signal begins the
-    /// drain, and so does a worker that ends by itself.
+    /// Watches until every worker has ended, has been given up, or a second signal came. The first signal but
+    /// SIGHUP begins the drain, and so does a worker that ends by itself.
     ///
     /// # Errors
     /// [`ServeError::Worker`] when a worker ended without being told to; the first one counts.
@@ -66,6 +68,8 @@ impl Supervisor {
             match rt::select(told, signals.next()).await {
                 rt::Either::First(Some(News::Accepting(index, started))) => watch(Note::Accepting(index, started)),
                 rt::Either::First(Some(News::Ended(index, end))) => self.note_end(index, end, &mut watch),
+                // It ends nothing.
+                rt::Either::Second(Some(Signal("SIGHUP"))) => watch(Note::HungUp),
                 rt::Either::Second(Some(Signal(name))) if self.is_first_signal() => {
                     tracing::info!(signal = name, timeout = ?self.drain, "draining");
                     self.begin_drain(&mut watch);

@@ -15,6 +15,7 @@ use super::limit;
 use super::standing::Availability;
 use super::upstream::{Server, Upstream};
 use crate::clock::Moment;
+use crate::handler::Origin;
 use crate::http::ResponseHead;
 use crate::limits::RESPONSE_HEADS_KEPT;
 use crate::metrics::ShardWriter;
@@ -139,6 +140,16 @@ struct LocalServer {
     /// The addresses of a version, and which is next.
     remotes: RefCell<(u64, Arc<[Remote]>)>,
     next_remote: Cell<usize>,
+}
+
+impl Origin for LocalUpstream {
+    fn upstream(&self) -> &str {
+        &self.shared.spec.name
+    }
+
+    fn server(&self, index: usize) -> &str {
+        self.shared.servers.get(index).map_or("", |server| &server.name)
+    }
 }
 
 impl LocalUpstream {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 /// Keeps the signals armed; dropping it disarms them and ends the thread.
@@ -11,17 +11,21 @@ pub struct Armed {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-/// Arms SIGTERM and SIGINT: `on_signal` is called with the signal's name, in order, on a thread of its own. Arm them
+/// Arms SIGTERM, SIGINT and SIGHUP: `on_signal` is called with the signal's name, in order, on a thread of its own. Arm them
 /// before anything is started, so that none is missed.
 ///
 /// # Errors
 /// When the pipe or the thread cannot be made.
 pub fn arm(mut on_signal: impl FnMut(&'static str) + Send + 'static) -> io::Result<Armed> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let handle = signals.handle();
     let thread = std::thread::Builder::new().name("ringfort-signal".to_owned()).spawn(move || {
         for signal in signals.forever() {
-            on_signal(if signal == SIGTERM { "SIGTERM" } else { "SIGINT" });
+            on_signal(match signal {
+                SIGHUP => "SIGHUP",
+                SIGINT => "SIGINT",
+                _ => "SIGTERM",
+            });
         }
     })?;
     Ok(Armed { handle, thread: Some(thread) })

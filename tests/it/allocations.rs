@@ -116,6 +116,7 @@ fn with_worker(driver: &'static str, test: impl FnOnce(&mut Client, &Mark)) {
         listeners: vec![socket.into()],
         settings: snapshot.settings,
         metrics: ShardWriter::create(0, 1, snapshot.routes.names().len()),
+        access: None,
         routes: snapshot.routes,
         context: Arc::new(move || Rc::new(context.clone())),
         orders,

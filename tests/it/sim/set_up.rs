@@ -155,6 +155,7 @@ pub(super) fn settings(random: &mut Random) -> Settings {
         keepalive_requests: if random.chance(200) { random.between(1, 8) } else { 1000 },
         keepalive_age: Duration::from_secs(if random.chance(100) { 1 } else { 3600 }),
         server_name: random.chance(500).then(|| "ringfort".to_owned()),
+        observing: ringfort::conn::Observing::default(),
     }
 }
 
@@ -186,6 +187,7 @@ pub(super) fn start_worker_with(
         settings: shared.settings.clone(),
         routes,
         metrics,
+        access: None,
         context: Arc::new(app::context),
         orders: inbox,
         news: news.clone(),
@@ -245,7 +247,7 @@ pub(super) fn start_master(
     let note = move |note: Note| match note {
         Note::Accepting(..) => count.set(count.get() + 1),
         Note::Draining => shared.note_drain(patience),
-        Note::Tick | Note::Ended(..) => {}
+        Note::Tick | Note::Ended(..) | Note::HungUp => {}
     };
     let supervisor = Supervisor::new(orders, patience);
     let ended = sim::task(async move {
