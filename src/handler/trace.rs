@@ -85,6 +85,8 @@ fn write_hex(digits: &mut [u8], bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -146,6 +148,44 @@ mod tests {
             let read = Trace::resume(&text, || number).unwrap();
             assert_eq!((read.id, read.is_sampled), (begun.id, true));
             assert!(!begun.is_continued && read.is_continued);
+        }
+    }
+
+    /// The recommendation read another way: by its dashes. The id in digits, and the flags.
+    fn naive(value: &[u8]) -> Option<(Vec<u8>, u8)> {
+        let parts: Vec<_> = value.splitn(5, |b| *b == b'-').collect();
+        let ([version, id, parent, flags] | [version, id, parent, flags, _]) = parts.as_slice() else { return None };
+        let is_hex = |part: &[u8], len| part.len() == len && part.iter().all(|b| b"0123456789abcdef".contains(b));
+        let is_zero = |part: &[u8]| part.iter().all(|b| *b == b'0');
+        let is_valid = is_hex(version, 2)
+            && is_hex(id, 32)
+            && is_hex(parent, 16)
+            && is_hex(flags, 2)
+            && *version != b"ff"
+            && (*version != b"00" || parts.len() == 4)
+            && !is_zero(id)
+            && !is_zero(parent);
+        is_valid.then(|| (id.to_vec(), flags[1]))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_a_trace_is_what_another_reading_takes_for_one(
+            edits in prop::collection::vec((0..58_usize, prop::sample::select(b"0123456789abcdefgABF-. \xff".as_slice())), 0..4),
+            length in 50..60_usize,
+            keeps_length in prop::bool::weighted(0.7),
+        ) {
+            let mut value = format!("{VALID}-more").into_bytes();
+            value.truncate(if keeps_length { TRACEPARENT_BYTES } else { length });
+            for (at, byte) in edits {
+                if let Some(place) = value.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            let read = Trace::resume(&value, || 7).map(|trace| (trace.traceparent()[3..35].to_vec(), trace.is_sampled));
+            let is_odd = |digit: u8| b"13579bdf".contains(&digit);
+            let expected = naive(&value).map(|(id, flag)| (id, is_odd(flag)));
+            prop_assert_eq!(read, expected, "{}", value.escape_ascii());
         }
     }
 }
