@@ -209,7 +209,7 @@ impl Master {
             Note::Ended(index, Ok(())) => self.state.workers_mut()[index].ended = Some(Ended::Stopped),
             Note::Ended(index, Err(reason)) => self.state.workers_mut()[index].ended = Some(Ended::Died(reason)),
             Note::Draining => self.state.set_phase(Phase::Draining),
-            Note::HungUp => logs::reopen(),
+            Note::Hangup => logs::reopen(),
         }
     }
 

@@ -29,7 +29,7 @@ pub enum Note {
     /// The workers are told to drain.
     Draining,
     /// SIGHUP came: what was renamed is to be opened anew.
-    HungUp,
+    Hangup,
 }
 
 /// Watches over the workers until all have ended.
@@ -69,7 +69,7 @@ impl Supervisor {
                 rt::Either::First(Some(News::Accepting(index, started))) => watch(Note::Accepting(index, started)),
                 rt::Either::First(Some(News::Ended(index, end))) => self.note_end(index, end, &mut watch),
                 // It ends nothing.
-                rt::Either::Second(Some(Signal("SIGHUP"))) => watch(Note::HungUp),
+                rt::Either::Second(Some(Signal("SIGHUP"))) => watch(Note::Hangup),
                 rt::Either::Second(Some(Signal(name))) if self.is_first_signal() => {
                     tracing::info!(signal = name, timeout = ?self.drain, "draining");
                     self.begin_drain(&mut watch);

@@ -247,7 +247,7 @@ pub(super) fn start_master(
     let note = move |note: Note| match note {
         Note::Accepting(..) => count.set(count.get() + 1),
         Note::Draining => shared.note_drain(patience),
-        Note::Tick | Note::Ended(..) | Note::HungUp => {}
+        Note::Tick | Note::Ended(..) | Note::Hangup => {}
     };
     let supervisor = Supervisor::new(orders, patience);
     let ended = sim::task(async move {
