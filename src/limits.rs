@@ -229,6 +229,20 @@ pub const UPSTREAM_LABEL_BYTES_MAX: usize = 264;
 pub const METRIC_CORES_MAX: usize = 1024;
 /// Log lines that wait for the writer thread; beyond it lines are dropped and counted, for a core never waits for stderr.
 pub const LOG_LINES_QUEUED_MAX: usize = 16 * 1024;
+/// Bytes of access-log lines that a core gathers before it hands them to the writer: some sixty lines, one write.
+pub const ACCESS_BATCH_BYTES: usize = 16 * 1024;
+/// Milliseconds after which it hands them over though they are fewer: who watches the log sees them as they come.
+pub const ACCESS_HAND_OVER_MS: u64 = 200;
+/// Handed-over lots of lines of one core that wait for the writer (1 MiB a core); beyond it they are dropped and counted.
+pub const ACCESS_BATCHES_QUEUED_MAX: usize = 64;
+/// Bytes of a buffer for lines, or for the texts that they are made from, that is kept for reuse.
+pub const ACCESS_BUFFER_KEPT_BYTES: usize = 64 * 1024;
+/// Bytes of one text in a line of the access log; a longer one is cut, for a client could fill a disk with it.
+pub const ACCESS_TEXT_BYTES_MAX: usize = 2 * 1024;
+/// Milliseconds that a stop waits for the access log's writer, which may be stuck in a write.
+pub const ACCESS_FINISH_MS: u64 = 1_000;
+/// Bytes of a request id that is accepted: UUIDs have 36, AWS's trace ids some 70.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
 // What must hold between them
 
@@ -252,6 +266,7 @@ const _: () =
 const _: () = assert!(TRAILERS_MAX < u8::MAX as usize, "the chunked decoder counts trailers in 8 bits");
 const _: () = assert!(LARGE_BUFFER_BYTES < MMAP_THRESHOLD_BYTES as usize, "pooled buffers are no mappings");
 const _: () = assert!(COPY_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(ACCESS_BATCH_BYTES < ACCESS_BUFFER_KEPT_BYTES, "a buffer that is handed over comes back");
 const _: () = assert!(DISCARD_BYTES_MAX <= LINGER_BYTES_MAX);
 const _: () = assert!(SERVICE_START_SECS <= LAUNCH_START_SECS && SERVICE_STOP_SECS <= LAUNCH_STOP_SECS);
 /// Bytes of a config file: a hundred thousand routes fit, and a device file given by mistake ends the read.

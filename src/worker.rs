@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::clock::{self, Moment};
 use crate::conn::{self, Core, Door, Settings};
 use crate::handler::{self, Routes};
+use crate::log::access::Lane;
 use crate::metrics::keys::Driver as DriverCode;
 use crate::metrics::{self, Activity, Counter, FreshCells, Gauge, ShardWriter};
 use crate::proxy::{self, Upstreams};
@@ -50,6 +51,8 @@ pub struct Worker {
     pub routes: Arc<Routes>,
     /// Its shard.
     pub metrics: ShardWriter,
+    /// Its queue for lines of the access log; `None`: it has none, whatever its settings say.
+    pub access: Option<Lane>,
     /// Makes the handlers' context.
     pub context: MakeContext,
     /// Orders of the master.
@@ -139,7 +142,8 @@ impl Worker {
     /// Serves until told to leave, on the executor that runs already; returns how many connections are cut by that.
     /// [`Worker::run`] is the same on an executor of its own; this is for a simulated one.
     pub async fn serve(self, started: Started) -> usize {
-        let Self { index, count, listeners, stall, settings, routes, metrics, context, orders, news, .. } = self;
+        let Self { index, count, listeners, stall, settings, routes, metrics, access, context, orders, news, .. } =
+            self;
         metrics.set(Gauge::DriverCode, driver_code(started.driver) as u64);
         metrics.add(Counter::DriverFallbacks, u64::from(started.fallback.is_some()));
         let metrics = Rc::new(metrics);
@@ -148,6 +152,10 @@ impl Worker {
         let context = handler::Context::default().with(context()).with(upstreams.clone());
         rt::spawn(beat(metrics.clone(), metrics::beat_every(stall)));
         let core = Core::new(settings, routes, metrics, index as u64, context);
+        if let Some(lane) = access {
+            core.attach_access_log(lane);
+            rt::spawn(conn::hand_over_access_log(core.clone()));
+        }
         let mut doors = Vec::new();
         open_doors(&mut doors, listeners, &core);
         // A full mailbox means that the master is gone; its end is the end of the orders below.
@@ -164,7 +172,10 @@ impl Worker {
                     let _ = news.post(News::TookUp(index, generation));
                 }
                 Some(Some(Order::Drain(until))) => break until,
-                Some(Some(Order::Stop) | None) => return core.open(),
+                Some(Some(Order::Stop) | None) => {
+                    core.settle_access_log();
+                    return core.open();
+                }
             }
         };
         #[cfg(feature = "sim")]
@@ -230,6 +241,7 @@ fn publish(core: &Core, published: &mut rt::Stats) {
     metrics.add(Counter::ReceiveRearms, now.receives_rearmed - before.receives_rearmed);
     metrics.add(Counter::ShortSends, now.short_sends - before.short_sends);
     metrics.add(Counter::WaitedSends, now.send_waits - before.send_waits);
+    core.settle_access_log();
 }
 
 fn driver_code(driver: rt::Driver) -> DriverCode {

@@ -18,7 +18,11 @@ pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Re
         Err(failure) => return session.refuse(&failure),
     };
     let settings = &prepared.snapshot.config.log;
-    let log_options = LogOptions { level: settings.level.clone(), format: settings.format.into() };
+    let log_options = LogOptions {
+        level: settings.level.clone(),
+        format: settings.format.into(),
+        file: prepared.snapshot.log_file.clone(),
+    };
     let log_lines_dropped: Box<dyn Fn() -> u64> = match log::init(&log_options) {
         // Lives in here until the service ends: what is logged while it stops is written.
         Ok(guard) => Box::new(move || guard.dropped()),

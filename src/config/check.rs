@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::error::{ConfigError, Step, quote};
-use super::model::Config;
+use super::grammar::is_token;
+use super::model::{self, Config};
 use super::units::TimeSpan;
 use crate::http::Fields;
+use crate::http::encode::is_server_owned;
 use crate::log::{self, LogError};
 use crate::rt::{DriverChoice, ExecutorChoice};
 
@@ -52,10 +54,46 @@ pub(super) fn check_settings(config: &Config, omissions: &Omissions) -> Vec<Conf
             errors.push(ConfigError::at(&path, expected, quote(name)));
         }
     }
+    check_request_id(config, &mut errors);
+    check_log(config, &mut errors);
     if let Err(error) = log::check_level(&config.log.level) {
         errors.push(explain_level(&config.log.level, &error));
     }
     errors
+}
+
+/// The fields that tell a request's id, to both sides.
+fn check_request_id(config: &Config, errors: &mut Vec<ConfigError>) {
+    let model::RequestId { header, trust, respond } = &config.server.request_id;
+    for (key, name) in [("header", header), ("respond", respond)] {
+        if let Some(name) = name {
+            let is_taken = !is_token(name) || is_server_owned(name.as_bytes()) || is_secret(name);
+            if is_taken || name.eq_ignore_ascii_case("host") {
+                let path = ["server".into(), "request_id".into(), key.into()];
+                let expected = "the name of a header field for request ids, such as \"X-Request-Id\" (or null)";
+                errors.push(ConfigError::at(&path, expected, quote(name)));
+            }
+        }
+    }
+    if header.is_none() && !trust.is_empty() {
+        let path = ["server".into(), "request_id".into(), "trust".into()];
+        let expected = "none while server.request_id.header is null: there is no field to take an id from";
+        errors.push(ConfigError::at(&path, expected, "a list of networks"));
+    }
+}
+
+/// Fields that hold credentials: what is accepted from one is shown in logs.
+fn is_secret(name: &str) -> bool {
+    ["authorization", "proxy-authorization", "cookie", "set-cookie"]
+        .iter()
+        .any(|other| name.eq_ignore_ascii_case(other))
+}
+
+fn check_log(config: &Config, errors: &mut Vec<ConfigError>) {
+    if config.log.sample <= 0.0 {
+        let expected = "a number above 0 (of none: log.access \"errors\")";
+        errors.push(ConfigError::at(&["log".into(), "sample".into()], expected, config.log.sample.to_string()));
+    }
 }
 
 fn explain_level(level: &str, error: &LogError) -> ConfigError {
@@ -66,7 +104,11 @@ fn explain_level(level: &str, error: &LogError) -> ConfigError {
             let close = super::error::suggest(found, ["off", "error", "warn", "info", "debug", "trace"]);
             close.or_else(|| (found == "warning").then(|| "warn".to_owned()))
         }
-        LogError::EmptyLevel | LogError::InvalidDirective { .. } | LogError::AlreadySet => None,
+        LogError::EmptyLevel
+        | LogError::InvalidDirective { .. }
+        | LogError::File { .. }
+        | LogError::AlreadySet
+        | LogError::NotSet => None,
     };
     ConfigError::at(&path, expected, quote(level)).suggesting(suggestion)
 }

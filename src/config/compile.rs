@@ -4,7 +4,7 @@ mod predicates;
 mod proxy;
 mod upstreams;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::check::{Omissions, check_settings};
 use super::error::{ConfigError, Step, quote, suggest};
-use super::model::{self, Action, Config, Route};
+use super::model::{self, AccessLog, Action, Config, Route};
 use crate::clock;
 use crate::conn;
 use crate::handler::{
@@ -21,7 +21,8 @@ use crate::handler::{
 };
 use crate::http::{HeadLimits, Method, MethodSet, Status};
 use crate::limits::ROUTES_MAX;
-use crate::proxy::Upstreams;
+use crate::log::access::{Share, Spec, Which};
+use crate::proxy::{Network, Upstreams};
 use crate::router::{Pattern, Predicates, RouteError, RouteErrorKind, RouteSpec, RouteTable, RouterBuf};
 use crate::rt;
 
@@ -37,6 +38,10 @@ pub struct Snapshot {
     pub settings: conn::Settings,
     /// How each core's executor is built.
     pub executor: rt::Options,
+    /// The file of the process log.
+    pub log_file: Option<PathBuf>,
+    /// The file of the access log.
+    pub access_file: Option<PathBuf>,
 }
 
 /// Compiles a config: checks it, opens the directories that it names (relative to `base_dir`), builds its routes, which
@@ -61,6 +66,8 @@ pub(super) fn compile_rest(
     before: &Upstreams,
 ) -> Result<Snapshot, Vec<ConfigError>> {
     let mut errors = check_settings(&config, omissions);
+    let log_file = log_path("file", config.log.file.as_deref(), base_dir, &mut errors);
+    let access_file = log_path("access_file", config.log.access_file.as_deref(), base_dir, &mut errors);
     let upstreams =
         Arc::new(Upstreams::succeed(upstreams::build_upstreams(&config, &mut errors), before, clock::now()));
     let mut handlers = Vec::new();
@@ -89,6 +96,8 @@ pub(super) fn compile_rest(
         executor: executor(&config),
         routes: Arc::new(routes),
         upstreams,
+        log_file,
+        access_file,
         config,
     })
 }
@@ -111,7 +120,38 @@ fn settings(config: &Config) -> conn::Settings {
         keepalive_requests: keepalive.requests,
         keepalive_age: keepalive.age,
         server_name: name.clone(),
+        observing: observing(config),
     }
+}
+
+fn observing(config: &Config) -> conn::Observing {
+    let (ids, log) = (&config.server.request_id, &config.log);
+    let which = match log.access {
+        AccessLog::Off => Which::Off,
+        AccessLog::All => Which::All,
+        AccessLog::Errors => Which::Errors,
+        AccessLog::Sampled => Which::Sampled(Share::new(log.sample)),
+    };
+    conn::Observing {
+        request_id: conn::RequestIds {
+            header: ids.header.clone(),
+            trust: ids.trust.iter().map(Network::range).collect(),
+            respond: ids.respond.clone(),
+        },
+        trace: config.server.trace,
+        access: Spec::new(which, log.format.into(), log.fields.clone()),
+    }
+}
+
+/// The path of a log file. The file is made when it is opened; its directory must be there.
+fn log_path(key: &str, path: Option<&Path>, base_dir: &Path, errors: &mut Vec<ConfigError>) -> Option<PathBuf> {
+    let path = base_dir.join(path?);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.file_name().is_none() || path.is_dir() || !directory.is_dir() {
+        let expected = "a file, in a directory that is there";
+        errors.push(ConfigError::at(&["log".into(), key.into()], expected, quote(&path.display().to_string())));
+    }
+    Some(path)
 }
 
 fn executor(config: &Config) -> rt::Options {

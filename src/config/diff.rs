@@ -19,6 +19,8 @@ const FIXED: &[(&[&str], &str)] = &[
     (&["cores"], "workers, their cores and rings are made at the start"),
     (&["admin"], "the admin listener stays open, as it answers reloads"),
     (&["log", "format"], "the log is set up at the start"),
+    (&["log", "file"], "the log is set up at the start"),
+    (&["server", "timeouts", "pre_stop_delay"], "the way to stop is settled at the start"),
     (&["reload"], "whether the file is watched is settled at the start"),
 ];
 

@@ -170,8 +170,8 @@ fn five_mistakes_of_five_kinds_are_told_at_once() {
     std::fs::remove_file(&file).unwrap();
     let told: Vec<_> = failure.errors.iter().map(ToString::to_string).collect();
     let expected = [
-        "server.lisen: expected one of the keys \"listen\", \"limits\", \"timeouts\", \"rates\", \"keepalive\" or \"name\", \
-         found the unknown key \"lisen\"; did you mean \"listen\"?",
+        "server.lisen: expected one of the keys \"listen\", \"limits\", \"timeouts\", \"rates\", \"keepalive\", \"name\", \
+         \"request_id\" or \"trace\", found the unknown key \"lisen\"; did you mean \"listen\"?",
         "server.timeouts.idle: expected a duration such as \"10s\" (a whole number and one of ms, s, m, h) from 1ms to \
          24h, found \"75\"; did you mean \"75s\"?",
         "plugins: expected no such key yet, found \"plugins\", which is known, but not built yet",
@@ -241,7 +241,10 @@ fn every_bound_of_cores_admin_and_log_is_checked_on_both_sides() {
     check_bounds("admin.listen", json!(["off", "[::1]:9090"]), json!(["on", null, "127.0.0.1:8080", 9090]));
     check_bounds("log.level", json!(["off", "info,ringfort::conn=debug"]), json!(["", "loud", 3]));
     check_bounds("log.format", json!(["json", "pretty", "text"]), json!(["JSON", "xml"]));
-    check_bounds("log.access", json!(["off"]), json!(["on", true]));
+    check_bounds("log.access", json!(["off", "all", "errors", "sampled"]), json!(["on", "json", true]));
+    check_bounds("log.sample", json!([1, 0.5, 0.001]), json!([0, -0.5, 1.5, "all"]));
+    check_bounds("log.fields", json!([["time"], ["id", "query"]]), json!([[], ["cookie"], ["time", "time"], "time"]));
+    check_bounds("server.trace", json!([true, false]), json!(["on", 1]));
 }
 
 #[test]
@@ -272,11 +275,9 @@ fn what_is_known_and_not_built_is_refused_by_name() {
         route.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         json!({ "routes": [route] })
     };
-    for (config, path) in [
-        (json!({ "plugins": [] }), "plugins"),
-        (route(json!({ "respond": {}, "plugins": [] })), "routes[0].plugins"),
-        (json!({ "log": { "access": "json" } }), "log.access"),
-    ] {
+    for (config, path) in
+        [(json!({ "plugins": [] }), "plugins"), (route(json!({ "respond": {}, "plugins": [] })), "routes[0].plugins")]
+    {
         let error = only_error_of(&config);
         assert!(error.starts_with(path) && error.ends_with("known, but not built yet"), "{error}");
     }

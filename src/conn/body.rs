@@ -105,6 +105,11 @@ impl<'c> Incoming<'c> {
         self.input.settle(&self.core.metrics);
     }
 
+    /// Bytes of it that were read so far, without the framing of chunks.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Whether nothing of it has to be received any more.
     pub(super) fn is_in_hand(&self) -> bool {
         self.recv.is_none()

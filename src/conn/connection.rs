@@ -7,13 +7,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::access::{self, Answered, Understood};
 use super::core::{Core, CountedRoute, Opened, Serving, Settings};
 use super::exchange::{self, NoSink};
 use super::output::Output;
 use super::pace::HeadTime;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
-use crate::handler::{Answer, Body, BodyState, Exchange, Failure, NoBody, Outcome, Pace, Reply, Request, Response};
+use crate::handler::{
+    Answer, Body, BodyState, Exchange, Failure, NoBody, Outcome, Pace, Reply, Request, RequestId, Response,
+};
 use crate::http::{BodyFraming, HeadError, Method, Parse, RequestHead, Status, Version, parse_head};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, DRAIN_GRACE_MS, LINGER_BYTES_MAX, LINGER_MS};
 use crate::metrics::{Class, Counter, Gauge};
@@ -190,14 +193,17 @@ impl Connection {
         }
         let persistent = self.may_persist(&turn.head, &serving.settings);
         let body = BodyState::default();
-        let terms = self.core.terms(serving, &body, head.version(), head.method() == Method::Head, persistent);
+        let observing = &serving.settings.observing;
+        let id = observing.request_id(self.core.next_number(), &head, self.peer);
+        let terms = self.core.terms(serving, &body, id, head.version(), head.method() == Method::Head, persistent);
         let start = turn.out.len();
         let (mut no_body, mut no_sink) = (NoBody, NoSink);
         let mut exchange = Exchange {
-            request: Request { head, params: found.params(), peer: self.peer, id: terms.id },
+            request: Request { head, params: found.params(), peer: self.peer, id },
             body: Body::new(&mut no_body),
             response: Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms),
             context: &self.core.context,
+            notes: None,
         };
         self.core.note_route(found.index());
         let reply = exchange::call(&found, &mut exchange).map(|answer| match answer {
@@ -205,7 +211,15 @@ impl Connection {
             // Only handlers that answer at once come here: `Pace` is a promise.
             Answer::Later(_) => Err(Failure::internal("a handler broke its pace")),
         });
-        let ended = end_response(&mut exchange, reply, start, &self.core);
+        let (ended, code) = end_response(&mut exchange, reply, start, &self.core);
+        if let Some(spec) = self.core.access_spec(observing) {
+            let mut answered = Answered::new(id, ended.status(), code);
+            answered.route = access::route_label(&serving.routes, found.index());
+            answered.request_bytes = turn.head.len as u64;
+            answered.out = start..turn.out.len();
+            answered.trace = self.core.trace_for_log(observing, &head);
+            turn.log.add(spec, &Understood::of(&head, spec), &answered);
+        }
         let consumed = turn.head.len;
         self.input.consume(consumed);
         self.note(turn, serving.route(&found), ended);
@@ -253,32 +267,41 @@ impl Connection {
             _ => Counter::BadSyntax,
         };
         self.core.metrics.add(reason, 1);
-        self.problem(turn, error.status(), error.detail());
+        let code = if reason == Counter::BadTooLarge { access::CLIENT_TOO_LARGE } else { access::CLIENT_INVALID };
+        self.problem(turn, error.status(), error.detail(), code);
         Next::Close(Closing::Linger)
     }
 
     /// Answers a problem where there is no request to answer.
-    fn problem(&mut self, turn: &mut Turn, status: Status, detail: &'static str) {
+    fn problem(&mut self, turn: &mut Turn, status: Status, detail: &'static str, code: &'static str) {
         let body = BodyState::default();
         let serving = self.core.serving();
-        let terms = self.core.terms(&serving, &body, Version::Http11, false, false);
+        let start = turn.out.len();
+        let id = RequestId::made(self.core.next_number());
+        let terms = self.core.terms(&serving, &body, id, Version::Http11, false, false);
         let mut no_sink = NoSink;
         let mut response = Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms);
         // A fresh response takes a problem.
         let _ = response.problem(status, detail);
         turn.answered.push((CountedRoute::NONE, status));
+        if let Some(spec) = self.core.access_spec(&serving.settings.observing) {
+            let mut answered = Answered::new(id, status, code);
+            answered.request_bytes = self.input.bytes().len() as u64;
+            answered.out = start..turn.out.len();
+            turn.log.add(spec, &Understood::of_refused(self.input.bytes()), &answered);
+        }
     }
 
     /// Sends what was gathered, and records the requests that it answers.
     pub(super) async fn flush(&mut self, turn: &mut Turn) {
         // After a failure nobody knows how much of it went out; sending it again could send a part of it twice.
+        let mut sent = 0;
         if !turn.out.is_empty() && !self.output.has_failed() {
-            let mut sent = 0;
             // A failure is kept by the output and ends the connection.
             let _ = poll_fn(|cx| self.poll_out(cx, &turn.out, &mut sent)).await;
         }
         turn.out.clear();
-        self.record(turn);
+        self.record(turn, sent);
     }
 
     /// Sends all of `bytes`. While the client takes none it is not listened to either: what it sends meanwhile stays in
@@ -293,8 +316,9 @@ impl Connection {
         result
     }
 
-    /// Records the requests answered since the last time: one look at the clock serves the batch.
-    fn record(&self, turn: &mut Turn) {
+    /// Records the requests answered since the last time: one look at the clock serves the batch. Of what was gathered,
+    /// `sent` bytes were sent.
+    fn record(&self, turn: &mut Turn, sent: usize) {
         if turn.answered.is_empty() {
             return;
         }
@@ -302,7 +326,11 @@ impl Connection {
         if turn.answered.len() > 1 {
             metrics.add(Counter::PipelinedBatches, 1);
         }
-        let took = clock::now().since(turn.began).as_nanos() as u64;
+        let took = clock::now().since(turn.began);
+        if !turn.log.is_empty() {
+            self.core.log_access(self.peer, &mut turn.log, sent, took);
+        }
+        let took = took.as_nanos() as u64;
         let generation = metrics.routes_generation();
         for (route, status) in turn.answered.drain(..) {
             metrics.record_request(route.cell(generation), Class::of_status(status.code()), took);
@@ -349,7 +377,12 @@ impl Connection {
                 if !self.input.is_empty() {
                     let mut turn = self.core.take_turn();
                     turn.began = clock::turn();
-                    self.problem(&mut turn, Status::REQUEST_TIMEOUT, "the request head came too slowly");
+                    self.problem(
+                        &mut turn,
+                        Status::REQUEST_TIMEOUT,
+                        "the request head came too slowly",
+                        access::CLIENT_TIMEOUT,
+                    );
                     self.flush(&mut turn).await;
                     self.core.give_turn(turn);
                     // A client that takes no answer is not waited for again.
@@ -404,7 +437,7 @@ impl Drop for InFlight {
 
 /// What a request is counted as whose client left before its answer began. Not a registered status, and never sent; it
 /// is nginx's, and so what dashboards know.
-const CLIENT_CLOSED_REQUEST: Status = match Status::new(499) {
+pub(super) const CLIENT_CLOSED_REQUEST: Status = match Status::new(499) {
     Some(status) => status,
     None => Status::BAD_REQUEST,
 };
@@ -455,7 +488,7 @@ impl Ended {
         self.status() == Status::INTERNAL_SERVER_ERROR
     }
 
-    const fn status(self) -> Status {
+    pub(super) const fn status(self) -> Status {
         match self {
             Self::Whole { status, .. } | Self::Cut { status, .. } => status,
         }
@@ -463,13 +496,13 @@ impl Ended {
 }
 
 /// Ends the response of an exchange after its handler: completes it, or answers for a handler that did not. `start` is
-/// where the response's bytes begin in the output.
+/// where the response's bytes begin in the output. Also the code of its end, for the access log.
 pub(super) fn end_response(
     exchange: &mut Exchange<'_>,
     reply: Result<Reply, Panicked>,
     start: usize,
     core: &Core,
-) -> Ended {
+) -> (Ended, &'static str) {
     let id = exchange.request.id();
     let response = &mut exchange.response;
     let (failure, panicked) = match reply {
@@ -482,7 +515,7 @@ pub(super) fn end_response(
         }
     };
     let Some(failure) = failure else {
-        return match response.finish() {
+        let ended = match response.finish() {
             Outcome::Complete(status) => Ended::Whole { status, persistent: response.is_persistent() },
             Outcome::Cut(status) => {
                 tracing::error!(request = %id, "the handler wrote less than its response announced, or gave up a write");
@@ -490,23 +523,26 @@ pub(super) fn end_response(
             }
             Outcome::Unanswered => Ended::cut(Status::INTERNAL_SERVER_ERROR, response),
         };
+        let is_whole = matches!(ended, Ended::Whole { .. });
+        return (ended, if is_whole { access::DONE } else { access::INTERNAL });
     };
+    let code = access::code_of(&failure, response.is_open());
     if let Failure::Internal(cause) = &failure {
         tracing::error!(request = %id, %cause, "a handler failed");
     }
     let Some((status, detail)) = failure.answer() else {
         // Nobody is left to be answered: counted as the client's doing, not as the success that it never got.
         let status = if response.is_open() { CLIENT_CLOSED_REQUEST } else { response.current_status() };
-        return Ended::cut(status, response);
+        return (Ended::cut(status, response), code);
     };
     // Only what is still in the output can be taken back; `restart` refuses when some of it was sent.
     if !response.restart(start) {
-        return Ended::cut(response.current_status(), response);
+        return (Ended::cut(response.current_status(), response), code);
     }
     if panicked || matches!(failure, Failure::Body(_)) {
         response.close_after();
     }
     // A restarted response takes a problem.
     let _ = response.problem(status, detail);
-    Ended::Whole { status, persistent: response.is_persistent() }
+    (Ended::Whole { status, persistent: response.is_persistent() }, code)
 }

@@ -1,11 +1,13 @@
 //! What all connections of one core share: settings, routes, the metric shard, counts, and whether it drains.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
+use super::access::Access;
+use super::observe::Observing;
 use super::pace::Rates;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
@@ -66,6 +68,8 @@ pub struct Settings {
     pub keepalive_age: Duration,
     /// The `Server` field's value; `None` leaves it out.
     pub server_name: Option<String>,
+    /// Request ids, traces, and the access log.
+    pub observing: Observing,
 }
 
 /// What is served and how: of one generation of the config. A request keeps the one that it began with.
@@ -125,6 +129,10 @@ pub struct Core {
     /// The accept loops are told to end.
     closed: Cell<bool>,
     next_id: Cell<u64>,
+    /// State of the numbers by chance that traces are made of.
+    pub(super) chance: Cell<u64>,
+    /// Where lines of the access log go; unset on a core that has none.
+    pub(super) access: OnceCell<Access>,
     #[allow(clippy::vec_box, reason = "a turn goes from here to a connection and back; only its pointer moves")]
     turns: RefCell<Vec<Box<Turn>>>,
     /// Who waits for a connection to close: the accept loops at the limit, and the drain.
@@ -152,6 +160,8 @@ impl Core {
             accepting: Cell::new(0),
             closed: Cell::new(false),
             next_id: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            chance: Cell::new(clock::wall().as_nanos() as u64 ^ id << 48),
+            access: OnceCell::new(),
             turns: RefCell::default(),
             waiting: RefCell::default(),
         })
@@ -257,10 +267,11 @@ impl Core {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    fn next_id(&self) -> RequestId {
-        let id = self.next_id.get();
-        self.next_id.set(id.wrapping_add(1));
-        RequestId(id)
+    /// The next number of a request.
+    pub(super) fn next_number(&self) -> u64 {
+        let number = self.next_id.get();
+        self.next_id.set(number.wrapping_add(1));
+        number
     }
 
     /// What this core lays down for the next response.
@@ -268,12 +279,14 @@ impl Core {
         &'a self,
         serving: &'a Serving,
         body: &'a BodyState,
+        id: RequestId<'a>,
         version: Version,
         head_only: bool,
         persistent: bool,
     ) -> Terms<'a> {
         let server = &serving.server_field;
-        Terms { version, head_only, persistent, server, id: self.next_id(), body, draining: &self.draining }
+        let id_field = serving.settings.observing.request_id.respond.as_deref();
+        Terms { version, head_only, persistent, server, id, id_field, body, draining: &self.draining }
     }
 
     /// Frees what the core keeps for reuse and has not needed of late; to be called every second or so.

@@ -3,17 +3,21 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use super::access::{self, Answered, Understood};
 use super::body::Incoming;
-use super::connection::{Closing, Connection, Ended, InFlight, Next, Panicked, end_response};
+use super::connection::{CLIENT_CLOSED_REQUEST, Closing, Connection, Ended, InFlight, Next, Panicked, end_response};
 use super::core::{Core, Serving};
 use super::output::Output;
 use super::turn::Turn;
+use crate::clock;
 use crate::handler::{
     Answer, Body, BodyError, BodySource, BodyState, ClientIo, Exchange, Failure, Found, NoBody, Pace, Reply, Request,
-    Response, Sink, Takeover,
+    Response, RouteIndex, Sink, Takeover,
 };
 use crate::http::{BodyFraming, Method, RequestHead};
 use crate::limits::COPY_BYTES_MAX;
@@ -39,6 +43,12 @@ struct Left {
     body_done: bool,
     /// Who goes on with the connection.
     takeover: Option<Box<dyn Takeover>>,
+    /// Who answered.
+    route: RouteIndex,
+    /// The code of its end.
+    code: &'static str,
+    /// Bytes of the request body that were read.
+    received: u64,
 }
 
 /// Answers the request whose head is in `turn` and at the start of the unread bytes.
@@ -56,20 +66,30 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
     let serving = connection.core.serving();
     let head_persistent = connection.may_persist(&turn.head, &serving.settings);
     let in_flight = InFlight::new(connection.core.clone());
-    let Left { ended, body_done, takeover } = exchange(connection, turn, &serving, head_persistent).await;
+    let unlogged = Unlogged::new(connection, turn, &serving);
+    let turn = &mut *unlogged.turn;
+    let sent_before = connection.output.sent();
+    let left = exchange(connection, turn, &serving, head_persistent).await;
+    connection.log_exchange(turn, &left, &serving, sent_before);
     // A tunnel lives on without it.
     drop(serving);
+    let Left { ended, body_done, takeover, .. } = left;
     #[cfg(feature = "sim")]
     if ended.is_internal_error() && crate::rt::sim::planted(crate::rt::sim::Bug::PanicStaysInFlight) {
         connection.core.metrics.step(Gauge::RequestsInFlight, 1);
     }
     if let (Some(takeover), Ended::Whole { .. }, true) = (takeover, &ended, body_done) {
+        // Its line is written when it has ended.
+        turn.log.hold();
         connection.flush(turn).await;
-        if !connection.output.has_failed() {
+        if connection.output.has_failed() {
+            drop(takeover);
+        } else {
             connection.recv.set_mode(RecvMode::Stream);
             let Connection { input, recv, output, .. } = connection;
             takeover.run(ClientIo { unread: input, recv, send: output.another() }).await;
         }
+        connection.log_tunnel(turn);
         return Next::Close(Closing::AtOnce);
     }
     drop(in_flight);
@@ -102,13 +122,14 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
 }
 
 async fn exchange(connection: &mut Connection, turn: &mut Turn, serving: &Serving, persistent: bool) -> Left {
-    let core = connection.core.clone();
+    let (core, settings) = (connection.core.clone(), &serving.settings);
     let head = RequestHead::new(&turn.head_bytes, &turn.head);
     let mut spans = Spans::NONE;
     let found = serving.routes.find(&head, &mut spans);
     let framing = head.framing();
     let body = BodyState { awaited: Cell::new(turn.head.expect_continue), ..BodyState::default() };
-    let terms = core.terms(serving, &body, head.version(), head.method() == Method::Head, persistent);
+    let id = settings.observing.request_id(turn.number, &head, connection.peer);
+    let terms = core.terms(serving, &body, id, head.version(), head.method() == Method::Head, persistent);
     let is_in_hand = |input: &Input| match framing {
         BodyFraming::None => true,
         BodyFraming::Length(length) => length <= input.bytes().len() as u64,
@@ -122,10 +143,9 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, serving: &Servin
         // A slow answer holds no receive buffer: neither for a body nor for the request behind this one.
         connection.input.settle(&core.metrics);
     }
-    let settings = &serving.settings;
     let too_large = matches!(framing, BodyFraming::Length(length) if length > settings.body);
     let interim = body.awaited.get().then(|| connection.output.another());
-    let request = Request { head, params: found.params(), peer: connection.peer, id: terms.id };
+    let request = Request { head, params: found.params(), peer: connection.peer, id };
     let Connection { input, recv, deadline, output, .. } = connection;
     let (mut incoming, mut ahead) = match framing {
         BodyFraming::None | BodyFraming::Length(0) => {
@@ -145,17 +165,18 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, serving: &Servin
         Some(incoming) => incoming,
         None => &mut no_body,
     };
-    let (mut ended, takeover) = {
+    let (mut ended, code, takeover) = {
         let response = Response::new(&mut turn.out, &mut turn.fields, output, terms);
-        let mut exchange = Exchange { request, body: Body::new(source), response, context: &core.context };
+        let notes = Some(&turn.notes);
+        let mut exchange = Exchange { request, body: Body::new(source), response, context: &core.context, notes };
         let reply = if too_large {
             core.metrics.add(Counter::BadTooLarge, 1);
             Ok(Err(Failure::Body(BodyError::TooLarge)))
         } else {
             run_handler(&found, &mut exchange, ahead.as_mut(), &core).await
         };
-        let ended = end_response(&mut exchange, reply, 0, &core);
-        (ended, exchange.response.take_takeover())
+        let (ended, code) = end_response(&mut exchange, reply, 0, &core);
+        (ended, code, exchange.response.take_takeover())
     };
     // The response is not held up by what the client still sends.
     let body_done = match &mut incoming {
@@ -165,11 +186,92 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, serving: &Servin
     if !body_done {
         ended = ended.closing();
     }
+    let received = incoming.as_ref().map_or(0, Incoming::received);
     drop(incoming);
     let aside = ahead.map(|ahead| ahead.aside).unwrap_or_default();
     connection.input.append(aside.bytes(), &core.metrics);
     connection.note(turn, serving.route(&found), ended);
-    Left { ended, body_done, takeover }
+    Left { ended, body_done, takeover, route: found.index(), code, received }
+}
+
+impl Connection {
+    /// Keeps for the access log what became of an exchange.
+    fn log_exchange(&self, turn: &mut Turn, left: &Left, serving: &Serving, sent_before: u64) {
+        let observing = &serving.settings.observing;
+        let Some(spec) = self.core.access_spec(observing) else { return };
+        let head = RequestHead::new(&turn.head_bytes, &turn.head);
+        let id = observing.request_id(turn.number, &head, self.peer);
+        let mut answered = Answered::new(id, left.ended.status(), left.code);
+        answered.route = access::route_label(&serving.routes, left.route);
+        answered.request_bytes = turn.head.len as u64 + left.received;
+        answered.sent = self.output.sent() - sent_before;
+        answered.trace = turn.notes.trace();
+        answered.notes = Some(&*turn.notes);
+        if matches!(left.ended, Ended::Whole { .. }) {
+            // What is left of a cut response is not sent.
+            answered.out = 0..turn.out.len();
+        }
+        turn.log.add(spec, &Understood::of(&head, spec), &answered);
+    }
+
+    /// Logs a tunnel that has ended, or has not begun because its client is gone.
+    fn log_tunnel(&self, turn: &mut Turn) {
+        if turn.log.put_back(&turn.notes.told()) {
+            let took = clock::now().since(turn.began);
+            self.core.log_access(self.peer, &mut turn.log, 0, took);
+        }
+    }
+}
+
+/// The request in a turn, until the access log has what became of it. It is dropped before that where the worker is told to
+/// leave with requests in flight: they have a line all the same.
+struct Unlogged<'t> {
+    core: Rc<Core>,
+    peer: SocketAddr,
+    turn: &'t mut Turn,
+}
+
+impl<'t> Unlogged<'t> {
+    /// Also makes ready what its handler may tell of it, and be told.
+    fn new(connection: &Connection, turn: &'t mut Turn, serving: &Serving) -> Self {
+        let core = connection.core.clone();
+        turn.number = core.next_number();
+        if Rc::strong_count(&turn.notes) > 1 {
+            // Somebody has kept those of an earlier request.
+            turn.notes = Rc::default();
+        }
+        let head = RequestHead::new(&turn.head_bytes, &turn.head);
+        let observing = &serving.settings.observing;
+        let is_logged = core.access_spec(observing).is_some();
+        turn.notes.begin(is_logged, core.trace(observing, &head));
+        turn.log.open(is_logged);
+        Self { core, peer: connection.peer, turn }
+    }
+}
+
+impl Drop for Unlogged<'_> {
+    fn drop(&mut self) {
+        // Not that of the request, which a tunnel must not keep: a line is made as the log is now.
+        let serving = self.core.serving();
+        let observing = &serving.settings.observing;
+        let Some(spec) = self.core.access_spec(observing) else { return };
+        let turn = &mut *self.turn;
+        let was_tunnel = turn.log.put_back(&turn.notes.told());
+        if turn.log.is_open() {
+            let head = RequestHead::new(&turn.head_bytes, &turn.head);
+            let id = observing.request_id(turn.number, &head, self.peer);
+            let mut answered = Answered::new(id, CLIENT_CLOSED_REQUEST, access::CLIENT_GONE_BEFORE_HEAD);
+            answered.request_bytes = turn.head.len as u64;
+            answered.trace = turn.notes.trace();
+            answered.notes = Some(&*turn.notes);
+            turn.log.add(spec, &Understood::of(&head, spec), &answered);
+        } else if !was_tunnel {
+            return;
+        }
+        let took = clock::now().since(turn.began);
+        self.core.write_lines(self.peer, &mut turn.log, 0, took);
+        self.core.settle_access_log();
+    }
 }
 
 /// Receives no more ahead, and copies what was: a handler that turns to something else before it reads its body, or in the

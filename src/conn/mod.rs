@@ -2,14 +2,16 @@
 //!
 //! `connection.rs` is the way of a connection through its states, `exchange.rs` one request that takes time or has a
 //! body, `body.rs` and `output.rs` its bytes, `pace.rs` how slow they may move, `core.rs` what all connections
-//! of a core share.
+//! of a core share. `observe.rs` and `access.rs`: how requests are called, and the line that each leaves in the access log.
 //! `oracle.rs` holds a whole connection against what its bytes ask for.
 
 mod accept;
+mod access;
 mod body;
 mod connection;
 mod core;
 mod exchange;
+mod observe;
 mod output;
 mod pace;
 mod turn;
@@ -20,5 +22,7 @@ pub mod oracle;
 mod tests;
 
 pub use accept::{Door, accept};
+pub use access::hand_over_access_log;
 pub use core::{Core, Settings, Timeouts};
+pub use observe::{Observing, RequestIds};
 pub use pace::Rates;

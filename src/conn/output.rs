@@ -83,6 +83,11 @@ impl Output {
         self.failed
     }
 
+    /// Bytes that the socket has taken, over the connection's life.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Whether the client does not take what is sent to it.
     pub(super) fn is_stalled(&self) -> bool {
         self.send.is_waiting()

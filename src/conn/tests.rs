@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::body::Incoming;
-use super::{Core, Door, Rates, Settings, Timeouts, accept};
+use super::{Core, Door, Observing, Rates, Settings, Timeouts, accept};
 use crate::handler::{Action, BodyError, BodyLength, BodySource, BodyState, Context, Exchange, Reply, Routes};
 use crate::http::{BodyFraming, HeadLimits};
 use crate::metrics::ShardWriter;
@@ -92,6 +92,7 @@ fn settings() -> Settings {
         keepalive_requests: 1000,
         keepalive_age: Duration::from_secs(3600),
         server_name: None,
+        observing: Observing::default(),
     }
 }
 

@@ -1,15 +1,18 @@
 //! What working on requests needs beyond the connection's own state: taken from the core for one batch and given back,
 //! so that an idle connection has none of it.
 
+use std::rc::Rc;
+
+use super::access::Pending;
 use super::core::CountedRoute;
 use crate::clock::Moment;
+use crate::handler::Notes;
 use crate::http::encode::Fields;
 use crate::http::{Head, Status};
 use crate::limits::BATCH_REQUESTS_MAX;
 use crate::pool::{self, Buffer, Class};
 
 /// The scratch of one batch of requests.
-#[derive(Debug)]
 pub(super) struct Turn {
     /// The parsed head.
     pub(super) head: Head,
@@ -21,6 +24,12 @@ pub(super) struct Turn {
     pub(super) out: Buffer,
     /// Answers since the last send: route and status, to be recorded when they are sent.
     pub(super) answered: Vec<(CountedRoute, Status)>,
+    /// The number of the request of an exchange.
+    pub(super) number: u64,
+    /// What the access log will say of them.
+    pub(super) log: Pending,
+    /// What the handler of an exchange tells the access log.
+    pub(super) notes: Rc<Notes>,
     /// When the batch's bytes were received.
     pub(super) began: Moment,
 }
@@ -33,6 +42,9 @@ impl Turn {
             fields: Fields::new(),
             out: pool::take(Class::Small),
             answered: Vec::with_capacity(BATCH_REQUESTS_MAX),
+            number: 0,
+            log: Pending::default(),
+            notes: Rc::default(),
             began: Moment::default(),
         }
     }
@@ -43,6 +55,7 @@ impl Turn {
         self.head_bytes.clear();
         self.fields.clear();
         self.answered.clear();
+        self.log.clear();
         if self.out.capacity() > crate::limits::BATCH_BYTES_MAX {
             self.out = pool::take(Class::Small);
         }

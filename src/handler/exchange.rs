@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 
-use super::{Body, Response};
+use super::{Body, Notes, Response};
 use crate::http::RequestHead;
+use crate::limits::REQUEST_ID_BYTES_MAX;
 use crate::router::Params;
 
 /// What a handler answers. The parts are fields, so that the body can be read while the response is written.
@@ -19,6 +20,8 @@ pub struct Exchange<'x> {
     /// The response.
     pub response: Response<'x>,
     pub(crate) context: &'x Context,
+    /// What a handler that forwards tells the access log; `None` where a handler answers at once, and has nothing to tell.
+    pub(crate) notes: Option<&'x Rc<Notes>>,
 }
 
 impl<'x> Exchange<'x> {
@@ -46,23 +49,49 @@ impl Context {
     }
 }
 
-/// A number that tells one request from another in logs and error bodies.
+/// What tells one request from another in logs, error bodies and what is forwarded: a number of the server's own, or what a
+/// proxy in front of it called the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RequestId(pub u64);
+pub struct RequestId<'x> {
+    number: u64,
+    given: Option<&'x str>,
+}
 
-impl RequestId {
-    /// The number in 16 hexadecimal digits, written into `digits`.
-    pub fn hex(self, digits: &mut [u8; 16]) -> &str {
+impl<'x> RequestId<'x> {
+    /// The server's own.
+    pub const fn made(number: u64) -> Self {
+        Self { number, given: None }
+    }
+
+    /// One that was accepted instead of it: at most [`REQUEST_ID_BYTES_MAX`] letters, digits and `-_.:=+/@`. `None` where
+    /// `value` is no such text.
+    pub fn accepted(number: u64, value: &'x [u8]) -> Option<Self> {
+        let is_good = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:=+/@".contains(b);
+        let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&value.len()) && value.iter().all(is_good);
+        let given = fits.then(|| str::from_utf8(value).ok()).flatten()?;
+        Some(Self { number, given: Some(given) })
+    }
+
+    /// The server's own number, also of a request with another id.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The id as text: what was accepted, else the number in 16 hexadecimal digits, written into `digits`.
+    pub fn text<'a>(&'a self, digits: &'a mut [u8; 16]) -> &'a str {
+        if let Some(given) = self.given {
+            return given;
+        }
         for (index, digit) in digits.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(self.0 >> (60 - 4 * index) & 15) as usize];
+            *digit = b"0123456789abcdef"[(self.number >> (60 - 4 * index) & 15) as usize];
         }
         str::from_utf8(digits).unwrap_or_default()
     }
 }
 
-impl fmt::Display for RequestId {
+impl fmt::Display for RequestId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(self.text(&mut [0; 16]))
     }
 }
 
@@ -72,7 +101,7 @@ pub struct Request<'x> {
     pub(crate) head: RequestHead<'x>,
     pub(crate) params: Params<'x>,
     pub(crate) peer: SocketAddr,
-    pub(crate) id: RequestId,
+    pub(crate) id: RequestId<'x>,
 }
 
 impl<'x> Request<'x> {
@@ -86,8 +115,8 @@ impl<'x> Request<'x> {
         self.peer
     }
 
-    /// The request's number.
-    pub fn id(&self) -> RequestId {
+    /// The request's id.
+    pub fn id(&self) -> RequestId<'x> {
         self.id
     }
 }

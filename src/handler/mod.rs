@@ -7,9 +7,11 @@
 mod body;
 mod exchange;
 mod failure;
+mod notes;
 mod response;
 mod predicates;
 mod routes;
+mod trace;
 pub mod respond;
 pub mod redirect;
 pub mod files;
@@ -25,6 +27,7 @@ pub use body::{Body, BodyError, BodySource, NoBody};
 pub use exchange::{Context, Exchange, Request, RequestId};
 pub use failure::{Failure, Reply};
 pub use files::{Coding, Files, FilesError, FilesSpec};
+pub(crate) use notes::{Notes, Origin, Told};
 pub(crate) use percent::decode as decode_percent;
 pub use predicates::{Predicate, PredicateSet, PredicateSource, PredicateTest};
 pub use redirect::{Redirect, RedirectError};
@@ -32,6 +35,7 @@ pub use respond::{Respond, RespondBody, RespondError, RespondSpec};
 pub use response::{BodyLength, BodyState, ClientIo, Outcome, Prepared, Response, Sink, Takeover, Terms};
 pub use routes::{Found, RouteIndex, RouteName, Routes};
 pub use template::UnknownParam;
+pub use trace::{TRACEPARENT_BYTES, Trace};
 
 /// A future that answers an exchange on the core where it was received.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Reply> + 'a>>;

@@ -74,8 +74,10 @@ pub struct Terms<'x> {
     pub persistent: bool,
     /// The `Server` field's line; empty where it is left out.
     pub server: &'x [u8],
-    /// The request's number, for error bodies.
-    pub id: RequestId,
+    /// The request's id, for error bodies.
+    pub id: RequestId<'x>,
+    /// The field in which the response tells it; `None`: none.
+    pub id_field: Option<&'x str>,
     /// What the client may still send of the request.
     pub body: &'x BodyState,
     /// When the core began to drain. A response whose head is written after that announces the close, although the
@@ -147,6 +149,8 @@ pub struct Prepared {
     body: Vec<u8>,
     dated: bool,
     named: bool,
+    /// The fields in `head`.
+    fields: Fields,
 }
 
 impl Prepared {
@@ -159,7 +163,14 @@ impl Prepared {
         if allows_body(status) {
             encode::write_content_length(&mut head, body.len() as u64);
         }
-        Self { status, head, body, dated: fields.contains("date"), named: fields.contains("server") }
+        Self {
+            status,
+            head,
+            body,
+            dated: fields.contains("date"),
+            named: fields.contains("server"),
+            fields: fields.clone(),
+        }
     }
 
     /// The body.
@@ -257,6 +268,9 @@ impl<'x> Response<'x> {
         self.terms.persistent &= !self.terms.body.is_too_long_to_discard();
         self.status = prepared.status;
         self.out.extend_from_slice(&prepared.head);
+        if self.terms.id_field.is_some_and(|name| !prepared.fields.contains(name)) {
+            self.write_id();
+        }
         self.write_server_fields(prepared.dated, prepared.named);
         if !self.terms.head_only {
             self.out.extend_from_slice(&prepared.body);
@@ -272,7 +286,7 @@ impl<'x> Response<'x> {
     pub fn problem(&mut self, status: Status, detail: &'static str) -> Reply {
         let mut body = Vec::with_capacity(256);
         let mut id = [0; 16];
-        write_problem(&mut body, status, detail, self.terms.id.hex(&mut id));
+        write_problem(&mut body, status, detail, self.terms.id.text(&mut id));
         self.status(status).fields.set("Content-Type", "application/problem+json")?;
         self.send(&body)
     }
@@ -484,8 +498,13 @@ impl<'x> Response<'x> {
     }
 
     fn write_head(&mut self, length: Option<u64>, chunked: bool) {
+        if let Some(name) = self.terms.id_field {
+            // What an upstream calls it is its own affair.
+            self.fields.remove(name);
+        }
         encode::write_status_line(self.out, self.status);
         self.fields.write_to(self.out);
+        self.write_id();
         if let Some(length) = length {
             encode::write_content_length(self.out, length);
         }
@@ -493,6 +512,13 @@ impl<'x> Response<'x> {
             self.out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
         self.write_server_fields(self.fields.contains("date"), self.fields.contains("server"));
+    }
+
+    /// The request's id, where responses tell it.
+    fn write_id(&mut self) {
+        if let Some(name) = self.terms.id_field {
+            encode::write_field(self.out, name, self.terms.id.text(&mut [0; 16]));
+        }
     }
 
     /// The fields that are the server's, and the empty line.

@@ -134,17 +134,19 @@ async fn exchange(handler: &dyn Handler, pattern: &str, raw: &str, most: usize) 
         head_only: view.method() == Method::Head,
         persistent: true,
         server: b"",
-        id: RequestId(7),
+        id: RequestId::made(7),
+        id_field: None,
         body: &body,
         draining: &Cell::new(None),
     };
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let (outcome, failure) = {
         let mut exchange = Exchange {
-            request: Request { head: view, params: found.params(&spans), peer, id: RequestId(7) },
+            request: Request { head: view, params: found.params(&spans), peer, id: RequestId::made(7) },
             body: Body::new(&mut no_body),
             response: Response::new(&mut out, &mut fields, &mut sink, terms),
             context: &super::Context::default(),
+            notes: None,
         };
         let reply = match handler.handle(&mut exchange) {
             Answer::Now(reply) => reply,

@@ -1,21 +1,36 @@
-//! Structured logs on stderr: the set-up of `tracing`, with a writer thread behind a bounded queue.
+//! Structured logs on stderr or in a file: the set-up of `tracing`, with a writer thread behind a bounded queue. The access
+//! log has its own (`access/`).
 //!
 //! A core that logs formats its line and puts it into the queue; it never writes, so a stderr that is slow or stopped (a
 //! full pipe, a paused terminal) cannot hold it up. When the queue is full, lines are dropped and counted, and the count
 //! is a metric (`ringfort_log_lines_dropped_total`). Timestamps are the wall clock's, RFC 3339 in UTC; this is the one
 //! place outside `clock` where it is read, for a log line is for people and not for the simulator.
 
+pub mod access;
+mod file;
 mod pretty;
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use tracing::Subscriber;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
+use tracing_subscriber::reload;
 
 use crate::limits::LOG_LINES_QUEUED_MAX;
+use crate::sync::OnceLock;
+use file::{Destination, Lines};
+
+pub use file::{ReopenError, reopen};
+
+/// Puts another filter in place of the one that is in force.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+/// How the process's level is changed, once [`init`] has set it.
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,12 +52,14 @@ pub struct LogOptions {
     pub level: String,
     /// How a line looks.
     pub format: LogFormat,
+    /// The file that lines are appended to; `None`: stderr.
+    pub file: Option<PathBuf>,
 }
 
 impl Default for LogOptions {
-    /// Level `info`, as JSON.
+    /// Level `info`, as JSON, on stderr.
     fn default() -> Self {
-        LogOptions { level: "info".to_owned(), format: LogFormat::default() }
+        LogOptions { level: "info".to_owned(), format: LogFormat::default(), file: None }
     }
 }
 
@@ -64,8 +81,17 @@ pub enum LogError {
         /// What the parser says.
         cause: ParseError,
     },
+    /// The file cannot be opened.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// Logs were set up before in this process; those stay as they are.
     AlreadySet,
+    /// Logs were not set up by [`init`], so that their level is another's to change.
+    NotSet,
 }
 
 impl fmt::Display for LogError {
@@ -79,7 +105,9 @@ impl fmt::Display for LogError {
             LogError::InvalidDirective { level, cause } => {
                 write!(f, "log level: expected a level or target=level, separated by commas; found {level:?}: {cause}")
             }
+            LogError::File { path, error } => write!(f, "log file {}: {error}", path.display()),
             LogError::AlreadySet => write!(f, "logs are already set up in this process"),
+            LogError::NotSet => write!(f, "logs are not set up by this program"),
         }
     }
 }
@@ -88,7 +116,8 @@ impl std::error::Error for LogError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             LogError::InvalidDirective { cause, .. } => Some(cause),
-            LogError::EmptyLevel | LogError::UnknownLevel { .. } | LogError::AlreadySet => None,
+            LogError::File { error, .. } => Some(error),
+            LogError::EmptyLevel | LogError::UnknownLevel { .. } | LogError::AlreadySet | LogError::NotSet => None,
         }
     }
 }
@@ -112,21 +141,40 @@ impl LogGuard {
 /// Checks `level` without setting anything up; the same check as [`init`]'s, for a config that is not applied yet.
 ///
 /// # Errors
-/// All of [`LogError`] but `AlreadySet`.
+/// [`LogError::EmptyLevel`], [`LogError::UnknownLevel`], [`LogError::InvalidDirective`].
 pub fn check_level(level: &str) -> Result<(), LogError> {
     parse_level(level).map(|_| ())
 }
 
-/// Sends the events of the whole process to stderr from now on.
+/// Sends the events of the whole process to stderr, or to a file, from now on.
 ///
 /// # Errors
-/// A level that is not one, or logs that are already set up; nothing is changed then.
+/// A level that is not one, a file that cannot be opened, or logs that are already set up; nothing is changed then.
 pub fn init(options: &LogOptions) -> Result<LogGuard, LogError> {
     let filter = parse_level(&options.level)?;
-    let (writer, guard) = start_writer(io::stderr(), LOG_LINES_QUEUED_MAX);
-    tracing::subscriber::set_global_default(subscriber(options.format, filter, writer))
-        .map_err(|_| LogError::AlreadySet)?;
+    let (writer, guard) = match &options.file {
+        None => start_writer(io::stderr(), LOG_LINES_QUEUED_MAX),
+        Some(path) => {
+            let opened = Destination::open(path);
+            let lines = Lines(opened.map_err(|error| LogError::File { path: path.clone(), error })?);
+            start_writer(lines, LOG_LINES_QUEUED_MAX)
+        }
+    };
+    let (subscriber, set_filter) = subscriber(options.format, filter, writer);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::AlreadySet)?;
+    // Only one can be the global default, so this one is the first.
+    let _ = SET_FILTER.set(set_filter);
     Ok(guard)
+}
+
+/// Changes the level, or the directives, of the whole process while it runs. From any thread.
+///
+/// # Errors
+/// A level that is not one; then nothing is changed. [`LogError::NotSet`] where [`init`] did not set up the logs.
+pub fn set_level(level: &str) -> Result<(), LogError> {
+    let filter = parse_level(level)?;
+    // The subscriber lives as long as the process: it can be gone only where it never was.
+    SET_FILTER.get().ok_or(LogError::NotSet)?(filter).map_err(|_| LogError::NotSet)
 }
 
 fn parse_level(level: &str) -> Result<EnvFilter, LogError> {
@@ -156,15 +204,28 @@ fn start_writer(out: impl Write + Send + 'static, lines_max: usize) -> (NonBlock
     (writer, LogGuard { dropped, _writer: guard })
 }
 
-fn subscriber(format: LogFormat, filter: EnvFilter, writer: NonBlocking) -> Box<dyn Subscriber + Send + Sync> {
+/// A builder's subscriber, and how its filter is replaced. No function: its types would be longer than it is.
+macro_rules! reloadable {
+    ($builder:expr) => {{
+        let builder = $builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        (Box::new(builder.finish()), Box::new(move |filter: EnvFilter| handle.reload(filter)))
+    }};
+}
+
+fn subscriber(
+    format: LogFormat,
+    filter: EnvFilter,
+    writer: NonBlocking,
+) -> (Box<dyn Subscriber + Send + Sync>, SetFilter) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
     match format {
         // Spans are left out: their fields would be nested objects of their own, repeated on every line.
         LogFormat::Json => {
-            Box::new(builder.json().flatten_event(true).with_current_span(false).with_span_list(false).finish())
+            reloadable!(builder.json().flatten_event(true).with_current_span(false).with_span_list(false))
         }
-        LogFormat::Text => Box::new(builder.finish()),
-        LogFormat::Pretty => Box::new(builder.event_format(pretty::Pretty).finish()),
+        LogFormat::Text => reloadable!(builder),
+        LogFormat::Pretty => reloadable!(builder.event_format(pretty::Pretty)),
     }
 }
 

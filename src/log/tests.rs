@@ -23,7 +23,7 @@ impl Write for Memory {
 fn logged(format: LogFormat, level: &str, body: impl FnOnce()) -> String {
     let memory = Memory::default();
     let (writer, guard) = start_writer(memory.clone(), 64);
-    tracing::subscriber::with_default(subscriber(format, parse_level(level).unwrap(), writer), body);
+    tracing::subscriber::with_default(subscriber(format, parse_level(level).unwrap(), writer).0, body);
     drop(guard);
     let bytes = memory.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -72,6 +72,53 @@ fn most_specific_directive_wins() {
 }
 
 #[test]
+fn the_level_changes_while_the_process_runs() {
+    let memory = Memory::default();
+    let (writer, guard) = start_writer(memory.clone(), 64);
+    let (logs, set_filter) = subscriber(LogFormat::Text, parse_level("info").unwrap(), writer);
+    tracing::subscriber::with_default(logs, || {
+        let lines = || {
+            tracing::debug!(target: "ringfort::proxy", "about the proxy");
+            tracing::debug!(target: "ringfort::conn", "about a connection");
+        };
+        lines();
+        set_filter(parse_level("info,ringfort::proxy=debug").unwrap()).unwrap();
+        lines();
+        set_filter(parse_level("error").unwrap()).unwrap();
+        lines();
+    });
+    drop(guard);
+    let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.matches("about the proxy").count(), 1, "{text}");
+    assert!(!text.contains("about a connection"), "{text}");
+    assert!(matches!(set_level("loud"), Err(LogError::UnknownLevel { .. })));
+}
+
+#[test]
+fn lines_go_to_a_file_and_after_reopening_to_the_next_of_its_name() {
+    let folder = std::env::temp_dir().join(format!("ringfort-log-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (path, old) = (folder.join("process.log"), folder.join("process.log.1"));
+    let (writer, guard) = start_writer(Lines(Destination::open(&path).unwrap()), 64);
+    let (logs, _) = subscriber(LogFormat::Text, parse_level("info").unwrap(), writer);
+    tracing::subscriber::with_default(logs, || {
+        tracing::info!("first");
+        while std::fs::read_to_string(&path).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        std::fs::rename(&path, &old).unwrap();
+        // Of files of other tests, some may be on their way out.
+        let _ = reopen();
+        tracing::info!("second");
+    });
+    drop(guard);
+    let texts = [&old, &path].map(|path| std::fs::read_to_string(path).unwrap());
+    assert!(texts[0].contains("first") && !texts[0].contains("second"), "{texts:?}");
+    assert!(texts[1].contains("second") && !texts[1].contains("first"), "{texts:?}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn level_that_is_none_is_refused_with_what_was_expected() {
     assert!(matches!(check_level("  "), Err(LogError::EmptyLevel)));
     for wrong in ["inof", "info,debgu", "ringfort", "info,"] {
@@ -108,7 +155,7 @@ fn stuck_stderr_drops_and_counts_lines_and_never_blocks_the_caller() {
     let (entered, has_entered) = sync_channel(1);
     let (let_go, release) = sync_channel(0);
     let (writer, guard) = start_writer(Stuck { entered, release }, 4);
-    let logs = subscriber(LogFormat::Text, parse_level("info").unwrap(), writer);
+    let (logs, _) = subscriber(LogFormat::Text, parse_level("info").unwrap(), writer);
     tracing::subscriber::with_default(logs, || {
         tracing::info!("the writer is stuck in this line");
         has_entered.recv().unwrap();
@@ -123,7 +170,7 @@ fn stuck_stderr_drops_and_counts_lines_and_never_blocks_the_caller() {
 #[test]
 fn second_set_up_is_an_error_and_no_panic() {
     // Another test of this binary may have been first; the second of these two never is.
-    let first = init(&LogOptions { level: "off".to_owned(), format: LogFormat::Text });
+    let first = init(&LogOptions { level: "off".to_owned(), format: LogFormat::Text, file: None });
     assert!(matches!(init(&LogOptions::default()), Err(LogError::AlreadySet)));
     drop(first);
 }

@@ -5,6 +5,7 @@
 //! [`crate::lifecycle`] (`parts.rs`), beside those that a program adds.
 
 mod backoff;
+mod logs;
 mod memory;
 mod parts;
 mod reload;
@@ -28,6 +29,7 @@ use crate::conn::{self, Core, Door, Settings};
 use crate::handler::{self, Routes};
 use crate::lifecycle::{LaunchError, Launcher, Phase};
 use crate::limits::CONTROL_MESSAGES_MAX;
+use crate::log::access::AccessLog;
 use crate::metrics::ShardWriter;
 use crate::metrics::aggregate::Tick;
 use crate::proxy::Attendants;
@@ -87,6 +89,8 @@ pub enum ServeError {
     Signals(io::Error),
     /// A thread could not be started.
     Thread(io::Error),
+    /// The access log's file cannot be opened, or its thread not be started.
+    AccessLog(io::Error),
     /// An executor could not be built.
     Executor(RunError),
     /// A worker ended by itself.
@@ -107,6 +111,7 @@ impl fmt::Display for ServeError {
             Self::Steer(error) => write!(f, "cannot steer connections by CPU (cores.steering): {error}"),
             Self::Duplicate(error) => write!(f, "cannot hand a listening socket to a worker: {error}"),
             Self::Signals(error) => write!(f, "cannot arm signals: {error}"),
+            Self::AccessLog(error) => write!(f, "cannot open the access log (log.access_file): {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Executor(error) => error.fmt(f),
             Self::Worker { index, reason } => write!(f, "worker {index} ended: {reason}"),
@@ -156,6 +161,7 @@ pub fn serve_with(service: Service, launcher: Launcher) -> Result<(), ServeError
             "the limit on open files is below server.limits.connections: when it is reached, accepting rests"
         );
     }
+    let access = Arc::new(logs::open_access_log(&service.snapshot).map_err(ServeError::AccessLog)?);
     let listening = Listening::open(config, &service.plan.workers)?;
     if let Some(address) = config.admin.listen {
         sockets::probe_free(address)?;
@@ -167,8 +173,10 @@ pub fn serve_with(service: Service, launcher: Launcher) -> Result<(), ServeError
         ring_buffers: MASTER_RING_BUFFERS,
         ..service.snapshot.executor
     };
-    let result = rt::run(&executor, |_| run(service, launcher, listening, admin_socket, signals, reloads));
+    let result =
+        rt::run(&executor, |_| run(service, launcher, listening, admin_socket, signals, reloads, access.clone()));
     drop(armed);
+    logs::finish_access_log(&access);
     result.map_err(ServeError::Executor)?
 }
 
@@ -179,6 +187,7 @@ async fn run(
     admin_socket: Option<(OwnedFd, SocketAddr)>,
     signals: Mailbox<Signal>,
     (reload_post, reload_requests): (Postbox<ReloadRequest>, Mailbox<ReloadRequest>),
+    access: Arc<AccessLog>,
 ) -> Result<(), ServeError> {
     let Service { snapshot, plan, context, log_lines_dropped, source } = service;
     if plan.pin
@@ -214,9 +223,10 @@ async fn run(
         listening: listening.clone(),
         attendants: RefCell::new(Attendants::new(clock::wall().as_nanos() as u64)),
         drain: drain.clone(),
+        access: access.clone(),
     });
     let (news_post, news) = rt::mailbox(CONTROL_MESSAGES_MAX);
-    let spawner = Spawner { plan, context, news: news_post };
+    let spawner = Spawner { plan, context, news: news_post, access };
     let (threads, give_back) = (Threads::default(), RefCell::default());
     let master = Rc::new(Master { state, threads, spawner, orders, listening, give_back, reloader, drain, stall });
     parts::declare(&mut launcher, &master, admin_socket, news, (reload_post, reload_requests));

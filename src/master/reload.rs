@@ -10,15 +10,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ServeError;
 use super::sockets::{Group, Listening, open_group};
 use super::supervisor::Orders;
+use super::{ServeError, logs};
 use crate::admin::{Cause, Outcome, ReloadRequest, State};
 use crate::clock::{self, Moment};
 use crate::config::{Changes, Config, Failure, Fingerprint, Prepared, Snapshot, Watch};
 use crate::conn::Settings;
 use crate::lifecycle::Phase;
 use crate::limits::{CONFIG_LOOK_SECONDS, CONFIG_SETTLE_MS, CONFIG_SETTLE_MS_MAX, GENERATIONS_MAX, TAKE_UP_MS_MAX};
+use crate::log::access::AccessLog;
 use crate::metrics::FreshCells;
 use crate::proxy::{Attendants, Upstreams};
 use crate::rt::{self, Mailbox, Postbox};
@@ -51,6 +52,7 @@ pub(super) struct Reloader {
     pub(super) taken_up: RefCell<Vec<u64>>,
     /// How long a drain may take, as the config in force says.
     pub(super) drain: Rc<Cell<Duration>>,
+    pub(super) access: Arc<AccessLog>,
 }
 
 /// A config that can be published.
@@ -72,6 +74,9 @@ impl Reloader {
     /// Makes reloads until nobody can ask for one any more.
     pub(super) async fn run(self: Rc<Self>, requests: Mailbox<ReloadRequest>) {
         while let Some(ReloadRequest { cause, reply }) = requests.next().await {
+            if cause == Cause::Signal {
+                logs::reopen();
+            }
             let outcome = self.reload().await;
             tell(cause, &outcome);
             let answer = self.state.reloads_mut().note(cause, &outcome);
@@ -145,8 +150,11 @@ impl Reloader {
             Ok(opened) => opened,
             Err(error) => return Outcome::Impossible(error.to_string()),
         };
-        let snapshot = Arc::new(snapshot);
         let before = self.state.snapshot();
+        if let Err(reason) = logs::take_up(&self.access, &before, &snapshot) {
+            return Outcome::Impossible(reason);
+        }
+        let snapshot = Arc::new(snapshot);
         self.attendants.borrow_mut().attend(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
         // A server that is new has no address before its name is looked up, and requests would find it unavailable.
         Attendants::wait_for_addresses(&snapshot.upstreams, patience()).await;

@@ -11,6 +11,7 @@ use crate::clock::Moment;
 use crate::config::{Plan, Snapshot};
 use crate::conn::Settings;
 use crate::limits::CONTROL_MESSAGES_MAX;
+use crate::log::access::AccessLog;
 use crate::metrics::shard::ShardSnapshot;
 use crate::metrics::{Counter, Gauge, Shard, ShardWriter};
 use crate::rt::{self, Postbox};
@@ -32,6 +33,8 @@ pub(super) struct Spawner {
     pub(super) context: MakeContext,
     /// Where workers post their news.
     pub(super) news: Postbox<News>,
+    /// Where their lines of the access log go.
+    pub(super) access: Arc<AccessLog>,
 }
 
 impl Spawner {
@@ -61,6 +64,7 @@ impl Spawner {
             settings: Settings { connections, ..snapshot.settings.clone() },
             routes: snapshot.routes.clone(),
             metrics,
+            access: Some(self.access.lane(index)),
             context: self.context.clone(),
             orders,
             news: self.news.clone(),

@@ -65,11 +65,15 @@ pub enum Counter {
     SpilledBytes,
     /// Starts of the core on epoll although io_uring was preferred.
     DriverFallbacks,
+    /// Lines of the access log that were dropped because the writer was behind.
+    AccessLinesDropped,
+    /// Lines of the access log that the writer could not write.
+    AccessLinesUnwritten,
 }
 
 impl Counter {
     /// Number of counters.
-    pub const COUNT: usize = Counter::DriverFallbacks as usize + 1;
+    pub const COUNT: usize = Counter::AccessLinesUnwritten as usize + 1;
 }
 
 /// Gauges that each core keeps.

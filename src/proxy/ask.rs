@@ -71,8 +71,9 @@ async fn connect_anew(
         }
     };
     let remote = upstream.next_remote(server).ok_or(AttemptError::Unresolved)?;
+    let began = clock::now();
     match rt::connect(&remote, until).await {
-        Ok(socket) => Ok(Connection::new(socket, slot, local)),
+        Ok(socket) => Ok(Connection::new(socket, slot, elapsed(began), local)),
         Err(error) => Err(AttemptError::Connect(error.kind())),
     }
 }

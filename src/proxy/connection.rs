@@ -19,6 +19,8 @@ pub(super) struct Connection {
     /// Requests that it has carried.
     served: u64,
     opened: Moment,
+    /// How long it took to be made.
+    took: Duration,
     idle_since: Moment,
     slot: Slot,
 }
@@ -35,7 +37,7 @@ pub(super) struct Reading {
 
 impl Connection {
     /// Boxed: it moves from the pool to an exchange and back with every request.
-    pub(super) fn new(socket: Socket, slot: Slot, local: &Local) -> Box<Self> {
+    pub(super) fn new(socket: Socket, slot: Slot, took: Duration, local: &Local) -> Box<Self> {
         let (recv, send) = rt::from_socket(socket);
         let now = clock::turn();
         let reading = Reading {
@@ -45,7 +47,7 @@ impl Connection {
             metrics: local.metrics.clone(),
             ended: false,
         };
-        Box::new(Self { reading, send, served: 0, opened: now, idle_since: now, slot })
+        Box::new(Self { reading, send, served: 0, opened: now, took, idle_since: now, slot })
     }
 
     /// Which server it leads to.
@@ -70,6 +72,11 @@ impl Connection {
     /// Whether requests went over it before: if it fails now, the server may just have closed it for idleness.
     pub(super) fn is_reused(&self) -> bool {
         self.served > 0
+    }
+
+    /// How long connecting took, of the exchange that it was done for; `None` for those after it.
+    pub(super) fn connect_took(&self) -> Option<Duration> {
+        (self.served <= 1).then_some(self.took)
     }
 
     /// An exchange begins.

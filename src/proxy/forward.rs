@@ -26,7 +26,9 @@ use super::termination::{Ending, Phase};
 use super::tunnel::Tunnel;
 use super::upstream::{Upstream, Upstreams};
 use crate::clock::{self, Moment};
-use crate::handler::{Answer, BodyLength, Exchange, Failure, Handler, Pace, Reply, Request, Response, UnknownParam};
+use crate::handler::{
+    Answer, BodyLength, Exchange, Failure, Handler, Pace, Reply, Request, Response, Trace, UnknownParam,
+};
 use crate::http::head::list_members;
 use crate::http::{
     BodyFraming, Method, RequestKind, ResponseFraming, ResponseHead, ResponseView, Status, Version, encode,
@@ -89,7 +91,7 @@ impl Proxy {
         let request = exchange.request;
         let now = clock::turn();
         upstream.budget.borrow_mut().note_request(now);
-        let ending = Ending::new(&upstream);
+        let ending = Ending::new(&upstream, now, exchange.notes);
         let mut held = pool::take(pool::Class::Small);
         let (plan, framing) = body::hold(&mut exchange.body, request.framing(), &mut held)
             .await
@@ -104,6 +106,7 @@ impl Proxy {
             ending: &ending,
             request,
             path: &path,
+            trace: exchange.notes.and_then(|notes| notes.trace()),
             framing,
             key: request_key(&upstream.shared.spec.balance, &request),
             upgrade: self.offered_upgrade(&request, framing),
@@ -175,6 +178,8 @@ pub(super) struct Job<'j> {
     pub(super) ending: &'j Ending,
     pub(super) request: Request<'j>,
     pub(super) path: &'j [u8],
+    /// The trace that it belongs to, where traces are asked for.
+    trace: Option<Trace>,
     pub(super) framing: BodyFraming,
     key: Option<u64>,
     upgrade: Option<&'j [u8]>,
@@ -251,6 +256,7 @@ impl<'j> Job<'j> {
         let server = connection.server();
         let timeouts = self.upstream.shared.spec.timeouts;
         connection.begin();
+        let connect = connection.connect_took();
         self.upstream.server_counters(server).add(ServerCounter::Requests, 1);
         let mut out = pool::take(pool::Class::Small);
         self.write_head(&mut out, server);
@@ -275,6 +281,7 @@ impl<'j> Job<'j> {
             return Err(self.fail(error));
         }
         self.ending.enter(Phase::Head);
+        self.ending.note_head(server, connect);
         if let Some(done) = progress.done.get() {
             self.upstream.note_latency(server, elapsed(done), clock::turn());
         }
@@ -292,6 +299,7 @@ impl<'j> Job<'j> {
     async fn respond(&mut self, answer: Answering, admission: Admission, response: &mut Response<'_>) -> Reply {
         let Answering { mut connection, in_flight, mut head } = answer;
         let server = connection.server();
+        self.ending.note_head(server, connection.connect_took());
         if head.status == Status::SWITCHING_PROTOCOLS {
             return self.switch(connection, in_flight, admission, &head, response);
         }
@@ -416,6 +424,7 @@ impl<'j> Job<'j> {
     }
 
     fn note_attempt(&self, server: usize) {
+        self.ending.note_attempt(server, self.attempts);
         if self.attempts > 1 {
             self.upstream.server_counters(server).add(ServerCounter::Retries, 1);
         }
@@ -432,7 +441,8 @@ impl<'j> Job<'j> {
 
     fn write_head_to(&self, out: &mut Vec<u8>, server: &str, upgrade: Option<&[u8]>) {
         let (spec, path, framing) = (&self.proxy.spec, self.path, self.framing);
-        write_request_head(out, &self.request, &Outgoing { spec, path, server, framing, upgrade });
+        let trace = self.trace;
+        write_request_head(out, &self.request, &Outgoing { spec, path, server, framing, upgrade, trace });
     }
 
     pub(super) fn kind(&self) -> RequestKind {
@@ -441,7 +451,9 @@ impl<'j> Job<'j> {
 
     /// The leave to ask one more server beside the first, where there is one and the budget allows it.
     pub(super) fn admit_hedge(&mut self) -> Option<Admission> {
-        (self.has_another() && self.may_retry()).then(|| self.admit()).flatten()
+        let other = (self.has_another() && self.may_retry()).then(|| self.admit()).flatten()?;
+        self.ending.note_attempt(other.server(), self.attempts);
+        Some(other)
     }
 
     pub(super) fn held<'h>(&self, head: &'h [u8], body: &'h [u8]) -> Held<'h>

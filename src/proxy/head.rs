@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use super::spec::{FieldEdit, HostRewrite, ProxySpec};
-use crate::handler::Request;
+use crate::handler::{Request, Trace};
 use crate::http::encode::{self, Fields};
 use crate::http::head::list_members;
 use crate::http::{BodyFraming, FieldError, RequestHead, ResponseView, Version};
@@ -27,6 +27,10 @@ enum Fate {
     Host,
     /// `TE`, of which only `trailers` may go on.
     Te,
+    /// `traceparent`: written anew where the gateway traces.
+    TraceParent,
+    /// `tracestate`: belongs to a `traceparent` that is valid.
+    TraceState,
 }
 
 fn request_fate(name: &[u8]) -> Fate {
@@ -39,6 +43,8 @@ fn request_fate(name: &[u8]) -> Fate {
         7 if is(b"upgrade") || is(b"trailer") => Fate::Drop,
         9 if is(b"forwarded") => Fate::OriginList,
         10 if is(b"connection") || is(b"keep-alive") => Fate::Drop,
+        10 if is(b"tracestate") => Fate::TraceState,
+        11 if is(b"traceparent") => Fate::TraceParent,
         14 if is(b"content-length") => Fate::Drop,
         15 if is(b"x-forwarded-for") => Fate::OriginList,
         16 if is(b"x-forwarded-host") => Fate::Origin,
@@ -87,6 +93,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) framing: BodyFraming,
     /// The protocol that is to be switched to.
     pub(super) upgrade: Option<&'a [u8]>,
+    /// The trace that the request belongs to; `None`: what the client says of one goes on as it came.
+    pub(super) trace: Option<Trace>,
 }
 
 /// Appends the head that goes to the server.
@@ -107,9 +115,11 @@ pub(super) fn write_request_head(out: &mut Vec<u8>, request: &Request<'_>, outgo
     for (name, value) in request.headers() {
         let name = name.as_bytes();
         let goes = match request_fate(name) {
-            Fate::Forward => true,
+            Fate::Forward => !is_request_id(spec, name),
             Fate::Drop | Fate::Host | Fate::OriginList => false,
             Fate::Origin => is_trusted,
+            Fate::TraceParent => outgoing.trace.is_none(),
+            Fate::TraceState => outgoing.trace.is_none_or(|trace| trace.is_continued),
             Fate::Te => {
                 takes_trailers |= list_members(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
                 false
@@ -123,6 +133,7 @@ pub(super) fn write_request_head(out: &mut Vec<u8>, request: &Request<'_>, outgo
         }
     }
     write_origin(out, request, spec, is_trusted);
+    write_identity(out, request, outgoing);
     if let Some(via) = &spec.via {
         let version = match request.version() {
             Version::Http10 => "1.0",
@@ -150,6 +161,22 @@ pub(super) fn write_request_head(out: &mut Vec<u8>, request: &Request<'_>, outgo
         (None, false) => {}
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether it is the field that tells servers the request's id.
+fn is_request_id(spec: &ProxySpec, name: &[u8]) -> bool {
+    spec.request_id.as_ref().is_some_and(|field| field.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// The request's id, and its trace; the operator's edits come before both.
+fn write_identity(out: &mut Vec<u8>, request: &Request<'_>, outgoing: &Outgoing<'_>) {
+    let edits = &outgoing.spec.request_fields;
+    if let Some(field) = outgoing.spec.request_id.as_ref().filter(|field| !is_edited(edits, field.as_bytes())) {
+        encode::write_field(out, field, request.id().text(&mut [0; 16]));
+    }
+    if let Some(trace) = outgoing.trace.filter(|_| !is_edited(edits, b"traceparent")) {
+        encode::write_field(out, "traceparent", trace.traceparent());
+    }
 }
 
 /// Whether an edit replaces or removes all fields of this name.

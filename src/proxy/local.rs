@@ -16,6 +16,7 @@ use super::spec::ServerAddress;
 use super::standing::Availability;
 use super::upstream::{Server, Upstream, Upstreams};
 use crate::clock::Moment;
+use crate::handler::Origin;
 use crate::http::ResponseHead;
 use crate::limits::RESPONSE_HEADS_KEPT;
 use crate::metrics::ShardWriter;
@@ -159,6 +160,16 @@ struct LocalServer {
     /// The addresses of a version, and which is next.
     remotes: RefCell<(u64, Arc<[Remote]>)>,
     next_remote: Cell<usize>,
+}
+
+impl Origin for LocalUpstream {
+    fn upstream(&self) -> &str {
+        &self.shared.spec.name
+    }
+
+    fn server(&self, index: usize) -> &str {
+        self.shared.servers.get(index).map_or("", |server| &server.name)
+    }
 }
 
 impl LocalUpstream {

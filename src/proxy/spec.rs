@@ -2,7 +2,7 @@
 //! not change while the process runs.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -325,6 +325,8 @@ pub struct ProxySpec {
     pub forwarded: bool,
     /// The name in `Via`; `None` leaves it out.
     pub via: Option<String>,
+    /// The field that tells servers the request's id, whatever the client sent in it; `None`: it goes on as it came.
+    pub request_id: Option<String>,
     /// Edits of the request's fields, in order.
     pub request_fields: Vec<FieldEdit>,
     /// Edits of the response's fields, in order.
@@ -402,6 +404,22 @@ pub struct Network {
 }
 
 impl Network {
+    /// From its first address to its last, IPv4 addresses that are mapped into IPv6 as what they are.
+    pub fn range(&self) -> RangeInclusive<IpAddr> {
+        match self.address.to_canonical() {
+            IpAddr::V4(own) => {
+                let rest = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+                let first = own.to_bits() & !rest;
+                Ipv4Addr::from_bits(first).into()..=Ipv4Addr::from_bits(first | rest).into()
+            }
+            IpAddr::V6(own) => {
+                let rest = u128::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+                let first = own.to_bits() & !rest;
+                Ipv6Addr::from_bits(first).into()..=Ipv6Addr::from_bits(first | rest).into()
+            }
+        }
+    }
+
     /// Whether `address` is one of them. An IPv4 address mapped into IPv6 counts as what it is.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address.to_canonical(), address.to_canonical()) {
@@ -434,7 +452,12 @@ mod tests {
             let (address, prefix) = text.split_once('/').unwrap();
             Network { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() }
         };
-        let contains = |net: &str, address: &str| network(net).contains(address.parse().unwrap());
+        let contains = |net: &str, address: &str| {
+            let (net, address): (_, IpAddr) = (network(net), address.parse().unwrap());
+            let contains = net.contains(address);
+            assert_eq!(net.range().contains(&address.to_canonical()), contains, "{net} {address}");
+            contains
+        };
         assert!(contains("10.0.0.0/8", "10.255.1.2"));
         assert!(!contains("10.0.0.0/8", "11.0.0.0"));
         assert!(contains("0.0.0.0/0", "192.0.2.1"));

@@ -5,14 +5,16 @@
 //! before the response head, `B` in the response's body, `T` in a tunnel, `-` none. A word says why. Each request has one
 //! code, that of its last attempt.
 //!
-//! The access log will take its field `termination` from [`Ending`]; upstream, server and attempt are in the `Job`.
+//! [`Ending`] also tells the access log of it, and of the upstream, the server and the times that led there.
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::failure::AttemptError;
 use super::local::LocalUpstream;
-use crate::handler::{BodyError, Failure, Reply};
+use crate::clock::{self, Moment};
+use crate::handler::{BodyError, Failure, Notes, Reply};
 
 macro_rules! terminations {
     ($($(#[$doc:meta])+ $name:ident $code:literal;)+) => {
@@ -154,15 +156,53 @@ enum State {
     HandedOver,
 }
 
-/// Counts how a request ended, once. One that is dropped on its way ended because its client is gone.
+/// Counts how a request ended, once, and tells the access log. One that is dropped on its way ended because its client is
+/// gone.
 pub(super) struct Ending {
     upstream: Rc<LocalUpstream>,
     state: Cell<State>,
+    began: Moment,
+    /// Where the access log reads; `None` where it is off.
+    notes: Option<Rc<Notes>>,
 }
 
 impl Ending {
-    pub(super) fn new(upstream: &Rc<LocalUpstream>) -> Self {
-        Self { upstream: upstream.clone(), state: Cell::new(State::Going(Phase::Request)) }
+    pub(super) fn new(upstream: &Rc<LocalUpstream>, began: Moment, notes: Option<&Rc<Notes>>) -> Self {
+        let notes = notes.filter(|notes| notes.is_wanted()).cloned();
+        if let Some(notes) = &notes {
+            notes.set_origin(upstream.clone());
+        }
+        Self { upstream: upstream.clone(), state: Cell::new(State::Going(Phase::Request)), began, notes }
+    }
+
+    /// Tells that the request is sent to a server, as its attempt of this number.
+    pub(super) fn note_attempt(&self, server: usize, attempts: u32) {
+        if let Some(notes) = &self.notes {
+            notes.tell(|told| {
+                told.server = Some(server);
+                told.attempts = attempts;
+                told.connect = None;
+            });
+        }
+    }
+
+    /// Tells that this server's response head is taken, and what connecting to it took, where that was needed.
+    pub(super) fn note_head(&self, server: usize, connect: Option<Duration>) {
+        if let Some(notes) = &self.notes {
+            let head = clock::now().since(self.began);
+            notes.tell(|told| {
+                told.server = Some(server);
+                told.connect = connect;
+                told.head = Some(head);
+            });
+        }
+    }
+
+    /// Tells what a tunnel moved: bytes from and to the client.
+    pub(super) fn note_tunnel(&self, from_client: u64, to_client: u64) {
+        if let Some(notes) = &self.notes {
+            notes.tell(|told| told.tunnel = (from_client, to_client));
+        }
     }
 
     /// The request is in this phase now.
@@ -185,7 +225,8 @@ impl Ending {
     /// The request becomes a tunnel, which ends by itself.
     pub(super) fn hand_over(&self) -> Self {
         self.state.set(State::HandedOver);
-        Self { upstream: self.upstream.clone(), state: Cell::new(State::Going(Phase::Tunnel)) }
+        let (upstream, notes) = (self.upstream.clone(), self.notes.clone());
+        Self { upstream, state: Cell::new(State::Going(Phase::Tunnel)), began: self.began, notes }
     }
 
     /// What the reply says, where nothing was said before.
@@ -211,6 +252,13 @@ impl Drop for Ending {
             State::HandedOver => return,
         };
         self.upstream.counters.note_end(termination);
+        if let Some(notes) = &self.notes {
+            let total = clock::now().since(self.began);
+            notes.tell(|told| {
+                told.total = Some(total);
+                told.termination = Some(termination.code());
+            });
+        }
     }
 }
 

@@ -60,6 +60,7 @@ async fn run(tunnel: Tunnel, client: ClientIo<'_>) {
         deadline.poll_due(cx).map(|()| Termination::GatewayTunnelIdle)
     })
     .await;
+    ending.note_tunnel(up.moved, down.moved);
     ending.end(termination);
     drop(in_flight);
 }
@@ -80,6 +81,8 @@ struct Way {
     early: Vec<u8>,
     piece: Option<Lease>,
     sent: usize,
+    /// Bytes that went this way.
+    moved: u64,
     state: State,
 }
 
@@ -96,7 +99,7 @@ enum State {
 
 impl Way {
     fn new(early: Vec<u8>) -> Self {
-        Self { early, piece: None, sent: 0, state: State::Open }
+        Self { early, piece: None, sent: 0, moved: 0, state: State::Open }
     }
 
     /// Moves what can be moved now; whether there was something.
@@ -126,6 +129,7 @@ impl Way {
             return result.map(|taken| {
                 let Ok(taken) = taken else { return State::ReceiverGone };
                 self.sent += taken;
+                self.moved += taken as u64;
                 State::Open
             });
         }

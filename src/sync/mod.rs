@@ -22,7 +22,7 @@ pub use wake::{MainWaker, drive};
 pub(crate) use std::sync::{Mutex, OnceLock, atomic};
 
 #[cfg(not(loom))]
-use crossbeam_channel as channel;
+pub(crate) use crossbeam_channel as channel;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{Mutex, atomic};

@@ -3,12 +3,14 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringfort::config;
 use ringfort::handler::{Action, Exchange, Reply};
+use ringfort::log::access::{AccessLog, Field, Form, Spec, Which};
 use ringfort::metrics::ShardWriter;
 use ringfort::worker::{Order, Worker};
 use ringfort::{clock, rt, sys};
@@ -98,10 +100,14 @@ const CONFIG: &str = r#"{
     ]
 }"#;
 
-/// Runs one worker on a thread of this process, calls `test` with a connection to it, and ends it.
-fn with_worker(driver: &'static str, test: impl FnOnce(&mut Client, &Mark)) {
+/// Runs one worker on a thread of this process, calls `test` with a connection to it, and ends it. Where it has an access log,
+/// its lines go to a file that takes all.
+fn with_worker(driver: &'static str, access: Spec, test: impl FnOnce(&mut Client, &Mark)) {
     let config = config::load_text(CONFIG.as_bytes()).unwrap();
-    let snapshot = config::compile(config, ".".as_ref(), &[&ROUTES]).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let mut snapshot = config::compile(config, ".".as_ref(), &[&ROUTES]).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let log = AccessLog::open(Some(Path::new("/dev/null"))).unwrap();
+    log.start().unwrap();
+    snapshot.settings.observing.access = access;
     let socket = sys::socket::listen(([127, 0, 0, 1], 0).into()).unwrap();
     let address = sys::socket::local_address(&socket).unwrap();
     let mark = Mark::default();
@@ -117,6 +123,7 @@ fn with_worker(driver: &'static str, test: impl FnOnce(&mut Client, &Mark)) {
         stall: snapshot.config.cores.stall,
         settings: snapshot.settings,
         metrics: ShardWriter::create(0, 1, snapshot.routes.names().len()),
+        access: Some(log.lane(0)),
         routes: snapshot.routes,
         context: Arc::new(move || Rc::new(context.clone())),
         orders,
@@ -188,7 +195,7 @@ fn a_warm_core_answers_fixed_responses_without_allocating() {
         let Some(per_wait) = allocations_per_wait(driver) else {
             return eprintln!("{} allocates at each turn of its loop: nothing to hold it to", executor().name());
         };
-        with_worker(driver, |client, mark| {
+        with_worker(driver, Spec::default(), |client, mark| {
             for path in ["/text", "/users/12345"] {
                 ask(client, path, 200);
                 ask_in_batches(client, path, 20);
@@ -202,6 +209,32 @@ fn a_warm_core_answers_fixed_responses_without_allocating() {
                 assert!(single <= bound(REQUESTS), "{driver} {path}: {single} for {REQUESTS} requests");
                 assert!(pipelined <= bound(REQUESTS / BATCH), "{driver} {path}: {pipelined} for {REQUESTS} pipelined");
             }
+        });
+    });
+}
+
+/// Lines are made in buffers that come back from the writer, unless it is behind: then a new one is made for each lot.
+#[test]
+fn a_warm_core_writes_its_access_log_without_allocating_for_a_request() {
+    const REQUESTS: usize = 2000;
+    /// At least so many lines are in a lot of 16 KiB.
+    const LOT: usize = 32;
+    /// Lots that are handed over because time has passed, and the timers for that.
+    const LOTS_PER_SECOND: u64 = 16;
+    on_each_driver(|driver| {
+        let Some(per_wait) = allocations_per_wait(driver) else { return };
+        let spec = Spec::new(Which::All, Form::Json, Field::DEFAULT.to_vec());
+        with_worker(driver, spec, |client, mark| {
+            ask(client, "/users/12345", 200);
+            ask_in_batches(client, "/users/12345", 200);
+            let began = clock::now();
+            let single = allocations(client, mark, |client| ask(client, "/users/12345", REQUESTS));
+            let pipelined =
+                allocations(client, mark, |client| ask_in_batches(client, "/users/12345", REQUESTS / BATCH));
+            let timed = LOTS_PER_SECOND * (1 + clock::now().since(began).as_secs());
+            let bound = |waits: usize| per_wait * (waits as u64 + 1) + (REQUESTS / LOT) as u64 + timed;
+            assert!(single <= bound(REQUESTS), "{driver}: {single} for {REQUESTS} requests");
+            assert!(pipelined <= bound(REQUESTS / BATCH), "{driver}: {pipelined} for {REQUESTS} pipelined");
         });
     });
 }

@@ -53,6 +53,7 @@ pub(super) fn build_proxy(
         x_forwarded: proxy.x_forwarded,
         forwarded: proxy.forwarded,
         via: proxy.via.clone(),
+        request_id: parts.config.server.request_id.header.clone(),
         request_fields,
         response_fields,
         upgrade: proxy.upgrade,

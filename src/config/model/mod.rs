@@ -5,6 +5,7 @@
 //! `x-power-of-two` speaks for itself, and `x-not-built` lists keys or values that are known and refused by that name.
 
 mod cores;
+mod log;
 mod predicates;
 mod proxy;
 mod routes;
@@ -19,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cores::{Auto, Cores, Driver, Executor, MasterCore, Pin, Ring, Steering, Workers};
+pub use log::{AccessLog, Log, LogFormat};
 pub use predicates::{Condition, Conditions};
 pub use proxy::{FieldEdits, Mirror, Proxy, Split};
 pub use routes::{Action, Coding, Files, Match, Method, Redirect, Respond, Route};
@@ -30,8 +32,8 @@ use super::grammar::NameServer;
 use super::units::{self, Address, ByteSize, TimeSpan};
 use crate::conn;
 use crate::http;
-use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, NAME_SERVERS_MAX};
-use crate::log;
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, NAME_SERVERS_MAX, TRUST_MAX};
+use crate::proxy::Network;
 
 /// Ringfort's config: one JSON file. Every key may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,7 +50,7 @@ pub struct Config {
     pub cores: Cores,
     /// The admin listener: health, metrics, state. It has no authentication.
     pub admin: Admin,
-    /// Logs, on stderr.
+    /// The process log and the access log.
     pub log: Log,
     /// How changes of this file take effect.
     pub reload: Reload,
@@ -79,6 +81,12 @@ pub struct Server {
     pub keepalive: Keepalive,
     /// The `Server` field of responses; null leaves it out.
     pub name: Option<String>,
+    /// How requests are called.
+    pub request_id: RequestId,
+    /// Whether requests belong to traces (W3C Trace Context): a valid `traceparent` goes on to upstreams with the gateway as
+    /// the parent, others are replaced by a new trace, and its id is in the access log. Without it, upstreams get
+    /// `traceparent` and `tracestate` as they came.
+    pub trace: bool,
 }
 
 impl Default for Server {
@@ -90,8 +98,25 @@ impl Default for Server {
             rates: Rates::default(),
             keepalive: Keepalive::default(),
             name: Some("ringfort".to_owned()),
+            request_id: RequestId::default(),
+            trace: false,
         }
     }
+}
+
+/// How requests are called: in error bodies, in every line of the logs that is about one, and towards others. The server makes an
+/// id for each request, 16 hexadecimal digits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestId {
+    /// The field, as `"X-Request-Id"`, that tells upstreams the id, whatever the client sent in it. From peers in `trust`, an id is
+    /// taken over from it. Null: it is a field like others.
+    pub header: Option<String>,
+    /// Proxies in front of this one, addresses and networks, whose ids are taken over: 1 to 128 letters, digits and `-_.:=+/@`.
+    #[schemars(extend("maxItems" = TRUST_MAX))]
+    pub trust: Vec<Network>,
+    /// The field that tells clients the id; null: only error bodies do.
+    pub respond: Option<String>,
 }
 
 /// Bounds on requests and connections.
@@ -285,58 +310,4 @@ impl Resolver {
     pub fn name_servers(&self) -> Vec<SocketAddr> {
         self.nameservers.iter().map(|server| server.get()).collect()
     }
-}
-
-/// Logs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Log {
-    /// `off`, `error`, `warn`, `info`, `debug` or `trace`; or several, for parts of the program, separated by commas:
-    /// `info,ringfort::conn=debug`.
-    pub level: String,
-    /// One JSON object a line, one line of text, or several lines for people.
-    pub format: LogFormat,
-    /// The access log.
-    #[schemars(extend("x-not-built" = ["on", "json", "text", "common", "combined", "errors", "sampled"]))]
-    pub access: AccessLog,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Json, access: AccessLog::Off }
-    }
-}
-
-/// `log.format`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    #[default]
-    Json,
-    /// Several lines, for development.
-    Pretty,
-    /// One line of text.
-    Text,
-}
-
-impl From<LogFormat> for log::LogFormat {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Json => Self::Json,
-            LogFormat::Pretty => Self::Pretty,
-            LogFormat::Text => Self::Text,
-        }
-    }
-}
-
-/// `log.access`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub enum AccessLog {
-    /// None.
-    #[default]
-    Off,
 }

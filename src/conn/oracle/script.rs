@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use crate::conn::{Rates, Settings, Timeouts};
+use crate::conn::{Observing, Rates, Settings, Timeouts};
 use crate::http::HeadLimits;
 use crate::rt::sim::{CoreOptions, Faults, Style};
 
@@ -149,6 +149,7 @@ fn settings_of(bits: usize) -> Settings {
         keepalive_requests: [1000, 1000, 1, 3][bits >> 3 & 3],
         keepalive_age: if bits >> 5 & 1 == 0 { Duration::from_secs(3600) } else { Duration::ZERO },
         server_name: (bits >> 6 & 1 == 1).then(|| "ringfort".to_owned()),
+        observing: Observing::default(),
     }
 }
 

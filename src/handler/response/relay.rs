@@ -87,6 +87,7 @@ impl Response<'_> {
         self.status = Status::SWITCHING_PROTOCOLS;
         encode::write_status_line(self.out, self.status);
         self.out.extend_from_slice(lines);
+        self.write_id();
         self.out.extend_from_slice(b"Connection: upgrade\r\n\r\n");
         self.terms.persistent = false;
         self.takeover = Some(takeover);

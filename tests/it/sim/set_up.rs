@@ -160,6 +160,7 @@ pub(super) fn settings(random: &mut Random) -> Settings {
         keepalive_requests: if random.chance(200) { random.between(1, 8) } else { 1000 },
         keepalive_age: Duration::from_secs(if random.chance(100) { 1 } else { 3600 }),
         server_name: random.chance(500).then(|| "ringfort".to_owned()),
+        observing: ringfort::conn::Observing::default(),
     }
 }
 
@@ -227,6 +228,7 @@ impl Serving {
             settings: self.shared.settings.clone(),
             routes: self.routes.clone(),
             metrics,
+            access: None,
             context: Arc::new(app::context),
             orders: inbox,
             news: self.news.clone(),

@@ -102,6 +102,7 @@ fn settings() -> Settings {
         keepalive_requests: 1000,
         keepalive_age: Duration::from_secs(3600),
         server_name: None,
+        observing: ringfort::conn::Observing::default(),
     }
 }
 
@@ -206,6 +207,7 @@ fn in_worlds(test: impl AsyncFn(Pair) + Copy + Send + 'static) {
                 settings: settings(),
                 routes: Arc::new(routes),
                 metrics,
+                access: None,
                 context: Arc::new(|| Rc::new(())),
                 orders: inbox,
                 news,

@@ -87,6 +87,18 @@ impl Start {
         Self { program: Program::Example, ..Self::app(driver) }
     }
 
+    /// Sets `log.<name>`.
+    pub(crate) fn log(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.config["log"][name] = value.into();
+        self
+    }
+
+    /// Sets `server.<name>`.
+    pub(crate) fn server(mut self, name: &str, value: Value) -> Self {
+        self.config["server"][name] = value;
+        self
+    }
+
     /// Sets `upstreams.<name>`.
     pub(crate) fn upstream(mut self, name: &str, upstream: Value) -> Self {
         self.config["upstreams"][name] = upstream;
@@ -161,6 +173,24 @@ impl Start {
         let mut address = |message: &str| {
             let line = process.log_line(message).unwrap_or_else(|| panic!("{message:?} was never logged"));
             line["address"].as_str().unwrap().parse().unwrap()
+        };
+        Server { address: address("listening"), admin: address("admin listening"), process, config }
+    }
+
+    /// The same where its log goes to a file.
+    #[track_caller]
+    pub(crate) fn serve_from_log(self, log: &Path) -> Server {
+        let config = self.config.clone();
+        let process = self.spawn();
+        let address = |message: &str| {
+            let mut found = None;
+            wait_until(&format!("{message:?} is logged"), || {
+                let text = fs::read_to_string(log).unwrap_or_default();
+                let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+                found = lines.find(|line| line["message"] == message);
+                found.is_some()
+            });
+            found.unwrap()["address"].as_str().unwrap().parse().unwrap()
         };
         Server { address: address("listening"), admin: address("admin listening"), process, config }
     }

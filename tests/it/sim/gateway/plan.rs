@@ -94,6 +94,7 @@ impl Plan {
     fn proxy(&self, upgrade: bool) -> ProxySpec {
         let weights = self.weights.iter().enumerate();
         ProxySpec {
+            request_id: None,
             targets: weights.map(|(upstream, &weight)| Target { upstream, weight }).collect(),
             path: PathRewrite::Keep,
             host: HostRewrite::Keep,

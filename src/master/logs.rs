@@ -1,0 +1,62 @@
+//! The log files: the access log of this process, and opening all of them anew when they were renamed.
+
+use std::io;
+use std::time::Duration;
+
+use crate::config::Snapshot;
+use crate::limits::ACCESS_FINISH_MS;
+use crate::log::{self, LogError, access::AccessLog};
+use crate::rt;
+
+/// Opens the access log, and starts its thread where the config asks for one.
+pub(super) fn open_access_log(snapshot: &Snapshot) -> io::Result<AccessLog> {
+    let is_on = snapshot.settings.observing.access.is_on();
+    // A file that nothing is written to is not made.
+    let access = AccessLog::open(snapshot.access_file.as_deref().filter(|_| is_on))?;
+    if is_on {
+        access.start()?;
+    }
+    Ok(access)
+}
+
+/// Has the logs be as another config says, before it is in force.
+///
+/// # Errors
+/// A file that cannot be opened, or a thread that cannot be started. The logs are as before then, but for the level.
+pub(super) fn take_up(access: &AccessLog, before: &Snapshot, next: &Snapshot) -> Result<(), String> {
+    if before.config.log.level != next.config.log.level {
+        match log::set_level(&next.config.log.level) {
+            // An application's own logs are its own affair.
+            Ok(()) | Err(LogError::NotSet) => {}
+            Err(error) => return Err(format!("log.level: {error}")),
+        }
+    }
+    let was_on = before.settings.observing.access.is_on();
+    if !next.settings.observing.access.is_on() || (was_on && before.access_file == next.access_file) {
+        return Ok(());
+    }
+    let fail = |error: io::Error| format!("log.access_file: {error}");
+    access.redirect(next.access_file.as_deref()).map_err(fail)?;
+    access.start().map_err(fail)
+}
+
+/// Writes what the workers have handed over, when they have ended.
+pub(super) fn finish_access_log(access: &AccessLog) {
+    if !access.finish(Duration::from_millis(ACCESS_FINISH_MS)) {
+        tracing::warn!("the access log could not be written to its end");
+    }
+}
+
+/// Opens every log file anew, on a thread that may wait for the file system.
+pub(super) fn reopen() {
+    rt::spawn(async {
+        match rt::blocking(log::reopen).await {
+            Ok(()) => tracing::info!("log files re-opened"),
+            Err(failures) => {
+                for failure in failures {
+                    tracing::error!(path = %failure.path.display(), error = %failure.error, "a log file cannot be re-opened");
+                }
+            }
+        }
+    });
+}
