@@ -101,7 +101,8 @@ fn position(log: &[String], text: &str) -> usize {
 #[test]
 fn a_service_that_never_becomes_ready_is_named_and_nothing_is_served() {
     let log = log_of_failure(start(on_hand("epoll"), "never-ready"));
-    let told = r#"ringfort: service "cache" did not start: it took longer than 300ms (waiting for it: workers)"#;
+    let told =
+        r#"ringfort: service "cache" did not start: it took longer than 300ms (waiting for it: workers, config)"#;
     assert_told(&log, told);
     assert!(position(&log, "cache stops") < position(&log, "db stops"));
     assert!(!log.iter().any(|line| line.contains(r#""message":"listening""#)));
@@ -133,7 +134,7 @@ fn a_signal_during_the_start_takes_it_back_and_the_exit_is_a_failure() {
     let admin = line["address"].as_str().unwrap().parse().unwrap();
     let ready = || Client::connect(admin).get("/readyz");
     wait_until("the cache starts", || ready().text().contains("service cache: starting"));
-    let expected = "starting\nservice cache: starting\nservice workers: waiting\n";
+    let expected = "starting\nservice cache: starting\nservice workers: waiting\nservice config: waiting\n";
     assert_eq!((ready().status, ready().text()), (503, expected));
     assert_eq!(Client::connect(admin).get("/livez").status, 200);
     process.signal(libc::SIGTERM);
@@ -201,7 +202,10 @@ fn before_it_refuses_connections_it_serves_on_and_says_that_it_is_not_ready() {
         assert_eq!(server.admin_get("/status").json()["phase"], "draining");
         server.signal(libc::SIGTERM);
         assert_eq!(server.wait_exit(PATIENCE).code(), Some(1), "it was cut short");
-        assert_told(&server.log(), "ringfort: a second signal (SIGTERM) ended it at once; still running: workers, ");
+        assert_told(
+            &server.log(),
+            "ringfort: a second signal (SIGTERM) ended it at once; still running: config, workers, ",
+        );
 
         let mut server = start(driver, "plain").timeout("pre_stop_delay", "300ms").serve();
         let mut client = begin(&server);
@@ -274,7 +278,7 @@ fn phases_and_services_are_shown() {
     assert!(status["phase_seconds"].is_number());
     let services = status["services"].as_array().unwrap();
     let names: Vec<_> = services.iter().map(|service| service["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["db", "admin", "metrics", "names", "upstream-checks", "workers"]);
+    assert_eq!(names, ["db", "admin", "metrics", "upstreams", "workers", "config"]);
     for service in services {
         assert!(service["state"] == "ready" && service["failure"].is_null(), "{service}");
         assert!(service["since_seconds"].is_number());
