@@ -186,6 +186,14 @@ impl Core {
     /// Serves by these from now on: requests whose head has not been parsed yet, and every wait that begins. `cells` are
     /// those of the routes' metrics.
     pub fn take_up(&self, settings: Settings, routes: Arc<Routes>, cells: FreshCells) {
+        #[cfg(feature = "sim")]
+        if rt::sim::planted(rt::sim::Bug::KeptGeneration) {
+            let kept = self.serving();
+            rt::spawn(async move {
+                std::future::pending::<()>().await;
+                drop(kept);
+            });
+        }
         self.metrics.replace_routes(cells);
         let next = Serving::new(settings, routes, self.metrics.routes_generation());
         // Whoever made the routes frees them, elsewhere: there may be many.

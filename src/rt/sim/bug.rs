@@ -52,6 +52,10 @@ pub enum Bug {
     ShortReadTakenForEnd,
     /// The drain has no deadline.
     EndlessDrain,
+    /// A core keeps every config that it has served by.
+    KeptGeneration,
+    /// Another config closes the listening sockets of addresses that stay.
+    DoorsShut,
     /// Not every worker is told to drain.
     ForgottenWorker,
     /// A worker that breaks down during a drain begins it anew.

@@ -10,6 +10,7 @@ mod gateway;
 mod oracle;
 mod outward;
 mod regressions;
+mod reload;
 mod requests;
 mod scenario;
 mod set_up;
@@ -153,6 +154,8 @@ fn every_planted_bug_is_found() {
         Bug::NoRestart,
         Bug::NoBackoff,
         Bug::QueueLost,
+        Bug::KeptGeneration,
+        Bug::DoorsShut,
         Bug::StaleDate,
     ];
     find_bugs(scenario::run, BUGS.iter().map(|bug| (*bug, 0)), SEEDS);

@@ -2,6 +2,7 @@
 
 use super::app;
 use super::clients::{self, Kind};
+use super::reload::Generations;
 use super::set_up::{
     self, GENEROUS, PIPE_BYTES_MAX, Serving, Shared, Summary, assert_nothing_is_left, core_options, join, play_seed,
     settings, start_after, start_master, start_worker_with, stop,
@@ -29,6 +30,8 @@ struct Plan {
     disk_fails: bool,
     /// No fault makes a patient drain's promise empty.
     keeps_promises: bool,
+    /// Configs come into force meanwhile.
+    reloads: Option<Random>,
     /// When the drain begins, if not after all clients.
     drain_at: Option<Duration>,
     patience: Duration,
@@ -57,6 +60,9 @@ fn plan(seed: u64) -> (Plan, Faults) {
     let kills: Vec<Duration> = (0..kills).map(|_| Duration::from_millis(random.below(1500))).collect();
     let keeps_promises = faults.shortages == 0 && stop_after.is_none() && kills.is_empty();
     let disk_fails = faults.failed_reads > 0;
+    // Chance of its own: what the seeds do besides stays as it was.
+    let mut other = Random::new(seed ^ 0x0ec0_4f16);
+    let reloads = other.chance(300).then(|| other.fork());
     let plan = Plan {
         random,
         clients,
@@ -66,6 +72,7 @@ fn plan(seed: u64) -> (Plan, Faults) {
         is_tight,
         disk_fails,
         keeps_promises,
+        reloads,
         drain_at,
         patience,
         stop_after,
@@ -104,9 +111,13 @@ pub(super) fn start_worker(
     news: &Postbox<News>,
     kills: &[Duration],
 ) -> Rc<Serving> {
+    start_worker_with(routes(), index, shared, core, news, kills)
+}
+
+/// The application's routes.
+pub(super) fn routes() -> Arc<Routes> {
     let none = RouterBuf::build(&[]).expect("no routes are no conflict");
-    let routes = Arc::new(Routes::new(&[&app::ROUTES], none, Vec::new(), Vec::new()));
-    start_worker_with(routes, index, shared, core, news, kills)
+    Arc::new(Routes::new(&[&app::ROUTES], none, Vec::new(), Vec::new()))
 }
 
 async fn scenario(plan: Plan) -> Summary {
@@ -122,6 +133,8 @@ async fn scenario(plan: Plan) -> Summary {
     watch::begin(shared.clone(), &serving);
     let master = start_master(&shared, &serving, inbox, patience);
     master.started(workers).await;
+    let generations = Generations::new(&shared, &serving);
+    let reloading = plan.reloads.map(|random| sim::task(generations.clone().run(random)));
     let mut talking = Vec::new();
     for number in 0..clients {
         let kind = Kind::pick(&mut random, is_tight);
@@ -135,6 +148,9 @@ async fn scenario(plan: Plan) -> Summary {
             join(talking.drain(..)).await;
             all_gone(&shared).await;
         }
+    }
+    if reloading.is_some() && drain_at.is_none() {
+        generations.assert_let_go().await;
     }
     stop(&shared, master, serving, patience, plan.stop_after).await;
     join(talking.into_iter()).await;

@@ -194,7 +194,7 @@ impl Serving {
         self.shard.borrow().clone().expect("it was started")
     }
 
-    fn orders(&self) -> Postbox<Order> {
+    pub(super) fn orders(&self) -> Postbox<Order> {
         self.orders.borrow().clone().expect("it was started")
     }
 
