@@ -15,6 +15,7 @@ use crate::metrics::{Shard, WorkerSample, stalled_after};
 use crate::rt::{Postbox, Started};
 
 use super::reload::{Reloads, Request};
+use super::upgrade::Upgrades;
 
 /// Where the process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +153,7 @@ pub struct State {
     retired: RefCell<Vec<Arc<Snapshot>>>,
     reloads: RefCell<Reloads>,
     reload_post: Postbox<Request>,
+    upgrades: Upgrades,
     listen: RefCell<Vec<SocketAddr>>,
     admin: Option<SocketAddr>,
     began: Moment,
@@ -167,6 +169,7 @@ impl State {
         admin: Option<SocketAddr>,
         log_lines_dropped: Box<dyn Fn() -> u64>,
         reload_post: Postbox<Request>,
+        upgrades: Upgrades,
     ) -> Self {
         let began = clock::now();
         Self {
@@ -178,6 +181,7 @@ impl State {
             retired: RefCell::default(),
             reloads: RefCell::new(Reloads::new()),
             reload_post,
+            upgrades,
             listen: RefCell::new(listen),
             admin,
             began,
@@ -261,6 +265,11 @@ impl State {
 
     pub(super) fn reload_post(&self) -> &Postbox<Request> {
         &self.reload_post
+    }
+
+    /// The upgrades so far.
+    pub fn upgrades(&self) -> &Upgrades {
+        &self.upgrades
     }
 
     pub(super) fn config_sample(&self) -> ConfigSample {

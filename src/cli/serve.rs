@@ -7,9 +7,18 @@ use super::arguments::ServeOptions;
 use super::{Exit, Session};
 use crate::config::{self, Host};
 use crate::log::{self, LogError, LogOptions};
-use crate::master::{self, Service, Source};
+use crate::master::{self, Origin, Service, Source};
 
 pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Result<Exit> {
+    // First of all: descriptors that were handed over are known by their numbers alone.
+    let arguments = session.args.get(1..).unwrap_or_default().to_vec();
+    let origin = match Origin::new(arguments, session.variables.clone()) {
+        Ok(origin) => origin,
+        Err(error) => {
+            session.complain(error)?;
+            return Ok(Exit::Failed);
+        }
+    };
     let mut input = session.input(options.config.as_ref());
     input.overrides.extend(options.overrides());
     let prepared = match session.prepare(&input, &Host::read()) {
@@ -34,7 +43,7 @@ pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Re
         watched: input.file.clone().filter(|_| prepared.snapshot.config.reload.watch),
         load: Arc::new(move |before| config::prepare_next(&input, &Host::read(), &tables, before)),
     };
-    let service = Service { snapshot: prepared.snapshot, plan: prepared.plan, context, log_lines_dropped, source };
+    let service = Service { snapshot: prepared.snapshot, plan: prepared.plan, context, log_lines_dropped, source, origin };
     match master::serve(service) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => {

@@ -3,43 +3,43 @@
 //!
 //! It runs on the thread that called it and never stands on a request's path.
 
+mod admin_listener;
 mod backoff;
 mod memory;
 mod reload;
 mod sockets;
 mod spawn;
 mod supervisor;
+mod upgrade;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::{self, Cause, Ended, Phase, ReloadRequest, State, WorkerState};
+use crate::admin::{self, Cause, Ended, Phase, ReloadRequest, State, UpgradeRequest, Upgrades, WorkerState};
 use crate::clock::{self, Moment};
 use crate::config::{Plan, Snapshot};
-use crate::conn::{self, Core, Door, Settings};
-use crate::handler::{self, Routes};
 use crate::limits::CONTROL_MESSAGES_MAX;
-use crate::metrics::ShardWriter;
 use crate::metrics::aggregate::Tick;
 use crate::proxy::Attendants;
-use crate::router::RouterBuf;
-use crate::rt::{self, Listener, Mailbox, Postbox, RunError};
+use crate::rt::{self, Mailbox, Postbox, RunError};
 use crate::sys;
 use crate::worker::{MakeContext, Order};
+use admin_listener::AdminSocket;
 use memory::GiveBack;
-use reload::Reloader;
+use reload::{Changing, Reloader};
 use spawn::{Spawner, Threads, duplicates, label};
 use supervisor::PATIENCE;
+use upgrade::Upgrader;
 
 pub use reload::Source;
 pub use sockets::{Listening, open_group};
 pub use supervisor::{Crew, Note, Orders, Signal, Supervisor};
+pub use upgrade::{Origin, OriginError};
 
 /// Submission queue entries of the master's executor.
 const MASTER_RING_ENTRIES: u32 = 256;
@@ -49,8 +49,6 @@ const MASTER_RING_BUFFERS: u16 = 64;
 const DESCRIPTORS_TO_SPARE: u64 = 1024;
 /// How long after connections have gone their memory is given back: two of the workers' looks at themselves, and some.
 const GIVE_BACK_AFTER: Duration = Duration::from_millis(2500);
-/// Connections that the admin listener holds at once.
-const ADMIN_CONNECTIONS: usize = 256;
 /// The generation of the config that the process starts with.
 const FIRST_GENERATION: u64 = 1;
 
@@ -66,6 +64,8 @@ pub struct Service {
     pub log_lines_dropped: Box<dyn Fn() -> u64>,
     /// Where the next config comes from.
     pub source: Source,
+    /// How this process was started.
+    pub origin: Origin,
 }
 
 /// Why serving could not begin, or ended otherwise than it was told to.
@@ -118,12 +118,13 @@ impl std::error::Error for ServeError {}
 ///
 /// # Errors
 /// See [`ServeError`]; nothing is left running then.
-pub fn serve(service: Service) -> Result<(), ServeError> {
+pub fn serve(mut service: Service) -> Result<(), ServeError> {
     // Armed first, so that a signal during the start is not lost but stops what has started.
     let (signal_post, signals) = rt::mailbox(CONTROL_MESSAGES_MAX);
+    let posted = signal_post.clone();
     let armed = sys::signal::arm(move |name| {
         // A full mailbox holds signals enough.
-        let _ = signal_post.post(Signal(name));
+        let _ = posted.post(Signal(name));
     })
     .map_err(ServeError::Signals)?;
     let config = &service.snapshot.config;
@@ -138,18 +139,16 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
             "the limit on open files is below server.limits.connections: when it is reached, accepting rests"
         );
     }
-    let listening = Listening::open(config, &service.plan.workers)?;
-    if let Some(address) = config.admin.listen {
-        sockets::probe_free(address)?;
-    }
-    let admin_socket = config.admin.listen.map(sockets::open_one).transpose()?;
+    let inheritance = service.origin.inheritance();
+    let listening = Listening::open(config, &service.plan.workers, inheritance)?;
+    let admin_socket = config.admin.listen.map(|wanted| AdminSocket::open(wanted, inheritance)).transpose()?;
     // The admin listener needs few buffers; the memory of a worker's ring would be wasted on it.
     let executor = rt::Options {
         ring_entries: MASTER_RING_ENTRIES,
         ring_buffers: MASTER_RING_BUFFERS,
         ..service.snapshot.executor
     };
-    let result = rt::run(&executor, |_| Master::run(service, listening, admin_socket, signals));
+    let result = rt::run(&executor, |_| Master::run(service, listening, admin_socket, (signal_post, signals)));
     drop(armed);
     result.map_err(ServeError::Executor)?
 }
@@ -163,16 +162,17 @@ struct Master {
     give_back: RefCell<GiveBack>,
     reloader: Rc<Reloader>,
     reload_post: Postbox<ReloadRequest>,
+    upgrader: Rc<Upgrader>,
 }
 
 impl Master {
     async fn run(
         service: Service,
         listening: Listening,
-        admin_socket: Option<(OwnedFd, SocketAddr)>,
-        signals: Mailbox<Signal>,
+        admin_socket: Option<AdminSocket>,
+        (signal_post, signals): (Postbox<Signal>, Mailbox<Signal>),
     ) -> Result<(), ServeError> {
-        let Service { snapshot, plan, context, log_lines_dropped, source } = service;
+        let Service { snapshot, plan, context, log_lines_dropped, source, origin } = service;
         if plan.pin
             && let Some(core) = plan.master
         {
@@ -192,17 +192,17 @@ impl Master {
             WorkerState::new(label(plan, index), pinned, threads.shard(index), stall)
         });
         let (reload_post, reload_requests) = admin::reload_requests();
+        let (upgrades, upgrade_requests) = Upgrades::new();
         let state = Rc::new(State::new(
             snapshot.clone(),
             states.collect(),
             listening.addresses(),
-            admin_socket.as_ref().map(|(_, address)| *address),
+            admin_socket.as_ref().map(|admin| admin.address),
             log_lines_dropped,
             reload_post.clone(),
+            upgrades,
         ));
-        if let Some((socket, _)) = admin_socket {
-            serve_admin(socket, &state, &snapshot);
-        }
+        let admin = admin_socket.map(|socket| socket.listener(&state, &snapshot));
         let mut attendants = Attendants::new(clock::wall().as_nanos() as u64);
         attendants.attend(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
         let drain = Rc::new(Cell::new(snapshot.config.server.timeouts.drain));
@@ -210,9 +210,14 @@ impl Master {
         drop(snapshot);
         let orders = Orders::new(posts);
         let listening = Rc::new(RefCell::new(listening));
+        let changing = Rc::new(Cell::new(Changing::Nothing));
+        let shared = (listening.clone(), orders.clone(), plan.workers.clone());
+        let upgrader = Upgrader::new(origin, state.clone(), shared, admin, changing.clone(), signal_post)?;
+        rt::spawn(upgrader.clone().run(upgrade_requests));
         let reloader = Rc::new(Reloader {
             source,
             state: state.clone(),
+            changing,
             orders: orders.clone(),
             taken_up: RefCell::new(vec![state.generation(); plan.workers.len()]),
             cores: plan.workers.clone(),
@@ -229,7 +234,8 @@ impl Master {
                 reload::watch_file(file, known, post).await;
             });
         }
-        let master = Self { state, threads, spawner, listening, give_back: RefCell::default(), reloader, reload_post };
+        let give_back = RefCell::default();
+        let master = Self { state, threads, spawner, listening, give_back, reloader, reload_post, upgrader };
         let supervisor = Supervisor::new(orders, drain, stall);
         let result = supervisor.run(&news, &signals, &master).await;
         master.join().await;
@@ -259,6 +265,9 @@ impl Master {
             if let Some(address) = self.state.admin() {
                 tracing::info!(%address, "admin listening");
             }
+            drop(workers);
+            self.upgrader.note_serving();
+            self.upgrader.complete_listening(self.state.snapshot().config.cores.steering);
         }
     }
 
@@ -340,6 +349,7 @@ impl Crew for Master {
             Note::Draining => {
                 // The workers are the last to hold their sockets, and close them when nobody is left in their queues.
                 drop(self.listening.take());
+                self.upgrader.note_draining();
                 self.state.set_phase(Phase::Draining);
             }
             Note::TookUp(index, generation) => self.reloader.note_taken_up(index, generation),
@@ -347,17 +357,10 @@ impl Crew for Master {
                 // As many as may wait: one of them reads the config after this moment.
                 let _ = self.reload_post.post(ReloadRequest { cause: Cause::Signal, reply: None });
             }
+            Note::Upgrade => {
+                // One of those that wait replaces this process, or says why it cannot be.
+                let _ = self.state.upgrades().ask(UpgradeRequest { cause: Cause::Signal, reply: None });
+            }
         }
     }
-}
-
-/// Serves the admin routes on the master's executor.
-fn serve_admin(socket: OwnedFd, state: &Rc<State>, snapshot: &Snapshot) {
-    let empty = RouterBuf::build(&[]).unwrap_or_else(|_| unreachable!("a router without routes has no errors"));
-    let routes = Arc::new(Routes::new(&[&admin::ROUTES], empty, Vec::new(), Vec::new()));
-    let settings = Settings { connections: ADMIN_CONNECTIONS, ..snapshot.settings.clone() };
-    let metrics = ShardWriter::create(u32::MAX, 1, routes.names().len());
-    let context = handler::Context::default().with(state.clone());
-    let core = Core::new(settings, routes, metrics, u64::from(u8::MAX), context);
-    rt::spawn(conn::accept(Listener::new(socket), Door::default(), core));
 }

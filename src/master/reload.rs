@@ -35,10 +35,21 @@ pub struct Source {
     pub load: Arc<dyn Fn(&Upstreams) -> Result<Prepared, Failure> + Send + Sync>,
 }
 
+/// What is being changed: one thing at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changing {
+    Nothing,
+    /// The config, by a reload.
+    Config,
+    /// The program, by an upgrade; for good, once a successor serves.
+    Program,
+}
+
 /// What a reload works on.
 pub(super) struct Reloader {
     pub(super) source: Source,
     pub(super) state: Rc<State>,
+    pub(super) changing: Rc<Cell<Changing>>,
     pub(super) orders: Rc<Orders>,
     /// The workers' cores, for new listening sockets.
     pub(super) cores: Vec<usize>,
@@ -69,7 +80,13 @@ impl Reloader {
     /// Makes reloads until nobody can ask for one any more.
     pub(super) async fn run(self: Rc<Self>, requests: Mailbox<ReloadRequest>) {
         while let Some(ReloadRequest { cause, reply }) = requests.next().await {
+            // A successor reads the config itself; should it fail, this is the process whose config counts.
+            while self.changing.get() != Changing::Nothing {
+                rt::sleep_until(clock::now() + LOOK_EVERY).await;
+            }
+            self.changing.set(Changing::Config);
             let outcome = self.reload().await;
+            self.changing.set(Changing::Nothing);
             tell(cause, &outcome);
             let answer = self.state.reloads_mut().note(cause, &outcome);
             if let Some(reply) = reply {

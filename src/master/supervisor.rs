@@ -22,6 +22,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(pub &'static str);
 
+/// A successor has taken over. Whoever is draining already has nothing more to do for it.
+pub(super) const REPLACED: Signal = Signal("upgrade");
+
 /// What the supervisor tells its crew.
 #[derive(Debug)]
 pub enum Note {
@@ -43,6 +46,8 @@ pub enum Note {
     Draining,
     /// SIGHUP: read the config again.
     Hangup,
+    /// SIGUSR2: start the program anew, and leave.
+    Upgrade,
 }
 
 /// Where the workers take orders, in their order.
@@ -164,6 +169,8 @@ impl Supervisor {
                 rt::Either::First(Some(News::TookUp(index, generation))) => crew.note(Note::TookUp(index, generation)),
                 rt::Either::First(Some(News::Ended(index, end))) => self.note_end(index, end, crew),
                 rt::Either::Second(Some(Signal("SIGHUP"))) => crew.note(Note::Hangup),
+                rt::Either::Second(Some(Signal("SIGUSR2"))) => crew.note(Note::Upgrade),
+                rt::Either::Second(Some(REPLACED)) if self.is_draining() => {}
                 rt::Either::Second(Some(Signal(name))) if self.is_first_signal() => {
                     tracing::info!(signal = name, timeout = ?self.drain.get(), "draining");
                     self.begin_drain(crew);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::aggregate::{Aggregator, CoreStatus, Window};
 use super::defs::{Class, Definition, Driver, Gauge, Kind, ProcessValue, Source, TABLE};
-use super::keys::ReloadResult;
+use super::keys::{ReloadResult, UpgradeResult};
 use super::process::ProcessSample;
 use super::pulse::WorkerSample;
 use super::report::{self, RouteNames};
@@ -56,6 +56,8 @@ pub struct Facts<'a> {
     pub log_lines_dropped: u64,
     /// The configs so far.
     pub config: ConfigSample,
+    /// Binary upgrades, indexed by [`UpgradeResult`].
+    pub upgrades: [u64; UpgradeResult::ALL.len()],
     /// The process's own numbers.
     pub process: ProcessSample,
     /// The routes' names.
@@ -88,6 +90,9 @@ fn write_metric(
         Source::Reloads => ReloadResult::ALL
             .iter()
             .try_for_each(|result| sample(out, definition, &[result.name()], facts.config.reloads[*result as usize])),
+        Source::Upgrades => UpgradeResult::ALL
+            .iter()
+            .try_for_each(|result| sample(out, definition, &[result.name()], facts.upgrades[*result as usize])),
         Source::Process(value) => write_process(out, definition, value, facts),
         Source::ClassDurations => {
             for class in Class::ALL {
@@ -336,6 +341,7 @@ mod tests {
             uptime: Duration::from_millis(12_500),
             log_lines_dropped: 3,
             config: ConfigSample::default(),
+            upgrades: [0; UpgradeResult::ALL.len()],
             process: process::read(),
             routes: RouteNames { generation: 1, patterns },
             workers: const { &[WorkerSample { core: 1, heartbeat_age: Duration::from_millis(250), stalls: 2 }] },

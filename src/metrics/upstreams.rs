@@ -150,6 +150,7 @@ mod tests {
             uptime: Duration::ZERO,
             log_lines_dropped: 0,
             config: ConfigSample::default(),
+            upgrades: [0; 3],
             process: ProcessSample::default(),
             routes: RouteNames { generation: 1, patterns: &[] },
             workers: &[],

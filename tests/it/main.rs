@@ -20,3 +20,4 @@ mod sim;
 mod strict;
 mod supervision;
 mod tidy;
+mod upgrade;

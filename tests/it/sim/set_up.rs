@@ -361,7 +361,7 @@ impl Crew for Workers {
             }
             Note::Stalled(index, age) => self.found.borrow_mut().push(Found::Stalled(index, now, age)),
             Note::Resumed(index, after) => self.found.borrow_mut().push(Found::Resumed(index, now, after)),
-            Note::Tick | Note::Down(..) | Note::Ended(..) | Note::TookUp(..) | Note::Hangup => {}
+            Note::Tick | Note::Down(..) | Note::Ended(..) | Note::TookUp(..) | Note::Hangup | Note::Upgrade => {}
         }
     }
 }

@@ -1,0 +1,255 @@
+//! Binary upgrade: another process takes over, and nobody notices; or it does not come to serve, and nobody notices that.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::app::{HANGS, UPGRADE_MS};
+use crate::support::{Client, PATIENCE, Server, Start, on_each_driver, on_hand, wait_until};
+
+fn start(driver: &'static str) -> Start {
+    Start::app(driver).timeout("drain", "60s").watch(false).grouped()
+}
+
+/// Upgrades; gives the successor's process id.
+#[track_caller]
+fn upgrade(server: &Server) -> u64 {
+    let answer = server.upgrade();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["result"], "success");
+    answer.json()["pid"].as_u64().unwrap()
+}
+
+/// How many workers serve, as `/status` says, and whose process it is.
+fn workers(server: &Server) -> usize {
+    server.admin_get("/status").json()["workers"].as_array().unwrap().len()
+}
+
+/// Connects again and again, asks once on each connection, and counts the answers; until it is over.
+fn connect_without_end(address: SocketAddr, over: &AtomicBool, answered: &AtomicUsize) {
+    while !over.load(Ordering::Relaxed) {
+        let mut client = Client::try_connect(address).unwrap_or_else(|error| panic!("refused: {error}"));
+        client.try_send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap_or_else(|error| panic!("cut: {error}"));
+        let response = client.next(false).unwrap_or_else(|error| panic!("reset: {error}"));
+        assert_eq!(response.expect("an answer, not the end").text(), "hello");
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs `work` while clients connect all the time, none of which may be refused or cut.
+fn under_load(address: SocketAddr, work: impl FnOnce(&dyn Fn())) {
+    /// Ends the load however the work ends.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (over, answered) = (&over, &answered);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(move || connect_without_end(address, over, answered));
+        }
+        let _over = Over(over);
+        work(&|| {
+            let before = answered.load(Ordering::Relaxed);
+            wait_until("clients are served", || answered.load(Ordering::Relaxed) > before + 50);
+        });
+    });
+}
+
+#[test]
+fn nobody_is_refused_or_cut_while_one_process_follows_the_other() {
+    on_each_driver(|driver| {
+        let server = start(driver).serve();
+        let mut pids = vec![u64::from(server.pid())];
+        under_load(server.address, |served| {
+            for _ in 0..6 {
+                served();
+                pids.push(upgrade(&server));
+            }
+            served();
+        });
+        pids.sort_unstable();
+        pids.dedup();
+        assert_eq!(pids.len(), 7, "each is another process");
+        assert_eq!(server.metric("ringfort_upgrades_total", "success"), 1.0);
+        assert_eq!(server.admin_get("/readyz").status, 200);
+    });
+}
+
+#[test]
+fn a_request_that_is_under_way_ends_in_the_process_where_it_began() {
+    on_each_driver(|driver| {
+        let mut server = start(driver).serve();
+        let mut idle = server.client();
+        assert_eq!(idle.get("/").text(), "hello");
+        let mut uploading = server.client();
+        uploading.send("POST /collect HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+        assert_eq!(uploading.response().status, 100);
+        let mut asking = Client::connect(server.admin);
+        assert_eq!(asking.get("/readyz").status, 200);
+        let pid = upgrade(&server);
+        idle.expect_end();
+        asking.expect_end();
+        assert_eq!(server.get("/").text(), "hello", "the successor serves");
+        let response = uploading.send("hello").response();
+        assert_eq!((response.text(), response.closes()), ("5 bytes, sum 532", true));
+        assert_eq!(server.wait_first_exit().code(), Some(0), "it leaves when nothing is in flight");
+        assert_eq!(server.get("/").text(), "hello");
+        let line = server.log_line("took over from the process before").unwrap();
+        assert_eq!(line["pid"], pid);
+    });
+}
+
+#[test]
+fn sigusr2_has_the_program_replaced_and_a_stop_is_one_still() {
+    let driver = on_hand("epoll");
+    let mut server = start(driver).serve();
+    server.signal(libc::SIGUSR2);
+    let successor = server.log_line("took over from the process before").unwrap()["pid"].as_i64().unwrap();
+    assert_eq!(server.wait_first_exit().code(), Some(0));
+    assert_eq!(server.get("/").text(), "hello");
+    let pid = rustix::process::Pid::from_raw(successor as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(server.log_line("stopped").is_some());
+    wait_until("nobody listens any more", || Client::try_connect(server.address).is_err());
+}
+
+#[test]
+fn a_successor_whose_config_is_wrong_leaves_everything_as_it_is() {
+    let mut server = start(on_hand("epoll")).serve();
+    let mut kept = server.client();
+    assert_eq!(kept.get("/").text(), "hello");
+    let good = fs::read_to_string(server.config_file()).unwrap();
+    for round in 1..3 {
+        server.write_config(r#"{"server": {"listen": "nowhere"}}"#);
+        let answer = server.upgrade();
+        assert_eq!((answer.status, answer.json()["result"].as_str()), (503, Some("failed")));
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("ended before it served") && detail.contains("exit status: 1"), "{detail}");
+        assert_eq!(kept.get("/").text(), "hello", "its connections too");
+        assert_eq!(server.metric("ringfort_upgrades_total", "failed"), f64::from(round));
+        assert_eq!(server.admin_get("/status").json()["upgrades"]["last"]["detail"], detail);
+    }
+    assert!(server.log_line("no upgrade: this process serves on").is_some());
+    server.write_config(&good);
+    upgrade(&server);
+    assert_eq!(server.wait_first_exit().code(), Some(0));
+    assert_eq!(server.get("/").text(), "hello");
+}
+
+#[test]
+fn a_successor_that_never_serves_is_ended_and_nobody_is_refused_or_cut() {
+    on_each_driver(|driver| {
+        let patience = |command: &mut Command| _ = command.env(UPGRADE_MS, "1500");
+        let mut server = start(driver).timeout("drain", "300ms").prepare(patience).serve();
+        let hangs = server.config_file().with_file_name(HANGS);
+        fs::write(&hangs, "").unwrap();
+        under_load(server.address, |served| {
+            let answer = std::thread::scope(|scope| {
+                let first = scope.spawn(|| server.upgrade());
+                wait_until("it has begun", || server.log().iter().any(|line| line.contains("a successor starts")));
+                let second = server.upgrade();
+                assert_eq!((second.status, second.json()["result"].as_str()), (409, Some("refused")));
+                first.join().unwrap()
+            });
+            assert_eq!(answer.status, 503);
+            assert!(answer.text().contains("did not serve within 1.5s"), "{answer:?}");
+            served();
+        });
+        let successor = server.log_line("a successor starts").unwrap()["pid"].as_i64().unwrap();
+        assert!(!fs::exists(format!("/proc/{successor}")).unwrap(), "it has ended, and somebody has seen that");
+        assert_eq!(server.admin_get("/readyz").status, 200);
+    });
+}
+
+#[test]
+fn the_successor_may_have_more_workers_or_fewer() {
+    on_each_driver(|driver| {
+        let mut server = start(driver).workers(2).serve();
+        let (address, count) = (server.address, AtomicUsize::new(2));
+        for workers_then in [4, 1, 3] {
+            server.edit(|config| config["cores"]["workers"] = json!(workers_then));
+            under_load(address, |served| {
+                served();
+                upgrade(&server);
+                served();
+            });
+            assert_eq!(workers(&server), workers_then);
+            count.store(workers_then, Ordering::Relaxed);
+            // Each of them gets connections.
+            let mut seen = std::collections::BTreeSet::new();
+            wait_until("every worker serves", || {
+                seen.insert(server.get("/worker").text().to_owned());
+                seen.len() == workers_then
+            });
+        }
+    });
+}
+
+#[test]
+fn addresses_that_are_new_are_opened_and_those_that_are_gone_close_with_the_predecessor() {
+    let mut server = start(on_hand("epoll")).serve();
+    let (old, free) = (server.address, TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    server.edit(|config| config["server"]["listen"] = json!([free.to_string()]));
+    upgrade(&server);
+    assert_eq!(Client::connect(free).get("/").text(), "hello");
+    wait_until("the other address is closed", || Client::try_connect(old).is_err());
+    assert!(server.log_line("a socket was handed over that the config does not have").is_some());
+}
+
+#[test]
+fn the_command_has_a_running_server_replaced() {
+    let mut server = Start::command(on_hand("epoll"), json!([{"match": {"path": "/"}, "respond": {"text": "hello"}}]))
+        .timeout("drain", "60s")
+        .grouped()
+        .serve();
+    let ask = |address: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringfort"));
+        command.args(["upgrade", "--admin", address]).output().unwrap()
+    };
+    let output = ask(&server.admin.to_string());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with(" serves\n"), "{output:?}");
+    assert_eq!(server.wait_first_exit().code(), Some(0));
+    assert_eq!(server.get("/").text(), "hello");
+    server.write_config("{");
+    let output = ask(&server.admin.to_string());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("exit status: 78"), "{output:?}");
+    assert_eq!(server.get("/").text(), "hello");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(ask(&nobody.to_string()).status.code(), Some(1));
+}
+
+#[test]
+fn a_web_page_cannot_have_it_replaced() {
+    let server = start(on_hand("epoll")).serve();
+    let request = "POST /upgrade HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nOrigin: http://a.example\r\n\r\n";
+    assert_eq!(Client::connect(server.admin).send(request).response().status, 403);
+}
+
+/// Puts sockets where systemd puts them, and says so.
+fn activate(command: &mut Command, sockets: &[TcpListener]) {
+    let copies: Vec<OwnedFd> = sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned().unwrap()).collect();
+    // A shell knows its own process id, which is the program's that it becomes.
+    let (program, arguments) = (command.get_program().to_owned(), command.get_args().map(ToOwned::to_owned));
+    let arguments: Vec<_> = arguments.collect();
+    let variables: Vec<_> = command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"]).arg(program).args(arguments);
+    for (name, value) in variables {
+        shell.env(name, value.unwrap_or_default());
+    }
+    let _ = copies;
+    *command = shell;
+}
