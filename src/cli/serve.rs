@@ -43,7 +43,8 @@ pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Re
         watched: input.file.clone().filter(|_| prepared.snapshot.config.reload.watch),
         load: Arc::new(move |before| config::prepare_next(&input, &Host::read(), &tables, before)),
     };
-    let service = Service { snapshot: prepared.snapshot, plan: prepared.plan, context, log_lines_dropped, source, origin };
+    let service =
+        Service { snapshot: prepared.snapshot, plan: prepared.plan, context, log_lines_dropped, source, origin };
     match master::serve(service) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => {

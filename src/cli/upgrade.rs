@@ -92,16 +92,21 @@ mod tests {
         let expected = |status, detail: &str| Some((status, detail.to_owned()));
         assert_eq!(read("HTTP/1.1 200 OK\r\nA: b\r\n\r\n{\"detail\":\"done\"}"), expected(200, "done"));
         assert_eq!(read("HTTP/1.1 403 No\r\nA: b\r\n\r\n{\"title\":\"No\"}"), expected(403, "No"));
-        for wrong in ["", "HTTP/1.1 200 OK\r\n\r\n", "SSH-2.0-x\r\n\r\n{}", "HTTP/1.1 20\u{e4}\r\n\r\n{\"detail\":\"\"}"] {
+        for wrong in
+            ["", "HTTP/1.1 200 OK\r\n\r\n", "SSH-2.0-x\r\n\r\n{}", "HTTP/1.1 20\u{e4}\r\n\r\n{\"detail\":\"\"}"]
+        {
             assert_eq!(read(wrong), None, "{wrong:?}");
         }
     }
 
     #[test]
     fn a_server_on_every_address_is_asked_on_the_loopback() {
-        for (listens, asked) in
-            [("0.0.0.0:9", "127.0.0.1:9"), ("[::]:9", "[::1]:9"), ("10.0.0.1:9", "10.0.0.1:9"), ("[fe80::1]:9", "[fe80::1]:9")]
-        {
+        for (listens, asked) in [
+            ("0.0.0.0:9", "127.0.0.1:9"),
+            ("[::]:9", "[::1]:9"),
+            ("10.0.0.1:9", "10.0.0.1:9"),
+            ("[fe80::1]:9", "[fe80::1]:9"),
+        ] {
             assert_eq!(reachable(listens.parse().unwrap()), asked.parse().unwrap());
         }
     }

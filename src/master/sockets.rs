@@ -80,7 +80,9 @@ impl Listening {
         let mut opened: Vec<_> = (0..self.workers).map(|_| Vec::new()).collect();
         for group in self.groups.iter_mut().filter(|group| group.origin == Origin::Inherited) {
             group.origin = Origin::Opened;
-            let Some(first) = group.sockets.first().filter(|socket| handover::shares_its_port(socket)) else { continue };
+            let Some(first) = group.sockets.first().filter(|socket| handover::shares_its_port(socket)) else {
+                continue;
+            };
             match steering {
                 Steering::Cpu => sys::steering::steer_by_cpu(first, cores),
                 Steering::Hash => sys::steering::spread_by_hash(first),

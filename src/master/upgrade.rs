@@ -31,6 +31,8 @@ use crate::worker::Order;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long one wait for the successor's word is; in between it is seen whether this process is to stop.
 const LISTEN_FOR: Duration = Duration::from_millis(100);
+/// How long systemd may take to make room for what it is told.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
 /// How long whoever asks on the admin listener has to take the answer before the drain begins.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -165,7 +167,7 @@ impl Upgrader {
     }
 
     /// The process serves: whoever waits for that is told.
-    pub(super) fn note_serving(&self) {
+    pub(super) fn note_serving(self: &Rc<Self>) {
         let Some(predecessor) = self.predecessor.take() else { return self.tell("READY=1") };
         self.state.upgrades().note_succeeded();
         handover::say_ready(predecessor);
@@ -192,16 +194,30 @@ impl Upgrader {
     }
 
     /// The process begins to stop.
-    pub(super) fn note_draining(&self) {
+    pub(super) fn note_draining(self: &Rc<Self>) {
         // systemd would take the service down, whose successor serves.
         if self.changing.get() != Changing::Program {
             self.tell("STOPPING=1");
         }
     }
 
-    fn tell(&self, state: &str) {
-        if let Err(error) = self.origin.notifier.tell(state) {
-            tracing::warn!(%error, state, "systemd cannot be told");
+    /// Tells systemd, soon.
+    fn tell(self: &Rc<Self>, state: &'static str) {
+        let upgrader = self.clone();
+        rt::spawn(async move { upgrader.tell_surely(state).await });
+    }
+
+    /// Tells systemd; waits a while for room in its queue.
+    async fn tell_surely(&self, state: &str) {
+        let until = clock::now() + TOLD_WITHIN;
+        loop {
+            match self.origin.notifier.tell(state) {
+                Ok(()) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && clock::now() < until => {
+                    rt::sleep_until(clock::now() + LOOK_EVERY).await;
+                }
+                Err(error) => return tracing::warn!(%error, state, "systemd cannot be told"),
+            }
         }
     }
 
@@ -209,7 +225,8 @@ impl Upgrader {
     async fn feed_watchdog(self: Rc<Self>, every: Duration) {
         while self.state.phase() != Phase::Draining {
             if self.state.workers().iter().all(WorkerState::is_alive) {
-                self.tell("WATCHDOG=1");
+                // Where its queue is full the next is soon enough.
+                let _ = self.origin.notifier.tell("WATCHDOG=1");
             }
             rt::sleep_until(clock::now() + every).await;
         }
@@ -239,7 +256,7 @@ impl Upgrader {
         }
         match self.start_successor().await {
             Ok(pid) => {
-                self.tell(&format!("MAINPID={pid}"));
+                self.tell_surely(&format!("MAINPID={pid}")).await;
                 self.leave(cause, reply, pid).await;
             }
             Err(outcome) => {

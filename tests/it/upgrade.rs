@@ -2,17 +2,16 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
 use crate::support::app::{HANGS, UPGRADE_MS};
-use crate::support::{Client, PATIENCE, Server, Start, on_each_driver, on_hand, wait_until};
+use crate::support::{Client, Server, Start, on_each_driver, on_hand, wait_until};
 
 fn start(driver: &'static str) -> Start {
     Start::app(driver).timeout("drain", "60s").watch(false).grouped()
@@ -176,7 +175,7 @@ fn a_successor_that_never_serves_is_ended_and_nobody_is_refused_or_cut() {
 fn the_successor_may_have_more_workers_or_fewer() {
     on_each_driver(|driver| {
         let mut server = start(driver).workers(2).serve();
-        let (address, count) = (server.address, AtomicUsize::new(2));
+        let address = server.address;
         for workers_then in [4, 1, 3] {
             server.edit(|config| config["cores"]["workers"] = json!(workers_then));
             under_load(address, |served| {
@@ -185,7 +184,6 @@ fn the_successor_may_have_more_workers_or_fewer() {
                 served();
             });
             assert_eq!(workers(&server), workers_then);
-            count.store(workers_then, Ordering::Relaxed);
             // Each of them gets connections.
             let mut seen = std::collections::BTreeSet::new();
             wait_until("every worker serves", || {
@@ -238,18 +236,83 @@ fn a_web_page_cannot_have_it_replaced() {
     assert_eq!(Client::connect(server.admin).send(request).response().status, 403);
 }
 
-/// Puts sockets where systemd puts them, and says so.
-fn activate(command: &mut Command, sockets: &[TcpListener]) {
-    let copies: Vec<OwnedFd> = sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned().unwrap()).collect();
-    // A shell knows its own process id, which is the program's that it becomes.
-    let (program, arguments) = (command.get_program().to_owned(), command.get_args().map(ToOwned::to_owned));
-    let arguments: Vec<_> = arguments.collect();
-    let variables: Vec<_> = command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+/// Hands it two sockets as systemd does: as descriptors 3 and 4, for a process that is known by its id. A shell knows its
+/// own, which is the program's that it becomes.
+fn activate(command: &mut Command, [first, second]: [TcpListener; 2]) {
+    let script = "export LISTEN_FDS=2 LISTEN_PID=$$; exec \"$@\" 3<&0 4<&1 0</dev/null 1>/dev/null";
     let mut shell = Command::new("sh");
-    shell.args(["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"]).arg(program).args(arguments);
-    for (name, value) in variables {
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
         shell.env(name, value.unwrap_or_default());
     }
-    let _ = copies;
+    shell.stdin(OwnedFd::from(first)).stdout(OwnedFd::from(second)).stderr(Stdio::piped());
     *command = shell;
+}
+
+#[test]
+fn sockets_of_systemd_are_served_and_handed_on() {
+    on_each_driver(|driver| {
+        let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [address, admin] = [0, 1].map(|at: usize| sockets[at].local_addr().unwrap());
+        // It stands in the queue before the server is started at all.
+        let mut early = Client::connect(address);
+        early.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        let prepare = move |command: &mut Command| activate(command, sockets);
+        let server = start(driver).listen(&[address]).admin(admin).prepare(prepare).serve();
+        assert_eq!((server.address, server.admin), (address, admin));
+        assert_eq!(early.response().text(), "hello");
+        under_load(address, |served| {
+            served();
+            let pid = upgrade(&server);
+            let environment = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+            assert!(!environment.contains("LISTEN_"), "{environment}");
+            served();
+        });
+    });
+}
+
+#[test]
+fn systemd_is_told_when_the_process_is_ready_is_well_is_another_and_stops() {
+    let directory = std::env::temp_dir().join(format!("ringfort-it-systemd-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("notify");
+    let _ = fs::remove_file(&path);
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    let (well, told) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (signs, heard) = (well.clone(), told.clone());
+    // It reads all the time, as its queue is short; until it is told to stop.
+    let reader = systemd.try_clone().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut bytes = [0; 256];
+        while let Ok(length @ 1..) = reader.recv(&mut bytes) {
+            match std::str::from_utf8(&bytes[..length]).unwrap() {
+                "WATCHDOG=1" => _ = signs.fetch_add(1, Ordering::Relaxed),
+                other => heard.lock().unwrap().push(other.to_owned()),
+            }
+        }
+    });
+    let wait_told = |expected: &[&str]| {
+        wait_until(&format!("systemd is told {expected:?}"), || told.lock().unwrap().len() >= expected.len());
+        assert_eq!(*told.lock().unwrap(), expected);
+    };
+    let prepare = move |command: &mut Command| {
+        command.env("NOTIFY_SOCKET", path).env("WATCHDOG_USEC", "20000");
+    };
+    let mut server = start(on_hand("epoll")).prepare(prepare).serve();
+    wait_told(&["READY=1"]);
+    let pid = upgrade(&server);
+    let main = format!("MAINPID={pid}");
+    wait_until("systemd is told of the successor", || told.lock().unwrap().len() == 3);
+    // Two processes tell it: in whichever order.
+    told.lock().unwrap()[1..].sort_unstable();
+    wait_told(&["READY=1", &main, "READY=1"]);
+    assert_eq!(server.wait_first_exit().code(), Some(0));
+    let before = well.load(Ordering::Relaxed);
+    wait_until("it is well", || well.load(Ordering::Relaxed) > before);
+    let successor = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(successor, rustix::process::Signal::TERM).unwrap();
+    wait_told(&["READY=1", &main, "READY=1", "STOPPING=1"]);
+    systemd.shutdown(std::net::Shutdown::Both).unwrap();
+    reader.join().unwrap();
+    fs::remove_dir_all(directory).unwrap();
 }

@@ -297,7 +297,9 @@ impl Server {
     /// Asks the admin listener for an upgrade, and gives its answer.
     #[track_caller]
     pub(crate) fn upgrade(&self) -> Response {
-        Client::connect(self.admin).send("POST /upgrade HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\n\r\n").response()
+        Client::connect(self.admin)
+            .send("POST /upgrade HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\n\r\n")
+            .response()
     }
 
     /// Waits until the process has ended that was started first, its successor or not.
