@@ -79,6 +79,7 @@ fn facts<'a>(patterns: &'a [String]) -> Facts<'a> {
         uptime: SECOND,
         log_lines_dropped: 0,
         config: ConfigSample::default(),
+        upgrades: [0; 3],
         process: ProcessSample::default(),
         routes: RouteNames { generation: 1, patterns },
         upstreams: &[],

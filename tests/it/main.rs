@@ -11,6 +11,7 @@ mod compile_fail;
 mod config;
 mod conn;
 mod corpus;
+mod deploy;
 mod drain;
 mod fallback;
 mod faults;

@@ -17,6 +17,12 @@ fn start(driver: &'static str) -> Start {
     Start::app(driver).timeout("drain", "60s").watch(false).grouped()
 }
 
+/// A listening socket with its port to itself.
+#[allow(clippy::disallowed_methods, reason = "as systemd opens it, not as the server does")]
+fn listen_somewhere() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
 /// Upgrades; gives the successor's process id.
 #[track_caller]
 fn upgrade(server: &Server) -> u64 {
@@ -197,7 +203,7 @@ fn the_successor_may_have_more_workers_or_fewer() {
 #[test]
 fn addresses_that_are_new_are_opened_and_those_that_are_gone_close_with_the_predecessor() {
     let mut server = start(on_hand("epoll")).serve();
-    let (old, free) = (server.address, TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let (old, free) = (server.address, listen_somewhere().local_addr().unwrap());
     server.edit(|config| config["server"]["listen"] = json!([free.to_string()]));
     upgrade(&server);
     assert_eq!(Client::connect(free).get("/").text(), "hello");
@@ -225,7 +231,7 @@ fn the_command_has_a_running_server_replaced() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("exit status: 78"), "{output:?}");
     assert_eq!(server.get("/").text(), "hello");
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = listen_somewhere().local_addr().unwrap();
     assert_eq!(ask(&nobody.to_string()).status.code(), Some(1));
 }
 
@@ -252,7 +258,7 @@ fn activate(command: &mut Command, [first, second]: [TcpListener; 2]) {
 #[test]
 fn sockets_of_systemd_are_served_and_handed_on() {
     on_each_driver(|driver| {
-        let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let sockets = [(); 2].map(|()| listen_somewhere());
         let [address, admin] = [0, 1].map(|at: usize| sockets[at].local_addr().unwrap());
         // It stands in the queue before the server is started at all.
         let mut early = Client::connect(address);
