@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 
 use crate::support::app::{HANGS, UPGRADE_MS};
-use crate::support::{Client, Server, Start, on_each_driver, on_hand, wait_until};
+use crate::support::{Client, PATIENCE, Server, Start, on_each_driver, on_hand, wait_until};
 
 fn start(driver: &'static str) -> Start {
     Start::app(driver).timeout("drain", "60s").watch(false).grouped()
@@ -174,6 +174,20 @@ fn a_successor_that_never_serves_is_ended_and_nobody_is_refused_or_cut() {
         let successor = server.log_line("a successor starts").unwrap()["pid"].as_i64().unwrap();
         assert!(!fs::exists(format!("/proc/{successor}")).unwrap(), "it has ended, and somebody has seen that");
         assert_eq!(server.admin_get("/readyz").status, 200);
+    });
+}
+
+#[test]
+fn a_stop_during_an_upgrade_stops_the_successor_too() {
+    on_each_driver(|driver| {
+        let mut server = start(driver).timeout("drain", "300ms").serve();
+        fs::write(server.config_file().with_file_name(HANGS), "").unwrap();
+        server.signal(libc::SIGUSR2);
+        let successor = server.log_line("a successor starts").unwrap()["pid"].as_i64().unwrap();
+        server.signal(libc::SIGTERM);
+        // The log ends when no process is left that writes it.
+        assert_eq!(server.wait_exit(PATIENCE).code(), Some(0));
+        assert!(!fs::exists(format!("/proc/{successor}")).unwrap());
     });
 }
 
