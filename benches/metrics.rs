@@ -80,6 +80,7 @@ fn facts<'a>(patterns: &'a [String]) -> Facts<'a> {
         log_lines_dropped: 0,
         config: ConfigSample::default(),
         life: Default::default(),
+        upgrades: [0; 3],
         process: ProcessSample::default(),
         routes: RouteNames { generation: 1, patterns },
         upstreams: &[],

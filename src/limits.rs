@@ -289,5 +289,9 @@ pub const RELOADS_WAITING_MAX: usize = 64;
 pub const INHERITED_SOCKETS_MAX: usize = 16 * 1024;
 /// Seconds that a successor has until it serves; then it is ended, and this process serves on.
 pub const UPGRADE_SECONDS_MAX: u64 = 60;
+/// Seconds that a successor which did not come to serve has to end by itself, and as many again to end when it is told to.
+pub const UPGRADE_END_SECONDS: u64 = 5;
+/// Bytes of an answer that a command takes from an admin listener.
+pub const ADMIN_ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Values inside each other in a config file: everything that walks one may recurse.
 pub const CONFIG_DEPTH_MAX: usize = 64;

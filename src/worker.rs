@@ -66,6 +66,8 @@ pub struct Worker {
 pub enum Order {
     /// Serve by another config.
     TakeUp(Box<TakeUp>),
+    /// Listen on these too, instead of what was listened on at the same addresses: that was shared with another worker.
+    Listen(Vec<(SocketAddr, rt::Socket)>),
     /// Stop accepting, finish what is in flight, leave when idle, at this moment at the latest.
     Drain(Moment),
     /// Leave at once.
@@ -171,6 +173,10 @@ impl Worker {
                     let generation = take_up(*next, &core, &upstreams, &mut doors);
                     let _ = news.post(News::TookUp(index, generation));
                 }
+                Some(Some(Order::Listen(listeners))) => {
+                    close_doors(&mut doors, |address| listeners.iter().any(|(own, _)| own == address));
+                    open_doors(&mut doors, listeners, &core);
+                }
                 Some(Some(Order::Drain(until))) => break until,
                 Some(Some(Order::Stop) | None) => {
                     core.settle_access_log();
@@ -220,16 +226,19 @@ fn take_up(next: TakeUp, core: &Rc<Core>, local: &proxy::Local, doors: &mut Vec<
     core.take_up(settings, routes, cells);
     local.take_up(&upstreams);
     open_doors(doors, opened, core);
-    doors.retain(|(address, door)| {
-        let stays = !closed.contains(address);
-        #[cfg(feature = "sim")]
-        let stays = stays && !rt::sim::planted(rt::sim::Bug::DoorsShut);
-        if !stays {
-            door.close();
-        }
-        stays
-    });
+    #[cfg(feature = "sim")]
+    if rt::sim::planted(rt::sim::Bug::DoorsShut) {
+        close_doors(doors, |_| true);
+    }
+    close_doors(doors, |address| closed.contains(address));
     core.metrics().routes_generation()
+}
+
+/// Accepts no more at these addresses, once whoever stands in their queues has been let in.
+fn close_doors(doors: &mut Vec<(SocketAddr, Door)>, is_closed: impl Fn(&SocketAddr) -> bool) {
+    for (_, door) in doors.extract_if(.., |(address, _)| is_closed(address)) {
+        door.close();
+    }
 }
 
 /// Copies the executor's numbers into the shard.

@@ -7,6 +7,7 @@
 mod life;
 mod reload;
 mod state;
+mod upgrade;
 mod upstreams;
 
 use serde_json::{Value, json};
@@ -21,6 +22,7 @@ use crate::metrics::report::{self, RouteNames};
 
 pub use reload::{Cause, Outcome, Reloads, Request as ReloadRequest, requests as reload_requests};
 pub use state::{Ended, State, WorkerState};
+pub use upgrade::{UpgradeOutcome, UpgradeRequest, Upgrades};
 
 crate::routes! {
     /// The admin listener's routes.
@@ -34,6 +36,7 @@ crate::routes! {
         GET "/config" => Action::Immediate(config),
         GET "/routes" => Action::Immediate(routes),
         POST "/reload" => crate::suspending!(reload::reload),
+        POST "/upgrade" => crate::suspending!(upgrade::upgrade),
         GET "/upstreams" => Action::Immediate(upstreams::list),
         POST "/upstreams/:upstream/servers/:server/drain" => Action::Immediate(upstreams::drain),
         POST "/upstreams/:upstream/servers/:server/undrain" => Action::Immediate(upstreams::undrain),
@@ -85,6 +88,7 @@ fn index(exchange: &mut Exchange<'_>) -> Reply {
                 /config   the effective config (JSON)\n/routes   what is served (JSON)\n\
                 /upstreams  servers behind the gateway (JSON)\n\
                 POST /reload  read the config again and serve by it\n\
+                POST /upgrade  start the program anew, hand it the listening sockets, leave\n\
                 POST /upstreams/NAME/servers/ADDRESS/drain, and undrain  take a server out, bring it back\n";
     answer_text(exchange, Status::OK, list)
 }
@@ -104,6 +108,7 @@ fn metrics(exchange: &mut Exchange<'_>) -> Reply {
         log_lines_dropped: state.log_lines_dropped(),
         config: state.config_sample(),
         life: Life { phases: &lists.phases, services: &services, checks: &checks },
+        upgrades: state.upgrades().counts(),
         process: process::read(),
         routes: RouteNames { generation: state.generation(), patterns: &state.route_labels() },
         workers: &workers,
@@ -129,6 +134,7 @@ fn status(exchange: &mut Exchange<'_>) -> Reply {
         "generation": state.generation(),
         "generations_live": state.generations_live(),
         "reloads": state.reloads().to_json(),
+        "upgrades": state.upgrades().to_json(),
         "listen": state.listen(),
         "admin": state.admin(),
         "workers": workers,

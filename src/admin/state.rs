@@ -17,6 +17,7 @@ use crate::metrics::{Activity, Shard, WorkerSample, stalled_after};
 use crate::rt::{Postbox, Started};
 
 use super::reload::{Reloads, Request};
+use super::upgrade::Upgrades;
 
 /// A worker as the master knows it.
 #[derive(Debug, Clone)]
@@ -133,6 +134,7 @@ pub struct State {
     retired: RefCell<Vec<Arc<Snapshot>>>,
     reloads: RefCell<Reloads>,
     reload_post: Postbox<Request>,
+    upgrades: Upgrades,
     listen: RefCell<Vec<SocketAddr>>,
     admin: Option<SocketAddr>,
     began: Moment,
@@ -148,6 +150,7 @@ impl State {
         admin: Option<SocketAddr>,
         log_lines_dropped: Box<dyn Fn() -> u64>,
         reload_post: Postbox<Request>,
+        upgrades: Upgrades,
         overview: Rc<Overview>,
     ) -> Self {
         let began = clock::now();
@@ -160,6 +163,7 @@ impl State {
             retired: RefCell::default(),
             reloads: RefCell::new(Reloads::new()),
             reload_post,
+            upgrades,
             listen: RefCell::new(listen),
             admin,
             began,
@@ -243,6 +247,11 @@ impl State {
 
     pub(super) fn reload_post(&self) -> &Postbox<Request> {
         &self.reload_post
+    }
+
+    /// The upgrades so far.
+    pub fn upgrades(&self) -> &Upgrades {
+        &self.upgrades
     }
 
     pub(super) fn config_sample(&self) -> ConfigSample {

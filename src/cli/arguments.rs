@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
@@ -36,6 +37,8 @@ pub(super) enum Command {
     Explain(ExplainOptions),
     /// Say what a reload from one config to another would do, and whether it can (exit code 1: it cannot)
     Diff(DiffOptions),
+    /// Have the running server start its program anew, hand over its listening sockets, and leave (exit code 1: it serves on)
+    Upgrade(UpgradeOptions),
     /// Print the JSON Schema of the config
     Schema,
     /// Say what this host allows and what Ringfort would do with it
@@ -101,6 +104,16 @@ pub(super) struct CheckOptions {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct UpgradeOptions {
+    /// Address of the running server's admin listener
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "config")]
+    pub(super) admin: Option<SocketAddr>,
+    /// Config file that says it; without it, the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -9,6 +9,7 @@ mod explain;
 mod listing;
 mod new;
 mod serve;
+mod upgrade;
 mod upstreams;
 
 use std::any::Any;
@@ -114,17 +115,19 @@ pub fn run_application(
     err: &mut dyn Write,
     application: &Application,
 ) -> Exit {
-    let arguments = match Arguments::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let arguments = match Arguments::try_parse_from(&args) {
         Ok(arguments) => arguments,
         Err(error) => return tell_usage(&error, out, err),
     };
-    let mut session = Session { out, err, variables: variables.into_iter().collect(), application };
+    let mut session = Session { out, err, args, variables: variables.into_iter().collect(), application };
     let outcome = match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
         Command::Serve(options) => serve::serve(&mut session, &options),
         Command::Check(options) => check::check(&mut session, &options),
         Command::Routes(options) => listing::list_routes(&mut session, &options),
         Command::Explain(options) => explain::explain(&mut session, &options),
         Command::Diff(options) => diff::diff(&mut session, &options),
+        Command::Upgrade(options) => upgrade::upgrade(&mut session, &options),
         Command::Schema => session.out.write_all(config::schema_text().as_bytes()).map(|()| Exit::Done),
         Command::Doctor(options) => doctor::doctor(&mut session, &options),
         Command::New(options) => new::new(&mut session, &options),
@@ -150,6 +153,8 @@ fn tell_usage(error: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> 
 struct Session<'s> {
     out: &'s mut dyn Write,
     err: &'s mut dyn Write,
+    /// The command line, the program's name first.
+    args: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
     application: &'s Application,
 }

@@ -8,11 +8,22 @@ use super::{Exit, Session};
 use crate::config::{self, Host};
 use crate::lifecycle::Launcher;
 use crate::log::{self, LogError, LogOptions};
-use crate::master::{self, Service, Source};
+use crate::master::{self, Origin, Service, Source};
 
 pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Result<Exit> {
+    // First of all: descriptors that were handed over are known by their numbers alone.
+    let arguments = session.args.get(1..).unwrap_or_default().to_vec();
+    let origin = match Origin::new(arguments, session.variables.clone()) {
+        Ok(origin) => origin,
+        Err(error) => {
+            session.complain(error)?;
+            return Ok(Exit::Failed);
+        }
+    };
     let mut input = session.input(options.config.as_ref());
     input.overrides.extend(options.overrides());
+    // A pipe can be read once, and has nothing to watch.
+    let watched = input.file.clone().filter(|file| file.is_file());
     let prepared = match session.prepare(&input, &Host::read()) {
         Ok(prepared) => prepared,
         Err(failure) => return session.refuse(&failure),
@@ -36,11 +47,12 @@ pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Re
     let context = session.application.context.clone();
     let tables = session.application.tables.to_vec();
     let source = Source {
-        watched: input.file.clone().filter(|_| prepared.snapshot.config.reload.watch),
+        watched: watched.filter(|_| prepared.snapshot.config.reload.watch),
         known: prepared.fingerprint,
         load: Arc::new(move |before| config::prepare_next(&input, &Host::read(), &tables, before)),
     };
-    let service = Service { snapshot: prepared.snapshot, plan: prepared.plan, context, log_lines_dropped, source };
+    let service =
+        Service { snapshot: prepared.snapshot, plan: prepared.plan, context, log_lines_dropped, source, origin };
     let mut launcher = Launcher::new();
     (session.application.parts)(&mut launcher);
     match master::serve_with(service, launcher) {

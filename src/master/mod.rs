@@ -4,6 +4,7 @@
 //! It runs on the thread that called it and never stands on a request's path. What it does is divided into services of
 //! [`crate::lifecycle`] (`parts.rs`), beside those that a program adds.
 
+mod admin_listener;
 mod backoff;
 mod logs;
 mod memory;
@@ -12,39 +13,38 @@ mod reload;
 mod sockets;
 mod spawn;
 mod supervisor;
+mod upgrade;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::{self, Cause, Ended, ReloadRequest, State, WorkerState};
+use crate::admin::{self, Cause, Ended, ReloadRequest, State, UpgradeRequest, Upgrades, WorkerState};
 use crate::clock;
 use crate::config::{Plan, Snapshot};
-use crate::conn::{self, Core, Door, Settings};
-use crate::handler::{self, Routes};
 use crate::lifecycle::{LaunchError, Launcher, Phase};
 use crate::limits::CONTROL_MESSAGES_MAX;
 use crate::log::access::AccessLog;
-use crate::metrics::ShardWriter;
 use crate::metrics::aggregate::Tick;
 use crate::proxy::Attendants;
-use crate::router::RouterBuf;
-use crate::rt::{self, Listener, Mailbox, Postbox, RunError};
+use crate::rt::{self, Mailbox, Postbox, RunError};
 use crate::sys;
 use crate::worker::{MakeContext, Order};
+use admin_listener::AdminSocket;
 use memory::GiveBack;
-use reload::Reloader;
+use reload::{Changing, Reloader};
 use spawn::{Spawner, Threads, duplicates, label};
 use supervisor::PATIENCE;
+use upgrade::Upgrader;
 
 pub use reload::Source;
 pub use sockets::{Listening, open_group};
 pub use supervisor::{Crew, Note, Orders, Signal, Supervisor};
+pub use upgrade::{Origin, OriginError};
 
 /// Submission queue entries of the master's executor.
 const MASTER_RING_ENTRIES: u32 = 256;
@@ -54,8 +54,6 @@ const MASTER_RING_BUFFERS: u16 = 64;
 const DESCRIPTORS_TO_SPARE: u64 = 1024;
 /// How long after connections have gone their memory is given back: two of the workers' looks at themselves, and some.
 const GIVE_BACK_AFTER: Duration = Duration::from_millis(2500);
-/// Connections that the admin listener holds at once.
-const ADMIN_CONNECTIONS: usize = 256;
 
 /// What is served, and how.
 pub struct Service {
@@ -69,6 +67,8 @@ pub struct Service {
     pub log_lines_dropped: Box<dyn Fn() -> u64>,
     /// Where the next config comes from.
     pub source: Source,
+    /// How this process was started.
+    pub origin: Origin,
 }
 
 /// Why serving could not begin, or ended otherwise than it was told to.
@@ -136,16 +136,20 @@ pub fn serve(service: Service) -> Result<(), ServeError> {
 ///
 /// # Errors
 /// See [`ServeError`]; nothing is left running then.
-pub fn serve_with(service: Service, launcher: Launcher) -> Result<(), ServeError> {
+pub fn serve_with(mut service: Service, launcher: Launcher) -> Result<(), ServeError> {
     // Armed first, so that a signal during the start is not lost but stops what has started.
     let (signal_post, signals) = rt::mailbox(CONTROL_MESSAGES_MAX);
     let reloads = admin::reload_requests();
     let reload_post = reloads.0.clone();
+    let upgrades = Upgrades::new();
+    let (posted, upgrade_post) = (signal_post.clone(), upgrades.0.post());
     let armed = sys::signal::arm(move |name| {
         // A full mailbox holds signals enough, and one of the reloads that wait in it will read the config after this.
         let _ = match name {
             "SIGHUP" => reload_post.post(ReloadRequest { cause: Cause::Signal, reply: None }).is_ok(),
-            name => signal_post.post(Signal(name)).is_ok(),
+            // One of those that wait replaces this process, or says why it cannot be.
+            "SIGUSR2" => upgrade_post.post(UpgradeRequest { cause: Cause::Signal, reply: None }).is_ok(),
+            name => posted.post(Signal(name)).is_ok(),
         };
     })
     .map_err(ServeError::Signals)?;
@@ -162,34 +166,42 @@ pub fn serve_with(service: Service, launcher: Launcher) -> Result<(), ServeError
         );
     }
     let access = Arc::new(logs::open_access_log(&service.snapshot).map_err(ServeError::AccessLog)?);
-    let listening = Listening::open(config, &service.plan.workers)?;
-    if let Some(address) = config.admin.listen {
-        sockets::probe_free(address)?;
-    }
-    let admin_socket = config.admin.listen.map(sockets::open_one).transpose()?;
+    let inheritance = service.origin.inheritance();
+    let listening = Listening::open(config, &service.plan.workers, inheritance)?;
+    let admin_socket = config.admin.listen.map(|wanted| AdminSocket::open(wanted, inheritance)).transpose()?;
     // The admin listener needs few buffers; the memory of a worker's ring would be wasted on it.
     let executor = rt::Options {
         ring_entries: MASTER_RING_ENTRIES,
         ring_buffers: MASTER_RING_BUFFERS,
         ..service.snapshot.executor
     };
+    let requests = Requests { reloads, upgrades, signals: signal_post };
     let result =
-        rt::run(&executor, |_| run(service, launcher, listening, admin_socket, signals, reloads, access.clone()));
+        rt::run(&executor, |_| run(service, launcher, listening, admin_socket, signals, requests, access.clone()));
     drop(armed);
     logs::finish_access_log(&access);
     result.map_err(ServeError::Executor)?
+}
+
+/// What is asked of the master besides to stop, with who may ask.
+struct Requests {
+    reloads: (Postbox<ReloadRequest>, Mailbox<ReloadRequest>),
+    upgrades: (Upgrades, Mailbox<UpgradeRequest>),
+    /// Where a successor's predecessor tells itself to leave.
+    signals: Postbox<Signal>,
 }
 
 async fn run(
     service: Service,
     mut launcher: Launcher,
     listening: Listening,
-    admin_socket: Option<(OwnedFd, SocketAddr)>,
+    admin_socket: Option<AdminSocket>,
     signals: Mailbox<Signal>,
-    (reload_post, reload_requests): (Postbox<ReloadRequest>, Mailbox<ReloadRequest>),
+    requests: Requests,
     access: Arc<AccessLog>,
 ) -> Result<(), ServeError> {
-    let Service { snapshot, plan, context, log_lines_dropped, source } = service;
+    let Service { snapshot, plan, context, log_lines_dropped, source, origin } = service;
+    let Requests { reloads, upgrades: (upgrades, upgrade_requests), signals: signal_post } = requests;
     if plan.pin
         && let Some(core) = plan.master
     {
@@ -201,22 +213,27 @@ async fn run(
     let stall = snapshot.config.cores.stall;
     let states = (0..plan.workers.len())
         .map(|index| WorkerState::new(label(&plan, index), plan.pin.then(|| plan.workers[index]), stall));
-    let (admin_socket, admin_address) = admin_socket.unzip();
     let drain = Rc::new(Cell::new(snapshot.config.server.timeouts.drain));
     let state = Rc::new(State::new(
         Arc::new(snapshot),
         states.collect(),
         listening.addresses(),
-        admin_address,
+        admin_socket.as_ref().map(|admin| admin.address),
         log_lines_dropped,
-        reload_post.clone(),
+        reloads.0.clone(),
+        upgrades,
         launcher.overview(),
     ));
     let orders = Orders::new(Vec::new());
     let listening = Rc::new(RefCell::new(listening));
+    let changing = Rc::new(Cell::new(Changing::Nothing));
+    let admin = admin_socket.map(|socket| socket.listener(&state, &state.snapshot()));
+    let shared = (listening.clone(), orders.clone(), plan.workers.clone());
+    let upgrader = Upgrader::new(origin, state.clone(), shared, admin, changing.clone(), signal_post);
     let reloader = Rc::new(Reloader {
         source,
         state: state.clone(),
+        changing,
         orders: orders.clone(),
         taken_up: RefCell::new(vec![state.generation(); plan.workers.len()]),
         cores: plan.workers.clone(),
@@ -228,8 +245,9 @@ async fn run(
     let (news_post, news) = rt::mailbox(CONTROL_MESSAGES_MAX);
     let spawner = Spawner { plan, context, news: news_post, access };
     let (threads, give_back) = (Threads::default(), RefCell::default());
-    let master = Rc::new(Master { state, threads, spawner, orders, listening, give_back, reloader, drain, stall });
-    parts::declare(&mut launcher, &master, admin_socket, news, (reload_post, reload_requests));
+    let master =
+        Rc::new(Master { state, threads, spawner, orders, listening, give_back, reloader, upgrader, drain, stall });
+    parts::declare(&mut launcher, &master, news, (reloads, upgrade_requests));
     let watching = master.clone();
     let result = launcher.run(&signals, move |phase| watching.note_phase(phase)).await;
     // Whoever still runs was abandoned, or cut by a second signal.
@@ -248,6 +266,7 @@ struct Master {
     listening: Rc<RefCell<Listening>>,
     give_back: RefCell<GiveBack>,
     reloader: Rc<Reloader>,
+    upgrader: Rc<Upgrader>,
     /// How long a drain may take, as the config in force says.
     drain: Rc<Cell<Duration>>,
     stall: Duration,
@@ -307,11 +326,17 @@ impl Master {
         self.state.workers().iter().all(|worker| worker.started.is_some())
     }
 
-    /// Tells where the process listens, once it serves: who waits for that line may send requests, and signals.
+    /// Tells whoever waits for it that the process serves, or that it stops to.
     fn note_phase(&self, phase: Phase) {
-        if phase != Phase::Serving {
-            return;
+        match phase {
+            Phase::Serving => self.note_serving(),
+            Phase::Draining => self.upgrader.note_draining(),
+            Phase::Initializing | Phase::Starting | Phase::RollingBack | Phase::Stopping | Phase::Stopped => {}
         }
+    }
+
+    /// Tells where the process listens: who waits for that line may send requests, and signals.
+    fn note_serving(&self) {
         let workers = self.state.workers();
         if let Some(refusal) = workers.iter().find_map(|worker| worker.started.as_ref()?.fallback.as_ref()) {
             tracing::warn!(
@@ -325,6 +350,9 @@ impl Master {
         for address in self.state.listen() {
             tracing::info!(%address, workers = workers.len(), executor, driver, "listening");
         }
+        drop(workers);
+        self.upgrader.note_serving();
+        self.upgrader.complete_listening(self.state.snapshot().config.cores.steering);
     }
 
     /// A worker broke down.
@@ -374,16 +402,4 @@ impl Master {
             }
         }
     }
-}
-
-/// Serves the admin routes on the master's executor.
-fn serve_admin(socket: OwnedFd, state: &Rc<State>, snapshot: &Snapshot) -> Rc<Core> {
-    let empty = RouterBuf::build(&[]).unwrap_or_else(|_| unreachable!("a router without routes has no errors"));
-    let routes = Arc::new(Routes::new(&[&admin::ROUTES], empty, Vec::new(), Vec::new()));
-    let settings = Settings { connections: ADMIN_CONNECTIONS, ..snapshot.settings.clone() };
-    let metrics = ShardWriter::create(u32::MAX, 1, routes.names().len());
-    let context = handler::Context::default().with(state.clone());
-    let core = Core::new(settings, routes, metrics, u64::from(u8::MAX), context);
-    rt::spawn(conn::accept(Listener::new(socket), Door::default(), core.clone()));
-    core
 }

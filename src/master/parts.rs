@@ -6,14 +6,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::supervisor::{Crew, Note, PATIENCE, Signal, Supervisor};
-use super::{Master, ServeError, reload, serve_admin};
-use crate::admin::ReloadRequest;
+use super::{Master, ServeError, reload};
+use crate::admin::{ReloadRequest, UpgradeRequest};
 use crate::clock::{self, Moment};
 use crate::lifecycle::{Finding, Handle, Launcher, Outcome};
 use crate::limits::CONTROL_MESSAGES_MAX;
@@ -35,17 +34,11 @@ const WORKERS_STOP_WITHIN: Duration = Duration::from_secs(24 * 3600 + 2 * PATIEN
 
 /// Declares the server's own services and checks beside those that the launcher has. None of them keeps a config: another
 /// may come into force.
-pub(super) fn declare(
-    launcher: &mut Launcher,
-    master: &Rc<Master>,
-    admin_socket: Option<OwnedFd>,
-    news: Mailbox<News>,
-    reloads: (Postbox<ReloadRequest>, Mailbox<ReloadRequest>),
-) {
+pub(super) fn declare(launcher: &mut Launcher, master: &Rc<Master>, news: Mailbox<News>, changes: Changes) {
     let before_workers = launcher.enclose(ADMIN, WORKERS);
     let timeouts = master.state.snapshot().config.server.timeouts.clone();
     let of_admin = master.clone();
-    launcher.service(ADMIN, move |handle: Handle| serve(of_admin, admin_socket, handle));
+    launcher.service(ADMIN, move |handle: Handle| serve(of_admin, handle));
     let of_metrics = master.clone();
     launcher.service(METRICS, move |handle: Handle| aggregate(of_metrics, handle)).after(ADMIN);
     let of_upstreams = master.clone();
@@ -57,7 +50,7 @@ pub(super) fn declare(
         options.after(name);
     }
     let of_config = master.clone();
-    launcher.service(CONFIG, move |handle: Handle| take_reloads(of_config, reloads, handle)).after(WORKERS);
+    launcher.service(CONFIG, move |handle: Handle| take_changes(of_config, changes, handle)).after(WORKERS);
     launcher.linger(timeouts.pre_stop_delay);
     if master.state.snapshot().upstreams.iter().next().is_some() {
         let of_check = master.clone();
@@ -73,16 +66,14 @@ async fn wait(handle: Handle) -> Outcome {
 }
 
 /// The admin listener.
-async fn serve(master: Rc<Master>, socket: Option<OwnedFd>, handle: Handle) -> Outcome {
-    let core = socket.map(|socket| serve_admin(socket, &master.state, &master.state.snapshot()));
+async fn serve(master: Rc<Master>, handle: Handle) -> Outcome {
+    master.upgrader.open_admin()?;
     // Early: what the others are at can be seen while they start.
     if let Some(address) = master.state.admin() {
         tracing::info!(%address, "admin listening");
     }
     wait(handle).await?;
-    if let Some(core) = core {
-        core.close();
-    }
+    master.upgrader.close_admin().await;
     Ok(())
 }
 
@@ -109,22 +100,22 @@ async fn attend(master: Rc<Master>, handle: Handle) -> Outcome {
     Ok(())
 }
 
-/// Another config when somebody asks for it, or its file has changed.
-async fn take_reloads(
-    master: Rc<Master>,
-    (post, requests): (Postbox<ReloadRequest>, Mailbox<ReloadRequest>),
-    handle: Handle,
-) -> Outcome {
+/// Requests for another config, and for another program.
+type Changes = ((Postbox<ReloadRequest>, Mailbox<ReloadRequest>), Mailbox<UpgradeRequest>);
+
+/// Another config when somebody asks for it, or its file has changed; another program when somebody asks for that.
+async fn take_changes(master: Rc<Master>, ((post, reloads), upgrades): Changes, handle: Handle) -> Outcome {
     handle.ready();
-    let reloads = master.reloader.clone().run(requests);
-    let watch = async {
+    let reloading = master.reloader.clone().run(reloads);
+    let upgrading = master.upgrader.clone().run(upgrades);
+    let watching = async {
         if let Some(file) = master.reloader.source.watched.clone() {
             let known = master.reloader.source.known;
             reload::watch_file(file, known, post).await;
         }
         pending::<()>().await;
     };
-    rt::select(handle.stopping(), rt::select(reloads, watch)).await;
+    rt::select(handle.stopping(), rt::select(watching, rt::select(reloading, upgrading))).await;
     Ok(())
 }
 

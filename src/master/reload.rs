@@ -39,10 +39,21 @@ pub struct Source {
     pub load: Arc<dyn Fn(&Upstreams) -> Result<Prepared, Failure> + Send + Sync>,
 }
 
+/// What is being changed: one thing at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changing {
+    Nothing,
+    /// The config, by a reload.
+    Config,
+    /// The program, by an upgrade; for good, once a successor serves.
+    Program,
+}
+
 /// What a reload works on.
 pub(super) struct Reloader {
     pub(super) source: Source,
     pub(super) state: Rc<State>,
+    pub(super) changing: Rc<Cell<Changing>>,
     pub(super) orders: Rc<Orders>,
     /// The workers' cores, for new listening sockets.
     pub(super) cores: Vec<usize>,
@@ -74,10 +85,16 @@ impl Reloader {
     /// Makes reloads until nobody can ask for one any more.
     pub(super) async fn run(self: Rc<Self>, requests: Mailbox<ReloadRequest>) {
         while let Some(ReloadRequest { cause, reply }) = requests.next().await {
+            // A successor reads the config itself; should it fail, this is the process whose config counts.
+            while self.changing.get() != Changing::Nothing {
+                rt::sleep_until(clock::now() + LOOK_EVERY).await;
+            }
+            self.changing.set(Changing::Config);
             if cause == Cause::Signal {
                 logs::reopen();
             }
             let outcome = self.reload().await;
+            self.changing.set(Changing::Nothing);
             tell(cause, &outcome);
             let answer = self.state.reloads_mut().note(cause, &outcome);
             if let Some(reply) = reply {
@@ -255,7 +272,7 @@ fn tell(cause: Cause, outcome: &Outcome) {
 }
 
 /// Asks for a reload whenever the content of `file` has changed, once it has settled; ends with the executor. `known` is
-/// the content that is in force.
+/// the content that is in force, or one from before: it is compared as soon as changes are watched.
 pub(super) async fn watch_file(file: PathBuf, mut known: Fingerprint, requests: Postbox<ReloadRequest>) {
     // One is enough, however many events there are.
     let (event_post, events) = rt::mailbox(1);
@@ -271,10 +288,6 @@ pub(super) async fn watch_file(file: PathBuf, mut known: Fingerprint, requests: 
         }
     };
     loop {
-        let look = clock::now() + Duration::from_secs(CONFIG_LOOK_SECONDS);
-        if rt::timeout(look, events.next()).await.is_some() {
-            settle(&events).await;
-        }
         if let Some(watch) = &mut watch
             && let Err(error) = watch.follow()
         {
@@ -287,6 +300,10 @@ pub(super) async fn watch_file(file: PathBuf, mut known: Fingerprint, requests: 
                 // So many wait already that one of them will see it.
                 tracing::debug!("as many reloads wait as may");
             }
+        }
+        let look = clock::now() + Duration::from_secs(CONFIG_LOOK_SECONDS);
+        if rt::timeout(look, events.next()).await.is_some() {
+            settle(&events).await;
         }
     }
 }

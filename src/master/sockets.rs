@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::ServeError;
 use crate::config::{Config, Steering};
 use crate::sys;
+use crate::sys::handover::{self, Inheritance, Purpose};
 
 /// The listening sockets of all workers: for each address one per worker, which share it by `SO_REUSEPORT`.
 ///
@@ -21,6 +22,9 @@ pub struct Listening {
     groups: Vec<Group>,
 }
 
+/// A socket with its address.
+pub(super) type SocketOf = (SocketAddr, OwnedFd);
+
 /// The sockets of one address.
 #[derive(Debug)]
 pub struct Group {
@@ -28,23 +32,69 @@ pub struct Group {
     configured: SocketAddr,
     /// With its real port.
     address: SocketAddr,
-    /// By worker; see [`Group::of_worker`] where they are more or fewer.
+    /// By worker; see [`Group::for_worker`] where they are more or fewer.
     sockets: Vec<OwnedFd>,
+    origin: Origin,
+}
+
+/// Where the sockets of an address come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// They were opened, for this number of workers.
+    Opened,
+    /// They were handed over, and may be more or fewer than the workers.
+    Inherited,
 }
 
 impl Listening {
-    /// Opens one socket per worker for each address of the config, `cores` being the workers' cores. Port 0 is picked by
-    /// the system.
+    /// Opens one socket per worker for each address of the config, `cores` being the workers' cores, but for those that were
+    /// handed over. Port 0 is picked by the system.
     ///
     /// # Errors
     /// [`ServeError::Listen`] for an address that is in use or cannot be bound, [`ServeError::Steer`]. Nothing is left open
     /// then.
-    pub fn open(config: &Config, cores: &[usize]) -> Result<Self, ServeError> {
+    pub fn open(config: &Config, cores: &[usize], inheritance: &mut Inheritance) -> Result<Self, ServeError> {
         let mut listening = Self { workers: cores.len(), groups: Vec::new() };
         for wanted in &config.server.listen {
-            listening.groups.push(open_group(*wanted, config.cores.steering, cores)?);
+            let inherited = inheritance.take_of(Purpose::Server, *wanted);
+            listening.groups.push(match inherited.first() {
+                Some(first) => {
+                    let address = sys::socket::local_address(first).map_err(ServeError::Duplicate)?;
+                    Group { configured: *wanted, address, sockets: inherited, origin: Origin::Inherited }
+                }
+                None => open_group(*wanted, config.cores.steering, cores)?,
+            });
         }
         Ok(listening)
+    }
+
+    /// Opens what is missing of the addresses that were handed over, where further sockets can share them; returns what
+    /// each worker listens on anew, instead of the socket that it shared with another.
+    ///
+    /// Not before this process serves: clients stand in the queue of such a socket from the moment when it is opened, and a
+    /// successor that then failed would lose them.
+    ///
+    /// # Errors
+    /// As [`Listening::open`].
+    pub fn complete(&mut self, steering: Steering, cores: &[usize]) -> Result<Vec<Vec<SocketOf>>, ServeError> {
+        let mut opened: Vec<_> = (0..self.workers).map(|_| Vec::new()).collect();
+        for group in self.groups.iter_mut().filter(|group| group.origin == Origin::Inherited) {
+            group.origin = Origin::Opened;
+            let Some(first) = group.sockets.first().filter(|socket| handover::shares_its_port(socket)) else {
+                continue;
+            };
+            match steering {
+                Steering::Cpu => sys::steering::steer_by_cpu(first, cores),
+                Steering::Hash => sys::steering::spread_by_hash(first),
+            }
+            .map_err(ServeError::Steer)?;
+            for own in opened.iter_mut().skip(group.sockets.len()) {
+                let (socket, address) = open_one(group.address)?;
+                own.push((address, socket.try_clone().map_err(ServeError::Duplicate)?));
+                group.sockets.push(socket);
+            }
+        }
+        Ok(opened)
     }
 
     /// The addresses, with their real ports, in the order of the config.
@@ -61,7 +111,7 @@ impl Listening {
     ///
     /// # Errors
     /// EMFILE: the process has no descriptor left.
-    pub fn for_worker(&self, index: usize) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+    pub fn for_worker(&self, index: usize) -> io::Result<Vec<SocketOf>> {
         let mut duplicates = Vec::new();
         for group in &self.groups {
             duplicates.extend(group.for_worker(index, self.workers)?);
@@ -95,7 +145,7 @@ impl Group {
     ///
     /// # Errors
     /// EMFILE: the process has no descriptor left.
-    pub fn for_worker(&self, index: usize, workers: usize) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+    pub fn for_worker(&self, index: usize, workers: usize) -> io::Result<Vec<SocketOf>> {
         let count = self.sockets.len();
         let is_own = |at: usize| if count >= workers { at % workers == index } else { at == index % count };
         let own = self.sockets.iter().enumerate().filter(|(at, _)| is_own(*at));
@@ -120,7 +170,7 @@ pub fn open_group(wanted: SocketAddr, steering: Steering, cores: &[usize]) -> Re
         }
         sockets.push(socket);
     }
-    Ok(Group { configured: wanted, address, sockets })
+    Ok(Group { configured: wanted, address, sockets, origin: Origin::Opened })
 }
 
 /// An address that another process serves already is an error, not a share of its traffic.
@@ -193,6 +243,35 @@ mod tests {
                 assert!(rustix::io::fcntl_getfd(socket).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
             }
         }
+    }
+
+    #[test]
+    fn what_was_handed_over_is_completed_for_more_workers_and_kept_for_fewer() {
+        for (sockets, workers) in [(1, 3), (2, 2), (3, 1)] {
+            let (mut listening, address) = open(sockets);
+            listening.workers = workers;
+            listening.groups[0].origin = Origin::Inherited;
+            for steering in [Steering::Hash, Steering::Cpu] {
+                let opened = listening.complete(steering, &vec![0; workers]).unwrap();
+                let counts: Vec<_> = opened.iter().map(Vec::len).collect();
+                let is_new = |index| usize::from(index >= sockets && steering == Steering::Hash);
+                assert_eq!(counts, (0..workers).map(is_new).collect::<Vec<_>>(), "once");
+                assert!(opened.iter().flatten().all(|(own, _)| *own == address));
+            }
+            assert_eq!(listening.descriptors().count(), sockets.max(workers));
+        }
+    }
+
+    #[test]
+    fn a_socket_that_shares_its_port_with_nobody_is_shared_by_the_workers() {
+        let socket = std::net::TcpListener::from(open_one(ANY).unwrap().0);
+        rustix::net::sockopt::set_socket_reuseport(&socket, false).unwrap();
+        let address = socket.local_addr().unwrap();
+        let group = Group { configured: address, address, sockets: vec![socket.into()], origin: Origin::Inherited };
+        let mut listening = Listening { workers: 2, groups: vec![group] };
+        let opened = listening.complete(Steering::Hash, &[0; 2]).unwrap();
+        assert!(opened.iter().all(Vec::is_empty));
+        assert_eq!(listening.for_worker(1).unwrap().len(), 1);
     }
 
     #[test]

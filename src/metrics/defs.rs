@@ -89,6 +89,8 @@ pub enum Source {
     Build,
     /// Reloads by what came of them; label `result`.
     Reloads,
+    /// Binary upgrades by what came of them; label `result`.
+    Upgrades,
     /// A value of the whole process.
     Process(ProcessValue),
 }
@@ -566,6 +568,14 @@ pub const TABLE: &[Definition] = &[
         help: "Reloads by what came of them; all but success changed nothing.",
         labels: &["result"],
         source: Source::Reloads,
+    },
+    Definition {
+        name: "ringfort_upgrades_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        help: "Binary upgrades by what came of them; success is counted by the successor, all else left this process serving.",
+        labels: &["result"],
+        source: Source::Upgrades,
     },
     process(
         "ringfort_uptime_seconds",

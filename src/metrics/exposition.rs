@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::aggregate::{Aggregator, CoreStatus, Window};
 use super::defs::{Class, Definition, Driver, Gauge, Kind, ProcessValue, Source, TABLE};
-use super::keys::ReloadResult;
+use super::keys::{ReloadResult, UpgradeResult};
 use super::life::{self, Life};
 use super::process::ProcessSample;
 use super::pulse::WorkerSample;
@@ -59,6 +59,8 @@ pub struct Facts<'a> {
     pub config: ConfigSample,
     /// Its phase, services and health checks.
     pub life: Life<'a>,
+    /// Binary upgrades, indexed by [`UpgradeResult`].
+    pub upgrades: [u64; UpgradeResult::ALL.len()],
     /// The process's own numbers.
     pub process: ProcessSample,
     /// The routes' names.
@@ -92,6 +94,9 @@ fn write_metric(
             .iter()
             .try_for_each(|result| sample(out, definition, &[result.name()], facts.config.reloads[*result as usize])),
         Source::Life(series) => life::write_life(out, definition, series, &facts.life),
+        Source::Upgrades => UpgradeResult::ALL
+            .iter()
+            .try_for_each(|result| sample(out, definition, &[result.name()], facts.upgrades[*result as usize])),
         Source::Process(value) => write_process(out, definition, value, facts),
         Source::ClassDurations => {
             for class in Class::ALL {
@@ -345,6 +350,7 @@ mod tests {
                 services: &[("db", "ready", true), ("db", "failed", false)],
                 checks: &[("disk", true)],
             },
+            upgrades: [0; UpgradeResult::ALL.len()],
             process: process::read(),
             routes: RouteNames { generation: 1, patterns },
             workers: const { &[WorkerSample { core: 1, heartbeat_age: Duration::from_millis(250), stalls: 2 }] },

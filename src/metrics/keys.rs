@@ -364,6 +364,32 @@ pub enum LifeSeries {
     Checks,
 }
 
+/// What came of a binary upgrade.
+#[repr(usize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpgradeResult {
+    /// The successor serves; it is the one that counts this.
+    Success,
+    /// No successor came to serve.
+    Failed,
+    /// It was not tried.
+    Refused,
+}
+
+impl UpgradeResult {
+    /// All of them.
+    pub const ALL: [UpgradeResult; 3] = [Self::Success, Self::Failed, Self::Refused];
+
+    /// Its name as a label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

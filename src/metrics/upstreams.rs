@@ -151,6 +151,7 @@ mod tests {
             log_lines_dropped: 0,
             config: ConfigSample::default(),
             life: Default::default(),
+            upgrades: [0; 3],
             process: ProcessSample::default(),
             routes: RouteNames { generation: 1, patterns: &[] },
             workers: &[],

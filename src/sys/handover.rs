@@ -7,15 +7,19 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::net::sockopt;
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::Timespec;
 
 use super::socket;
 use crate::limits::INHERITED_SOCKETS_MAX;
@@ -24,6 +28,8 @@ use crate::limits::INHERITED_SOCKETS_MAX;
 pub const VARIABLE: &str = "RINGFORT_HANDOVER";
 /// Say what systemd hands over (`sd_listen_fds(3)`).
 const SYSTEMD_VARIABLES: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+/// Says which process the watchdog is for, where that is one alone.
+const WATCHDOG_VARIABLE: &str = "WATCHDOG_PID";
 /// The first of systemd's descriptors.
 const SYSTEMD_FIRST: RawFd = 3;
 
@@ -129,10 +135,14 @@ impl Inheritance {
         Ok(inheritance)
     }
 
-    /// Takes the sockets of one address of the config, in their order.
+    /// Takes the sockets of one address of the config, in their order. A config may have port 0 several times, each of them
+    /// another port by now: then one of these at a time.
     pub fn take_of(&mut self, purpose: Purpose, wanted: SocketAddr) -> Vec<OwnedFd> {
+        let mut address = None;
         let is_wanted = |inherited: &mut Inherited| {
-            inherited.configured == wanted && (inherited.purpose == purpose || inherited.purpose == Purpose::Unsaid)
+            inherited.configured == wanted
+                && (inherited.purpose == purpose || inherited.purpose == Purpose::Unsaid)
+                && *address.get_or_insert(inherited.address) == inherited.address
         };
         self.sockets.extract_if(.., is_wanted).map(|inherited| inherited.socket).collect()
     }
@@ -218,8 +228,8 @@ pub fn start_successor(
         numbers.push(socket.as_raw_fd());
     }
     command.env(VARIABLE, words.join(" "));
-    // What systemd handed to this process is among the sockets.
-    for name in SYSTEMD_VARIABLES {
+    // What systemd handed to this process is among the sockets; the watchdog becomes that of the successor.
+    for name in SYSTEMD_VARIABLES.iter().chain(&[WATCHDOG_VARIABLE]) {
         command.env_remove(name);
     }
     let keep_open = move || {
@@ -233,6 +243,44 @@ pub fn start_successor(
     // SAFETY: between fork and exec it makes only the system call fcntl: no memory is allocated and no lock taken.
     unsafe { command.pre_exec(keep_open) };
     command.spawn()
+}
+
+/// What a successor said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// It serves.
+    Ready,
+    /// Nothing yet.
+    Nothing,
+    /// Nothing, and it never will: it has ended, or is about to.
+    End,
+}
+
+/// Waits for the successor's word, at most so long.
+pub fn wait_for_word(ready: &mut io::PipeReader, most: Duration) -> Word {
+    let most = Timespec { tv_sec: most.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: most.subsec_nanos().into() };
+    match rustix::event::poll(&mut [PollFd::new(ready, PollFlags::IN)], Some(&most)) {
+        Ok(0) | Err(Errno::INTR) => return Word::Nothing,
+        Ok(_) => {}
+        Err(_) => return Word::End,
+    }
+    match ready.read(&mut [0]) {
+        Ok(1..) => Word::Ready,
+        Ok(0) | Err(_) => Word::End,
+    }
+}
+
+/// Tells the predecessor that this process serves. If the predecessor is gone there is nobody to be told.
+pub fn say_ready(ready: OwnedFd) {
+    let _ = io::PipeWriter::from(ready).write_all(b"R");
+}
+
+/// Asks a child to end, by SIGTERM.
+///
+/// # Errors
+/// When there is none any more.
+pub fn ask_to_end(child: &Child) -> io::Result<()> {
+    Ok(kill_process(Pid::from_child(child), Signal::TERM)?)
 }
 
 /// How many sockets of each address there are, for a log line.
@@ -252,7 +300,6 @@ pub fn shares_its_port(socket: impl AsFd) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
     use std::net::TcpStream;
     use std::process::Stdio;
 

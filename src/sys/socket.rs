@@ -1,6 +1,6 @@
 //! Sockets: listening with `SO_REUSEPORT`, accepting, connecting, and calls that do not block.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -10,6 +10,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
 use rustix::time::Timespec;
+
+use crate::limits::ADMIN_ANSWER_BYTES_MAX;
 
 /// Connections that the kernel completes and keeps until they are accepted; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -115,6 +117,20 @@ pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     net::connect(&socket, &net::SocketAddrUnix::new(path)?)?;
     Ok(socket)
+}
+
+/// Connects, sends `request` and reads until the peer closes: for a command, which may block. Each step may take so long.
+///
+/// # Errors
+/// What any of the steps says; an answer that is longer than the limit is cut.
+pub fn exchange(address: SocketAddr, request: &[u8], within: Duration) -> io::Result<Vec<u8>> {
+    let mut stream = std::net::TcpStream::connect_timeout(&address, within)?;
+    stream.set_write_timeout(Some(within))?;
+    stream.set_read_timeout(Some(within))?;
+    stream.write_all(request)?;
+    let mut answer = Vec::new();
+    stream.take(ADMIN_ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 /// Whether a socket that became writable is connected.

@@ -28,6 +28,29 @@ pub fn steer_by_cpu(listener: impl AsFd, cores: &[usize]) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Takes away what [`steer_by_cpu`] attached (`SO_DETACH_REUSEPORT_BPF`, Linux 5.3): the kernel chooses by a hash again.
+/// Nothing attached is no error.
+///
+/// # Errors
+/// ENOPROTOOPT on a kernel without it.
+pub fn spread_by_hash(listener: impl AsFd) -> io::Result<()> {
+    let value: libc::c_int = 0;
+    // SAFETY: the option's value is an int that the kernel does not look at; it lives past the call.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DETACH_REUSEPORT_BPF,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    match io::Error::last_os_error() {
+        error if result == 0 || error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        error => Err(error),
+    }
+}
+
 fn program(cores: &[usize]) -> Vec<libc::sock_filter> {
     // SKF_AD_OFF + SKF_AD_CPU: the ancillary load that gives the current CPU (net/core/filter.c).
     const LOAD_CPU: u32 = (-0x1000_i32 + 36) as u32;
@@ -65,5 +88,11 @@ mod tests {
         for _ in &clients {
             socket::accept(&second).unwrap();
         }
+        for _ in 0..2 {
+            spread_by_hash(&first).unwrap();
+        }
+        let _clients: Vec<_> = (0..64).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        socket::accept(&first).expect("by hash, both get some");
+        socket::accept(&second).expect("by hash, both get some");
     }
 }

@@ -17,6 +17,11 @@ const CONFIG: &str = "RINGFORT_TEST_CONFIG";
 /// With this in its environment, each worker of the application breaks down before it has begun.
 pub(crate) const BREAKS_AT_START: &str = "RINGFORT_TEST_BREAKS_AT_START";
 
+/// How many milliseconds a successor of the application has to serve.
+pub(crate) const UPGRADE_MS: &str = "RINGFORT_TEST_UPGRADE_MS";
+/// With a file of this name beside its config, no worker of the application ever begins.
+pub(crate) const HANGS: &str = "hangs";
+
 /// The command that runs the application.
 pub(super) fn command(config: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -212,11 +217,18 @@ async fn peek(exchange: &mut Exchange<'_>) -> Reply {
 
 /// What `ringfort serve` does, with the application's routes.
 fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let origin = master::Origin::new(std::env::args_os().skip(1).collect(), std::env::vars_os().collect())?;
+    let patience = std::env::var(UPGRADE_MS).ok().map(|ms| ms.parse().map(Duration::from_millis)).transpose()?;
+    let origin = patience.into_iter().fold(origin, master::Origin::with_patience);
+    let hangs = config.with_file_name(HANGS);
     let input = config::Input { file: Some(config.to_owned()), ..config::Input::default() };
     let config::Prepared { snapshot, plan, fingerprint, .. } =
         config::prepare(&input, &config::Host::read(), &[&ROUTES])?;
     let guard = ringfort::log::init(&ringfort::log::LogOptions::default())?;
-    let context: worker::MakeContext = Arc::new(|| {
+    let context: worker::MakeContext = Arc::new(move || {
+        while hangs.exists() {
+            std::thread::park();
+        }
         assert!(std::env::var_os(BREAKS_AT_START).is_none(), "the application breaks its worker down");
         Rc::new(())
     });
@@ -228,7 +240,7 @@ fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let log_lines_dropped = Box::new(|| 0);
     let mut launcher = Launcher::new();
     crate::lifecycle::declare(&mut launcher);
-    let service = master::Service { snapshot, plan, context, log_lines_dropped, source };
+    let service = master::Service { snapshot, plan, context, log_lines_dropped, source, origin };
     let result = master::serve_with(service, launcher);
     drop(guard);
     Ok(result?)

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,6 +27,7 @@ pub(crate) struct Start {
     config: Value,
     /// Changes the command before it is run.
     prepare: Option<Prepare>,
+    is_grouped: bool,
 }
 
 /// What is run.
@@ -54,6 +56,8 @@ pub(crate) struct Process {
     log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
     directory: PathBuf,
+    /// The group of the process and of its successors, where it has one of its own.
+    group: Option<rustix::process::Pid>,
 }
 
 /// What the server wrote to stderr so far.
@@ -71,7 +75,7 @@ impl Start {
             "admin": {"listen": "127.0.0.1:0"},
             "cores": {"workers": 2, "executor": executor().name(), "driver": driver, "pin": "off", "ring": {}},
         });
-        Self { program: Program::Application, driver, config, prepare: None }
+        Self { program: Program::Application, driver, config, prepare: None, is_grouped: false }
     }
 
     /// The command `ringfort serve` with these routes.
@@ -159,6 +163,24 @@ impl Start {
         self
     }
 
+    /// With successors, which end when the server is dropped.
+    pub(crate) fn grouped(mut self) -> Self {
+        self.is_grouped = true;
+        self
+    }
+
+    /// Sets `server.listen`.
+    pub(crate) fn listen(mut self, addresses: &[SocketAddr]) -> Self {
+        self.config["server"]["listen"] = addresses.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Sets `admin.listen`.
+    pub(crate) fn admin(mut self, address: SocketAddr) -> Self {
+        self.config["admin"]["listen"] = address.to_string().into();
+        self
+    }
+
     /// With the config file watched, or not.
     pub(crate) fn watch(mut self, watch: bool) -> Self {
         self.config["reload"] = json!({"watch": watch});
@@ -212,7 +234,11 @@ impl Start {
         if let Some(prepare) = self.prepare {
             prepare(&mut command);
         }
+        if self.is_grouped {
+            command.process_group(0);
+        }
         let mut child = command.spawn().unwrap();
+        let group = self.is_grouped.then(|| rustix::process::Pid::from_child(&child));
         let log = Arc::new(Log::default());
         let (stderr, log_of_reader) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
         let reader = std::thread::spawn(move || {
@@ -221,7 +247,7 @@ impl Start {
             }
             log_of_reader.end();
         });
-        Process { child, driver: self.driver, log, reader: Some(reader), directory }
+        Process { child, driver: self.driver, log, reader: Some(reader), directory, group }
     }
 
     /// What an operator would type; the flags say again what the file says.
@@ -306,6 +332,25 @@ impl Server {
         Client::connect(self.admin).send("POST /reload HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\n\r\n").response()
     }
 
+    /// Asks the admin listener for an upgrade, and gives its answer.
+    #[track_caller]
+    pub(crate) fn upgrade(&self) -> Response {
+        Client::connect(self.admin)
+            .send("POST /upgrade HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\n\r\n")
+            .response()
+    }
+
+    /// Waits until the process has ended that was started first, its successor or not.
+    #[track_caller]
+    pub(crate) fn wait_first_exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the first process exits", || {
+            status = self.process.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
     /// The server's process.
     pub(crate) fn pid(&self) -> u32 {
         self.process.child.id()
@@ -384,6 +429,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself; then there is nothing to kill.
         let _ = self.child.kill();
+        if let Some(group) = self.group {
+            // None of its successors may be left, or the log never ends. It may have none.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
         let status = self.child.wait();
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();

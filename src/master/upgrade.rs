@@ -1,0 +1,438 @@
+//! Binary upgrade: the program is started anew, gets all listening sockets, and takes over once it serves; then this process
+//! drains. No socket is closed in between, so nobody is refused. Until the successor has said that it serves, everything can
+//! be taken back, and this process serves on.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::ServeError;
+use super::admin_listener::AdminListener;
+use super::reload::Changing;
+use super::sockets::Listening;
+use super::supervisor::{Orders, REPLACED, Signal};
+use crate::admin::{Cause, State, UpgradeOutcome, UpgradeRequest, WorkerState};
+use crate::clock;
+use crate::config::Steering;
+use crate::lifecycle::Phase;
+use crate::limits::{UPGRADE_END_SECONDS, UPGRADE_SECONDS_MAX};
+use crate::rt::{self, Mailbox, Postbox};
+use crate::sys::handover::{self, HandoverError, Inheritance, Purpose, Word};
+use crate::sys::notify::Notifier;
+use crate::worker::Order;
+
+/// How often whoever waits looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long one wait for the successor's word is; in between it is seen whether this process is to stop.
+const LISTEN_FOR: Duration = Duration::from_millis(100);
+/// How long systemd may take to make room for what it is told.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+/// How long whoever asks on the admin listener has to take the answer before the drain begins.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How this process was started: what it was handed, whom it tells how it fares, and how to start it anew.
+#[derive(Debug)]
+pub struct Origin {
+    /// The program's file, as it was found at the start: whatever is there by then is the successor.
+    program: PathBuf,
+    /// The arguments after the program's name.
+    arguments: Vec<OsString>,
+    variables: Vec<(OsString, OsString)>,
+    /// How long a successor may take to serve.
+    patience: Duration,
+    inheritance: Inheritance,
+    notifier: Notifier,
+}
+
+/// What is wrong with the way in which this process was started.
+#[derive(Debug)]
+pub enum OriginError {
+    /// The program's own file is not known.
+    Program(io::Error),
+    /// What was handed over is not what was said.
+    Handover(HandoverError),
+    /// systemd's socket cannot be reached.
+    Notify(io::Error),
+}
+
+impl fmt::Display for OriginError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program(error) => write!(f, "cannot find this program's own file: {error}"),
+            Self::Handover(error) => error.fmt(f),
+            Self::Notify(error) => write!(f, "NOTIFY_SOCKET: cannot tell systemd: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OriginError {}
+
+impl Origin {
+    /// Of this process, which was started with these arguments, the program's name not among them, and these environment
+    /// variables. To be called early: it takes over descriptors that are known by their numbers alone.
+    ///
+    /// # Errors
+    /// See [`OriginError`].
+    pub fn new(arguments: Vec<OsString>, variables: Vec<(OsString, OsString)>) -> Result<Self, OriginError> {
+        let inheritance = Inheritance::take(&variables).map_err(OriginError::Handover)?;
+        let notifier = Notifier::new(&variables).map_err(OriginError::Notify)?;
+        let program = at_its_path(std::env::current_exe().map_err(OriginError::Program)?);
+        let patience = Duration::from_secs(UPGRADE_SECONDS_MAX);
+        Ok(Self { program, arguments, variables, patience, inheritance, notifier })
+    }
+
+    /// With so much time for a successor to serve, instead of what is usual.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// What this process was handed.
+    pub(super) fn inheritance(&mut self) -> &mut Inheritance {
+        &mut self.inheritance
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// The path without what Linux adds when the file there was replaced.
+fn at_its_path(program: PathBuf) -> PathBuf {
+    let text = program.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map(PathBuf::from);
+    text.unwrap_or(program)
+}
+
+/// Starts successors.
+pub(super) struct Upgrader {
+    origin: Origin,
+    /// Where the predecessor waits to be told that this process serves.
+    predecessor: RefCell<Option<OwnedFd>>,
+    state: Rc<State>,
+    listening: Rc<RefCell<Listening>>,
+    orders: Rc<Orders>,
+    cores: Vec<usize>,
+    admin: RefCell<Option<AdminListener>>,
+    changing: Rc<Cell<Changing>>,
+    signals: Postbox<Signal>,
+}
+
+impl Upgrader {
+    pub(super) fn new(
+        mut origin: Origin,
+        state: Rc<State>,
+        (listening, orders, cores): (Rc<RefCell<Listening>>, Rc<Orders>, Vec<usize>),
+        admin: Option<AdminListener>,
+        changing: Rc<Cell<Changing>>,
+        signals: Postbox<Signal>,
+    ) -> Rc<Self> {
+        for closed in handover::count_by_address(&origin.inheritance.sockets).keys() {
+            tracing::warn!(address = %closed, "a socket was handed over that the config does not have: it is closed");
+        }
+        origin.inheritance.sockets.clear();
+        let predecessor = RefCell::new(origin.inheritance.ready.take());
+        let admin = RefCell::new(admin);
+        let upgrader = Rc::new(Self { origin, predecessor, state, listening, orders, cores, admin, changing, signals });
+        if let Some(every) = upgrader.origin.notifier.watchdog() {
+            rt::spawn(upgrader.clone().feed_watchdog(every / 2));
+        }
+        upgrader
+    }
+
+    /// Begins to answer on the admin listener. A successor leaves it to its predecessor until it has taken over: whoever asks
+    /// means that one.
+    ///
+    /// # Errors
+    /// [`ServeError::Duplicate`].
+    pub(super) fn open_admin(&self) -> Result<(), ServeError> {
+        match &*self.admin.borrow() {
+            Some(admin) if self.predecessor.borrow().is_none() => admin.open(),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Answers nobody new on the admin listener.
+    pub(super) async fn close_admin(&self) {
+        let admin = self.admin.take();
+        if let Some(admin) = admin {
+            admin.close().await;
+        }
+    }
+
+    /// Makes upgrades until nobody can ask for one any more.
+    pub(super) async fn run(self: Rc<Self>, requests: Mailbox<UpgradeRequest>) {
+        while let Some(UpgradeRequest { cause, reply }) = requests.next().await {
+            if self.changing.get() == Changing::Program {
+                let reason = "an upgrade is under way already".to_owned();
+                self.answer(cause, reply, &UpgradeOutcome::Refused(reason));
+            } else {
+                rt::spawn(self.clone().upgrade(cause, reply));
+                // It claims its turn at once, if nobody else has it.
+                rt::yield_now().await;
+            }
+        }
+    }
+
+    /// The process serves: whoever waits for that is told.
+    pub(super) fn note_serving(self: &Rc<Self>) {
+        let Some(predecessor) = self.predecessor.take() else { return self.tell("READY=1") };
+        self.state.upgrades().note_succeeded();
+        handover::say_ready(predecessor);
+        if let Some(admin) = &*self.admin.borrow()
+            && let Err(error) = admin.open()
+        {
+            tracing::error!(%error, "nobody answers on the admin listener");
+        }
+        self.tell("READY=1");
+        tracing::info!(pid = std::process::id(), "took over from the process before");
+    }
+
+    /// Opens the listening sockets that are missing where the process before had fewer workers, or systemd handed over one.
+    pub(super) fn complete_listening(&self, steering: Steering) {
+        let opened = match self.listening.borrow_mut().complete(steering, &self.cores) {
+            Ok(opened) => opened,
+            Err(error) => return tracing::warn!(%error, "workers share the sockets that were handed over"),
+        };
+        let mut opened = opened.into_iter();
+        self.orders.give(|_| {
+            let own = opened.next().unwrap_or_default();
+            Order::Listen(own.into_iter().map(|(address, socket)| (address, socket.into())).collect())
+        });
+    }
+
+    /// The process begins to stop.
+    pub(super) fn note_draining(self: &Rc<Self>) {
+        // systemd would take the service down, whose successor serves.
+        if self.changing.get() != Changing::Program {
+            self.tell("STOPPING=1");
+        }
+    }
+
+    /// Tells systemd, soon.
+    fn tell(self: &Rc<Self>, state: &'static str) {
+        let upgrader = self.clone();
+        rt::spawn(async move { upgrader.tell_surely(state).await });
+    }
+
+    /// Tells systemd; waits a while for room in its queue.
+    async fn tell_surely(&self, state: &str) {
+        let until = clock::now() + TOLD_WITHIN;
+        loop {
+            match self.origin.notifier.tell(state) {
+                Ok(()) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && clock::now() < until => {
+                    rt::sleep_until(clock::now() + LOOK_EVERY).await;
+                }
+                Err(error) => return tracing::warn!(%error, state, "systemd cannot be told"),
+            }
+        }
+    }
+
+    /// Shows systemd that this process is well, as long as every worker is.
+    async fn feed_watchdog(self: Rc<Self>, every: Duration) {
+        while matches!(self.state.phase(), Phase::Initializing | Phase::Starting | Phase::Serving) {
+            if self.state.workers().iter().all(WorkerState::is_alive) {
+                // Where its queue is full the next is soon enough.
+                let _ = self.origin.notifier.tell("WATCHDOG=1");
+            }
+            rt::sleep_until(clock::now() + every).await;
+        }
+    }
+
+    fn answer(&self, cause: Cause, reply: Option<Reply>, outcome: &UpgradeOutcome) {
+        match outcome {
+            UpgradeOutcome::Done(pid) => tracing::info!(cause = cause.name(), pid, "a successor serves"),
+            UpgradeOutcome::Failed(reason) | UpgradeOutcome::Refused(reason) => {
+                tracing::error!(cause = cause.name(), reason, "no upgrade: this process serves on");
+            }
+        }
+        let answer = self.state.upgrades().note(cause, outcome);
+        if let Some(reply) = reply {
+            // Who asked may be gone.
+            let _ = reply.post(answer);
+        }
+    }
+
+    async fn upgrade(self: Rc<Self>, cause: Cause, reply: Option<Reply>) {
+        while self.changing.get() == Changing::Config
+            || matches!(self.state.phase(), Phase::Initializing | Phase::Starting)
+        {
+            rt::sleep_until(clock::now() + LOOK_EVERY).await;
+        }
+        if self.changing.replace(Changing::Program) == Changing::Program {
+            let reason = "an upgrade is under way already".to_owned();
+            return self.answer(cause, reply, &UpgradeOutcome::Refused(reason));
+        }
+        match self.start_successor().await {
+            Ok(pid) => {
+                self.tell_surely(&format!("MAINPID={pid}")).await;
+                self.leave(cause, reply, pid).await;
+            }
+            Err(outcome) => {
+                self.changing.set(Changing::Nothing);
+                self.answer(cause, reply, &outcome);
+            }
+        }
+    }
+
+    /// Starts a successor and waits until it serves; its process id.
+    async fn start_successor(&self) -> Result<u32, UpgradeOutcome> {
+        if self.state.phase() != Phase::Serving {
+            return Err(UpgradeOutcome::Refused(format!("the process is {}", self.state.phase().name())));
+        }
+        if std::process::id() == 1 {
+            let reason = "this is process 1, with which its container ends: replace the container instead";
+            return Err(UpgradeOutcome::Refused(reason.to_owned()));
+        }
+        let failed = |error: io::Error| UpgradeOutcome::Failed(format!("the program cannot be started: {error}"));
+        let sockets = self.duplicate_sockets().map_err(failed)?;
+        let (reader, writer) = io::pipe().map_err(failed)?;
+        let command = self.origin.command();
+        let started = rt::blocking(move || {
+            let sockets: Vec<_> = sockets.iter().map(|(what, address, fd)| (*what, *address, fd.as_fd())).collect();
+            handover::start_successor(command, &sockets, writer.as_fd())
+        });
+        let mut successor = Successor(Some(started.await.map_err(failed)?));
+        let program = self.origin.program.display();
+        tracing::info!(pid = successor.id(), %program, "a successor starts");
+        match self.wait_for_word(reader).await {
+            Ok(()) => Ok(successor.release()),
+            Err(reason) => {
+                let pid = successor.id();
+                let status = successor.end(matches!(reason, Unready::Ended)).await;
+                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                Err(UpgradeOutcome::Failed(format!("the successor, process {pid}, {reason} ({status})")))
+            }
+        }
+    }
+
+    /// All of them, with what they are for.
+    fn duplicate_sockets(&self) -> io::Result<Vec<(Purpose, SocketAddr, OwnedFd)>> {
+        let mut sockets = Vec::new();
+        if let Some(admin) = &*self.admin.borrow() {
+            sockets.push((Purpose::Admin, admin.configured, admin.socket.try_clone()?));
+        }
+        for (configured, socket) in self.listening.borrow().descriptors() {
+            sockets.push((Purpose::Server, configured, socket.try_clone_to_owned()?));
+        }
+        Ok(sockets)
+    }
+
+    async fn wait_for_word(&self, mut reader: io::PipeReader) -> Result<(), Unready> {
+        let until = clock::now() + self.origin.patience;
+        loop {
+            let word;
+            (reader, word) = rt::blocking(move || {
+                let word = handover::wait_for_word(&mut reader, LISTEN_FOR);
+                (reader, word)
+            })
+            .await;
+            match word {
+                Word::Ready => return Ok(()),
+                Word::End => return Err(Unready::Ended),
+                Word::Nothing if self.state.phase() != Phase::Serving => return Err(Unready::Unwanted),
+                Word::Nothing if clock::now() >= until => return Err(Unready::Late(self.origin.patience)),
+                Word::Nothing => {}
+            }
+        }
+    }
+
+    /// Leaves everything to the successor: the admin listener first, so that whoever was told finds the successor there,
+    /// then the workers' sockets.
+    async fn leave(&self, cause: Cause, reply: Option<Reply>, pid: u32) {
+        let admin = self.admin.take();
+        if let Some(admin) = &admin {
+            admin.close().await;
+        }
+        self.answer(cause, reply, &UpgradeOutcome::Done(pid));
+        if let Some(admin) = admin {
+            admin.drain(ANSWERED_WITHIN).await;
+        }
+        // Not when it stops already: a second signal would cut that short. A full mailbox holds signals enough, all of them
+        // to the same end.
+        if self.state.phase() == Phase::Serving {
+            let _ = self.signals.post(REPLACED);
+        }
+    }
+}
+
+type Reply = Postbox<(crate::http::Status, serde_json::Value)>;
+
+/// Why a successor did not take over.
+enum Unready {
+    Ended,
+    Late(Duration),
+    Unwanted,
+}
+
+impl fmt::Display for Unready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended => f.write_str("ended before it served; its own log says why"),
+            Self::Late(patience) => write!(f, "did not serve within {patience:?} and was ended"),
+            Self::Unwanted => f.write_str("was ended, because this process stops"),
+        }
+    }
+}
+
+/// A successor that has not taken over yet. It ends with whoever holds this.
+struct Successor(Option<Child>);
+
+impl Successor {
+    fn id(&self) -> u32 {
+        self.0.as_ref().map_or(0, Child::id)
+    }
+
+    /// It serves, and belongs to nobody.
+    fn release(mut self) -> u32 {
+        self.0.take().map_or(0, |child| child.id())
+    }
+
+    /// Sees it end: by itself where it is about to, else because it is asked to, so that clients which it has let in are
+    /// served; and when it does neither, by force.
+    async fn end(&mut self, ends_by_itself: bool) -> io::Result<ExitStatus> {
+        let Some(child) = &mut self.0 else { return Err(io::ErrorKind::NotFound.into()) };
+        if ends_by_itself && let Some(status) = wait_a_while(child).await? {
+            return Ok(status);
+        }
+        handover::ask_to_end(child)?;
+        if let Some(status) = wait_a_while(child).await? {
+            return Ok(status);
+        }
+        let Some(mut child) = self.0.take() else { return Err(io::ErrorKind::NotFound.into()) };
+        rt::blocking(move || {
+            child.kill()?;
+            child.wait()
+        })
+        .await
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            // It may have ended.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+async fn wait_a_while(child: &mut Child) -> io::Result<Option<ExitStatus>> {
+    let until = clock::now() + Duration::from_secs(UPGRADE_END_SECONDS);
+    loop {
+        let status = child.try_wait()?;
+        if status.is_some() || clock::now() >= until {
+            return Ok(status);
+        }
+        rt::sleep_until(clock::now() + LOOK_EVERY).await;
+    }
+}
