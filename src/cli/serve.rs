@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::arguments::ServeOptions;
 use super::{Exit, Session};
-use crate::config::{self, Fingerprint, Host};
+use crate::config::{self, Host};
 use crate::log::{self, LogError, LogOptions};
 use crate::master::{self, Origin, Service, Source};
 
@@ -21,12 +21,6 @@ pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Re
     };
     let mut input = session.input(options.config.as_ref());
     input.overrides.extend(options.overrides());
-    // A pipe can be read once, and has nothing to watch.
-    let file = input.file.clone().filter(|file| file.is_file());
-    let watched = file.map(|file| {
-        let known = Fingerprint::of(&file);
-        (file, known)
-    });
     let prepared = match session.prepare(&input, &Host::read()) {
         Ok(prepared) => prepared,
         Err(failure) => return session.refuse(&failure),
@@ -46,7 +40,7 @@ pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Re
     let context = session.application.context.clone();
     let tables = session.application.tables.to_vec();
     let source = Source {
-        watched: watched.filter(|_| prepared.snapshot.config.reload.watch),
+        watched: input.file.clone().filter(|_| prepared.snapshot.config.reload.watch),
         load: Arc::new(move |before| config::prepare_next(&input, &Host::read(), &tables, before)),
     };
     let service =

@@ -226,8 +226,13 @@ impl Master {
             drain: drain.clone(),
         });
         rt::spawn(reloader.clone().run(reload_requests));
-        if let Some((file, known)) = reloader.source.watched.clone() {
-            rt::spawn(reload::watch_file(file, known, reload_post.clone()));
+        if let Some(file) = reloader.source.watched.clone() {
+            let post = reload_post.clone();
+            rt::spawn(async move {
+                // What was read at the start may be older by a moment; the watch looks again.
+                let known = reload::fingerprint(&file).await;
+                reload::watch_file(file, known, post).await;
+            });
         }
         let give_back = RefCell::default();
         let master = Self { state, threads, spawner, listening, give_back, reloader, reload_post, upgrader };

@@ -28,8 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Where the next config comes from.
 pub struct Source {
-    /// The file, where it is watched, and what was in it before the process read it: what has changed since then is seen.
-    pub watched: Option<(PathBuf, Fingerprint)>,
+    /// The file, where it is watched.
+    pub watched: Option<PathBuf>,
     /// Reads, checks and compiles it; the upstreams are those in force.
     #[allow(clippy::type_complexity, reason = "a function is what it is")]
     pub load: Arc<dyn Fn(&Upstreams) -> Result<Prepared, Failure> + Send + Sync>,
@@ -261,7 +261,7 @@ fn tell(cause: Cause, outcome: &Outcome) {
 }
 
 /// Asks for a reload whenever the content of `file` has changed, once it has settled; ends with the executor. `known` is
-/// the content that is in force, or one from before: it is compared as soon as changes are watched.
+/// the content that is in force.
 pub(super) async fn watch_file(file: PathBuf, mut known: Fingerprint, requests: Postbox<ReloadRequest>) {
     // One is enough, however many events there are.
     let (event_post, events) = rt::mailbox(1);
@@ -277,6 +277,10 @@ pub(super) async fn watch_file(file: PathBuf, mut known: Fingerprint, requests: 
         }
     };
     loop {
+        let look = clock::now() + Duration::from_secs(CONFIG_LOOK_SECONDS);
+        if rt::timeout(look, events.next()).await.is_some() {
+            settle(&events).await;
+        }
         if let Some(watch) = &mut watch
             && let Err(error) = watch.follow()
         {
@@ -289,10 +293,6 @@ pub(super) async fn watch_file(file: PathBuf, mut known: Fingerprint, requests: 
                 // So many wait already that one of them will see it.
                 tracing::debug!("as many reloads wait as may");
             }
-        }
-        let look = clock::now() + Duration::from_secs(CONFIG_LOOK_SECONDS);
-        if rt::timeout(look, events.next()).await.is_some() {
-            settle(&events).await;
         }
     }
 }
@@ -309,7 +309,7 @@ async fn settle(events: &Mailbox<()>) {
 }
 
 /// Reads the file off this thread: it may be on a file system that hangs.
-async fn fingerprint(file: &Path) -> Fingerprint {
+pub(super) async fn fingerprint(file: &Path) -> Fingerprint {
     let file = file.to_owned();
     rt::blocking(move || Fingerprint::of(&file)).await
 }

@@ -221,7 +221,6 @@ fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let origin = patience.into_iter().fold(origin, master::Origin::with_patience);
     let hangs = config.with_file_name(HANGS);
     let input = config::Input { file: Some(config.to_owned()), ..config::Input::default() };
-    let known = config::Fingerprint::of(config);
     let config::Prepared { snapshot, plan, .. } = config::prepare(&input, &config::Host::read(), &[&ROUTES])?;
     let guard = ringfort::log::init(&ringfort::log::LogOptions::default())?;
     let context: worker::MakeContext = Arc::new(move || {
@@ -232,7 +231,7 @@ fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
         Rc::new(())
     });
     let source = master::Source {
-        watched: input.file.clone().filter(|_| snapshot.config.reload.watch).map(|file| (file, known)),
+        watched: input.file.clone().filter(|_| snapshot.config.reload.watch),
         load: Arc::new(move |before| config::prepare_next(&input, &config::Host::read(), &[&ROUTES], before)),
     };
     let log_lines_dropped = Box::new(|| 0);
