@@ -149,8 +149,7 @@ impl State {
         listen: Vec<SocketAddr>,
         admin: Option<SocketAddr>,
         log_lines_dropped: Box<dyn Fn() -> u64>,
-        reload_post: Postbox<Request>,
-        upgrades: Upgrades,
+        (reload_post, upgrades): (Postbox<Request>, Upgrades),
         overview: Rc<Overview>,
     ) -> Self {
         let began = clock::now();

@@ -33,6 +33,10 @@ pub use overview::{Overview, ServiceView};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(pub &'static str);
 
+/// Another process has taken over, and this one may leave. Never a second signal: whoever stops already has nothing more to
+/// do for it.
+pub const REPLACED: Signal = Signal("upgrade");
+
 #[cfg(test)]
 #[cfg(feature = "sim")]
 mod tests;

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::Signal;
 use super::contained::{self, Contained};
 use super::course::{Course, Ending, Failed, Input, Phase, ServiceState, Step, Verdict};
 use super::failure::{Failure, LaunchError, Outcome, Reason};
@@ -17,6 +16,7 @@ use super::handle::{Handle, Stop, Wire};
 use super::health;
 use super::launcher::{InitializerEntry, Launcher, Service, ServiceEntry};
 use super::overview::Overview;
+use super::{REPLACED, Signal};
 use crate::clock::{self, Moment};
 use crate::rt::{self, Deadline, Either, Mailbox};
 
@@ -268,6 +268,9 @@ impl<W: FnMut(Phase)> Run<W> {
     }
 
     fn note_signal(&mut self, name: &'static str) {
+        if Signal(name) == REPLACED && self.course.phase() != Phase::Serving {
+            return;
+        }
         match self.course.phase() {
             Phase::Initializing | Phase::Starting => tracing::warn!(signal = name, "the start is interrupted"),
             Phase::Serving => tracing::info!(signal = name, "stopping"),

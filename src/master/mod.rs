@@ -220,8 +220,7 @@ async fn run(
         listening.addresses(),
         admin_socket.as_ref().map(|admin| admin.address),
         log_lines_dropped,
-        reloads.0.clone(),
-        upgrades,
+        (reloads.0.clone(), upgrades),
         launcher.overview(),
     ));
     let orders = Orders::new(Vec::new());

@@ -20,9 +20,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// How much longer than the drain time-out the master waits for its workers before it leaves without them.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A successor has taken over.
-pub(super) const REPLACED: Signal = Signal("upgrade");
-
 /// What the supervisor tells its crew.
 #[derive(Debug)]
 pub enum Note {

@@ -17,11 +17,11 @@ use super::ServeError;
 use super::admin_listener::AdminListener;
 use super::reload::Changing;
 use super::sockets::Listening;
-use super::supervisor::{Orders, REPLACED, Signal};
+use super::supervisor::{Orders, Signal};
 use crate::admin::{Cause, State, UpgradeOutcome, UpgradeRequest, WorkerState};
 use crate::clock;
 use crate::config::Steering;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Phase, REPLACED};
 use crate::limits::{UPGRADE_END_SECONDS, UPGRADE_SECONDS_MAX};
 use crate::rt::{self, Mailbox, Postbox};
 use crate::sys::handover::{self, HandoverError, Inheritance, Purpose, Word};
@@ -356,11 +356,8 @@ impl Upgrader {
         if let Some(admin) = admin {
             admin.drain(ANSWERED_WITHIN).await;
         }
-        // Not when it stops already: a second signal would cut that short. A full mailbox holds signals enough, all of them
-        // to the same end.
-        if self.state.phase() == Phase::Serving {
-            let _ = self.signals.post(REPLACED);
-        }
+        // A full mailbox holds signals enough, all of them to the same end.
+        let _ = self.signals.post(REPLACED);
     }
 }
 

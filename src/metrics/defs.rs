@@ -5,7 +5,7 @@
 //! Names follow Prometheus: base units (`_seconds`, `_bytes`), `_total` at the end of counters, and `process_*` for what
 //! every process exports, so that existing dashboards fit.
 
-use super::life;
+use super::{changes, life};
 
 pub use super::keys::{
     BreakerState, Class, Counter, Driver, Gauge, LifeSeries, ServerCounter, ServerFigure, ServerState, UpstreamCounter,
@@ -159,7 +159,13 @@ const fn worker(name: &'static str, kind: Kind, source: Source, help: &'static s
     Definition { name, kind, unit: Unit::Count, help, labels: CORE, source }
 }
 
-const fn process(name: &'static str, kind: Kind, unit: Unit, value: ProcessValue, help: &'static str) -> Definition {
+pub(super) const fn process(
+    name: &'static str,
+    kind: Kind,
+    unit: Unit,
+    value: ProcessValue,
+    help: &'static str,
+) -> Definition {
     Definition { name, kind, unit, help, labels: &[], source: Source::Process(value) }
 }
 
@@ -533,50 +539,12 @@ pub const TABLE: &[Definition] = &[
         ProcessValue::LogLinesDropped,
         "Log lines dropped because the writer was behind.",
     ),
-    process(
-        "ringfort_config_generation",
-        Kind::Gauge,
-        Unit::Count,
-        ProcessValue::ConfigGeneration,
-        "Which config is in force: counts from 1 with each that was.",
-    ),
-    process(
-        "ringfort_config_generations_live",
-        Kind::Gauge,
-        Unit::Count,
-        ProcessValue::ConfigGenerationsLive,
-        "Configs in use: the one in force, and those that requests began with before it was.",
-    ),
-    process(
-        "ringfort_config_last_reload_successful",
-        Kind::Gauge,
-        Unit::Count,
-        ProcessValue::ConfigLastReloadSuccessful,
-        "Whether the last reload succeeded (1) or left the config before it in force (0).",
-    ),
-    process(
-        "ringfort_config_last_reload_success_timestamp_seconds",
-        Kind::Gauge,
-        Unit::Seconds,
-        ProcessValue::ConfigLastReloadTime,
-        "When a config was last put in force, in seconds since the Unix epoch.",
-    ),
-    Definition {
-        name: "ringfort_config_reloads_total",
-        kind: Kind::Counter,
-        unit: Unit::Count,
-        help: "Reloads by what came of them; all but success changed nothing.",
-        labels: &["result"],
-        source: Source::Reloads,
-    },
-    Definition {
-        name: "ringfort_upgrades_total",
-        kind: Kind::Counter,
-        unit: Unit::Count,
-        help: "Binary upgrades by what came of them; success is counted by the successor, all else left this process serving.",
-        labels: &["result"],
-        source: Source::Upgrades,
-    },
+    changes::CONFIG_GENERATION,
+    changes::CONFIG_GENERATIONS_LIVE,
+    changes::CONFIG_LAST_RELOAD_SUCCESSFUL,
+    changes::CONFIG_LAST_RELOAD_TIME,
+    changes::CONFIG_RELOADS,
+    changes::UPGRADES,
     process(
         "ringfort_uptime_seconds",
         Kind::Gauge,

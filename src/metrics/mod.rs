@@ -6,6 +6,7 @@
 //! Nothing in here reads a clock: the time of a tick and the duration of a request are passed in.
 
 pub mod keys;
+mod changes;
 pub mod defs;
 pub mod histogram;
 pub mod snapshot;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ringfort::config::{Config, Host, Input, prepare};
 use ringfort::sys::cpu::Confinement;
@@ -30,7 +31,10 @@ fn config_map() -> Config {
     let manifest = text("kubernetes.yaml");
     let (_, after) = manifest.split_once("  ringfort.json: |\n").expect("the ConfigMap has the config");
     let lines: Vec<_> = after.lines().map_while(|line| line.strip_prefix("    ")).collect();
-    let path = std::env::temp_dir().join(format!("ringfort-it-deploy-{}.json", std::process::id()));
+    // Several tests read it at the same time.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let (pid, number) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(format!("ringfort-it-deploy-{pid}-{number}.json"));
     fs::write(&path, lines.join("\n")).unwrap();
     let config = config(path.clone());
     fs::remove_file(path).unwrap();
