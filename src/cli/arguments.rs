@@ -39,6 +39,8 @@ pub(super) enum Command {
     Diff(DiffOptions),
     /// Have the running server start its program anew, hand over its listening sockets, and leave (exit code 1: it serves on)
     Upgrade(UpgradeOptions),
+    /// Show the running server: cores, rates, percentiles, routes and upstreams, drawn anew each second
+    Top(TopOptions),
     /// Print the JSON Schema of the config
     Schema,
     /// Say what this host allows and what Ringfort would do with it
@@ -137,6 +139,25 @@ pub(super) struct NewOptions {
     /// Checkout of Ringfort to build with, instead of the version on the registry
     #[arg(long, value_name = "PATH")]
     pub(super) ringfort: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct TopOptions {
+    /// Admin listener of the server
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "config")]
+    pub(super) admin: Option<SocketAddr>,
+    /// Config file of the server, which says where its admin listener is; without it, the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(super) every: u64,
+    /// What rates and times are of
+    #[arg(long, value_name = "WINDOW", default_value = "10s", value_parser = PossibleValuesParser::new(["1s", "10s", "60s"]))]
+    pub(super) window: String,
+    /// Show it once, as plain text
+    #[arg(long)]
+    pub(super) once: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -2,6 +2,7 @@
 //! code; none touches the process's own streams, so that a test or a user's program can run them.
 
 mod arguments;
+mod asking;
 mod check;
 mod diff;
 mod doctor;
@@ -9,6 +10,7 @@ mod explain;
 mod listing;
 mod new;
 mod serve;
+mod top;
 mod upgrade;
 mod upstreams;
 
@@ -128,6 +130,7 @@ pub fn run_application(
         Command::Explain(options) => explain::explain(&mut session, &options),
         Command::Diff(options) => diff::diff(&mut session, &options),
         Command::Upgrade(options) => upgrade::upgrade(&mut session, &options),
+        Command::Top(options) => top::top(&mut session, &options),
         Command::Schema => session.out.write_all(config::schema_text().as_bytes()).map(|()| Exit::Done),
         Command::Doctor(options) => doctor::doctor(&mut session, &options),
         Command::New(options) => new::new(&mut session, &options),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use ringfort::cli::{Application, Exit, run_application};
 use ringfort::handler::{Action, Exchange, Reply};
 use ringfort::rt::ExecutorChoice;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::support::{Start, on_hand, upstream, wait_until};
 
 fn hello(exchange: &mut Exchange<'_>) -> Reply {
     exchange.response.send(b"hello")
@@ -348,4 +350,54 @@ fn doctor_fails_where_an_address_cannot_be_listened_on() {
     let ran = run_with(&["doctor"], &[("RINGFORT__SERVER__LISTEN", "192.0.2.1:80")], &application);
     assert_eq!(ran.exit, Exit::Failed);
     assert!(ran.out.contains("fail  listen      192.0.2.1:80: "), "{}", ran.out);
+}
+
+#[test]
+fn top_shows_the_running_server_and_says_where_there_is_none() {
+    let upstream = upstream::Upstream::answering(|_| upstream::ok("there"));
+    let routes = json!([{ "match": { "path": "/there" }, "proxy": { "upstream": "api" } }]);
+    let servers = json!({ "servers": [{ "address": upstream.address.to_string() }] });
+    let server = Start::command(on_hand("epoll"), routes).upstream("api", servers).serve();
+    assert_eq!(server.get("/there").text(), "there");
+    let admin = server.admin.to_string();
+    // The master adds up once a second.
+    let mut ran = run(&["top", "--once", "--admin", &admin]);
+    wait_until("the request is shown", || {
+        ran = run(&["top", "--once", "--admin", &admin]);
+        ran.out.contains("/there ")
+    });
+    assert!(ran.exit == Exit::Done && ran.out.contains(" serving for ") && !ran.out.contains('\u{1b}'), "{}", ran.out);
+    let server_line = ran.out.lines().find(|line| line.starts_with("api ")).expect("the upstream");
+    assert!(server_line.contains(&upstream.address.to_string()) && server_line.contains("available"), "{server_line}");
+    assert_eq!(ran.out.lines().filter(|line| line.contains(" running ")).count(), 2, "{}", ran.out);
+    drop(server);
+    let ran = run(&["top", "--once", "--admin", &admin]);
+    assert!(ran.exit == Exit::Failed && ran.err.contains("cannot ask the server"), "{}", ran.err);
+}
+
+#[test]
+fn diff_says_what_a_reload_would_do_and_whether_it_can() {
+    let directory = std::env::temp_dir().join(format!("ringfort-diff-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = |name: &str, config: Value| {
+        let path = directory.join(name);
+        std::fs::write(&path, config.to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let route = |path: &str| json!({ "match": { "path": path }, "respond": { "text": "x" } });
+    let old = file("old", json!({ "routes": [route("/a"), route("/b")] }));
+    let new = file("new", json!({ "routes": [route("/b"), route("/c")], "server": { "timeouts": { "idle": "5s" } } }));
+    let fixed = file("fixed", json!({ "cores": { "workers": 1 } }));
+    let broken = file("broken", json!({ "routes": {} }));
+    let ran = run(&["diff", &old, &new]);
+    let expected = "+ route added: /c\n- route removed: /a\n~ server.timeouts.idle: \"75s\" -> \"5s\"\n";
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, expected));
+    let ran = run(&["diff", &old, &old]);
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, "no change\n"));
+    let ran = run(&["diff", "--json", &old, &fixed]);
+    assert_eq!((ran.exit, &ran.json()["can_be_reloaded"]), (Exit::Failed, &json!(false)));
+    assert_eq!(ran.json()["changes"]["fixed"][0]["path"], "cores.workers");
+    let ran = run(&["diff", &old, &broken]);
+    assert!(ran.exit == Exit::Config && ran.err.contains("routes: expected"), "{}", ran.err);
+    std::fs::remove_dir_all(directory).unwrap();
 }
