@@ -66,6 +66,7 @@ impl Ejection {
 
     /// Begins as another one stands, before anybody else sees it. Where there is no slot for an ejection, as fewer servers
     /// may be ejected now, the server gets requests.
+    #[cfg(not(loom))]
     pub(super) fn take_over(&self, other: &Self, slots: &Slots, now: Moment) {
         let row = other.row.load(Ordering::Relaxed);
         let state = match other.state() {

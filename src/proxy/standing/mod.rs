@@ -126,6 +126,7 @@ impl Drop for Probe {
 }
 
 /// What of a server's standing goes over to another config.
+#[cfg(not(loom))]
 #[derive(Debug, Clone, Copy)]
 pub(in crate::proxy) struct Kept {
     /// Both configs say the same of its drain, so the operator's last order stands.
@@ -214,6 +215,7 @@ impl StandingSet {
 
     /// Begins with what is known of a server that is `known` in the set that this one replaces. To be called before anybody
     /// else sees this one.
+    #[cfg(not(loom))]
     pub(in crate::proxy) fn take_over(&self, server: usize, before: &Self, known: usize, kept: Kept, now: Moment) {
         let (next, before) = (&self.servers[server], &before.servers[known]);
         if kept.drain {
