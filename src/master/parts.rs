@@ -93,10 +93,12 @@ async fn attend(master: Rc<Master>, handle: Handle) -> Outcome {
     let snapshot = master.state.snapshot();
     let name_servers = snapshot.config.resolver.name_servers();
     master.reloader.attendants.borrow_mut().attend(&snapshot.upstreams, &name_servers);
+    master.reloader.plugin_attendants.borrow_mut().attend(&snapshot.plugins);
     // Another config may come into force.
     drop(snapshot);
     wait(handle).await?;
     master.reloader.attendants.borrow_mut().leave();
+    master.reloader.plugin_attendants.borrow_mut().leave();
     Ok(())
 }
 

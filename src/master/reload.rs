@@ -21,7 +21,8 @@ use crate::lifecycle::Phase;
 use crate::limits::{CONFIG_LOOK_SECONDS, CONFIG_SETTLE_MS, CONFIG_SETTLE_MS_MAX, GENERATIONS_MAX, TAKE_UP_MS_MAX};
 use crate::log::access::AccessLog;
 use crate::metrics::FreshCells;
-use crate::proxy::{Attendants, Upstreams};
+use crate::plugin;
+use crate::proxy::Attendants;
 use crate::rt::{self, Mailbox, Postbox};
 use crate::worker::{Order, TakeUp};
 
@@ -34,9 +35,9 @@ pub struct Source {
     pub watched: Option<PathBuf>,
     /// What the file held when it was read.
     pub known: Fingerprint,
-    /// Reads, checks and compiles it; the upstreams are those in force.
+    /// Reads, checks and compiles it, as what comes after the config in force.
     #[allow(clippy::type_complexity, reason = "a function is what it is")]
-    pub load: Arc<dyn Fn(&Upstreams) -> Result<Prepared, Failure> + Send + Sync>,
+    pub load: Arc<dyn Fn(Option<&Snapshot>) -> Result<Prepared, Failure> + Send + Sync>,
 }
 
 /// What is being changed: one thing at a time.
@@ -59,6 +60,7 @@ pub(super) struct Reloader {
     pub(super) cores: Vec<usize>,
     pub(super) listening: Rc<RefCell<Listening>>,
     pub(super) attendants: RefCell<Attendants>,
+    pub(super) plugin_attendants: RefCell<plugin::Attendants>,
     /// The generation that each worker serves by.
     pub(super) taken_up: RefCell<Vec<u64>>,
     /// How long a drain may take, as the config in force says.
@@ -148,10 +150,13 @@ impl Reloader {
         let (load, before) = (self.source.load.clone(), self.state.snapshot());
         let (next, workers) = (self.state.generation() + 1, self.orders.count());
         rt::blocking(move || {
-            let Prepared { snapshot, .. } = load(&before.upstreams).map_err(Outcome::Invalid)?;
+            let Prepared { snapshot, .. } = load(Some(&before)).map_err(Outcome::Invalid)?;
             let changes = Changes::between(&before.config, &snapshot.config);
             if !changes.can_be_reloaded() {
                 return Err(Outcome::Fixed(Box::new(changes)));
+            }
+            if let Err((name, reason)) = snapshot.plugins.init() {
+                return Err(Outcome::Impossible(format!("the plugin {name:?} refuses: {reason}")));
             }
             let routes = snapshot.routes.names().len();
             let cells = (0..workers).map(|_| FreshCells::new(next, routes)).collect();
@@ -173,6 +178,7 @@ impl Reloader {
         }
         let snapshot = Arc::new(snapshot);
         self.attendants.borrow_mut().attend(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
+        self.plugin_attendants.borrow_mut().attend(&snapshot.plugins);
         // A server that is new has no address before its name is looked up, and requests would find it unavailable.
         Attendants::wait_for_addresses(&snapshot.upstreams, patience()).await;
         before.upstreams.retire_all_but(&snapshot.upstreams);
@@ -240,6 +246,7 @@ fn take_ups(
         settings: Settings { connections, ..snapshot.settings.clone() },
         routes: snapshot.routes.clone(),
         upstreams: snapshot.upstreams.clone(),
+        plugins: snapshot.plugins.clone(),
         cells,
         opened,
         closed: closed.to_vec(),
