@@ -220,6 +220,7 @@ async fn peek(exchange: &mut Exchange<'_>) -> Reply {
 /// What `ringfort serve` does, with the application's routes.
 fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
     ringfort::plugin::register(super::plugin::REGISTRATION);
+    crate::plugins::example::register();
     let origin = master::Origin::new(std::env::args_os().skip(1).collect(), std::env::vars_os().collect())?;
     let patience = std::env::var(UPGRADE_MS).ok().map(|ms| ms.parse().map(Duration::from_millis)).transpose()?;
     let origin = patience.into_iter().fold(origin, master::Origin::with_patience);
