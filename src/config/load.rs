@@ -21,7 +21,7 @@ use super::error::{ConfigError, Place, Step};
 use super::json;
 use super::model::Config;
 use super::schema::schema;
-use super::walk::check_value;
+use super::walk::check_config;
 use super::watch::Fingerprint;
 use crate::handler::Action;
 use crate::limits::CONFIG_BYTES_MAX;
@@ -176,7 +176,7 @@ pub(super) fn read_draft(text: &[u8], input: &Input) -> Draft {
             Err(error) => errors.push(error),
         }
     }
-    let mut found = check_value(&value, schema());
+    let mut found = check_config(&value);
     let places: Vec<Vec<Step>> = found.iter().filter_map(|error| steps_of(error).map(<[Step]>::to_vec)).collect();
     for error in &mut found {
         name_origin(error, &set);
