@@ -183,7 +183,7 @@ pub(super) fn read_draft(text: &[u8], input: &Input) -> Draft {
     }
     errors.extend(found);
     let omissions = leave_out(&mut value, &places);
-    match Config::deserialize(&value) {
+    match Config::deserialize(value) {
         Ok(config) => Draft { config: Some(config), omissions, errors },
         Err(error) => {
             // The schema says all that the model does; where it does not, this is still an error and not a panic.
