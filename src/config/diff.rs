@@ -4,12 +4,13 @@
 //! Routes are told apart by what they match, upstreams by their names, servers and listening sockets by their addresses:
 //! a route that moves within the list has not changed. The rest is compared key by key.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::{Place, Step, quote_value};
 use super::model::{Config, Match, Route, Upstream};
@@ -78,16 +79,26 @@ impl Names {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }
 
-    /// Compares two sets of named things; the order is that of the names.
+    /// Compares two sets of named things, in one pass over both; the order is that of the names.
     fn compare<T: PartialEq>(old: &BTreeMap<String, T>, new: &BTreeMap<String, T>) -> Self {
-        let only = |these: &BTreeMap<String, T>, those: &BTreeMap<String, T>| {
-            these.keys().filter(|name| !those.contains_key(*name)).cloned().collect()
-        };
-        let has_changed = |(name, value): &(&String, &T)| old.get(*name).is_some_and(|before| before != *value);
-        Self {
-            added: only(new, old),
-            removed: only(old, new),
-            changed: new.iter().filter(has_changed).map(|(name, _)| name.clone()).collect(),
+        let mut names = Self::default();
+        let (mut olds, mut news) = (old.iter().peekable(), new.iter().peekable());
+        loop {
+            let order = match (olds.peek(), news.peek()) {
+                (None, None) => return names,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((one, _)), Some((other, _))) => one.cmp(other),
+            };
+            let before = if order.is_le() { olds.next() } else { None };
+            let after = if order.is_ge() { news.next() } else { None };
+            match (before, after) {
+                (Some((_, before)), Some((_, after))) if before == after => {}
+                (Some((name, _)), Some(_)) => names.changed.push(name.clone()),
+                (Some((name, _)), None) => names.removed.push(name.clone()),
+                (None, Some((name, _))) => names.added.push(name.clone()),
+                (None, None) => {}
+            }
         }
     }
 }
@@ -202,6 +213,10 @@ fn orders(config: &Config) -> BTreeMap<(Option<&str>, &str), Vec<String>> {
 
 /// `GET,POST example.com/users/:id {"headers": …}`.
 fn name_match(matcher: &Match) -> String {
+    let Match { host, path, methods, headers, query, cookies } = matcher;
+    if methods.is_empty() && [headers, query, cookies].iter().all(|conditions| conditions.is_empty()) {
+        return [host.as_deref().unwrap_or_default(), path].concat();
+    }
     let mut value = serde_json::to_value(matcher).unwrap_or_default();
     let mut name = String::new();
     if let Value::Object(members) = &mut value {
@@ -247,18 +262,22 @@ fn compare_upstreams(name: &str, old: &Upstream, new: &Upstream, changes: &mut V
     changes.extend(rest.into_iter().map(|(_, change)| change));
 }
 
-/// The config without what is compared by name.
+/// The config without what is compared by name, which may be most of it.
 fn rest(config: &Config) -> Value {
-    let mut value = serde_json::to_value(config).unwrap_or_default();
-    if let Some(members) = value.as_object_mut() {
-        for key in ["$schema", "routes", "upstreams"] {
-            members.remove(key);
-        }
-        if let Some(server) = members.get_mut("server").and_then(Value::as_object_mut) {
-            server.remove("listen");
-        }
+    let Config { schema: _, server, cores, admin, log, reload, resolver, upstreams: _, routes: _ } = config;
+    let parts = [
+        ("server", serde_json::to_value(server)),
+        ("cores", serde_json::to_value(cores)),
+        ("admin", serde_json::to_value(admin)),
+        ("log", serde_json::to_value(log)),
+        ("reload", serde_json::to_value(reload)),
+        ("resolver", serde_json::to_value(resolver)),
+    ];
+    let mut rest: Map<_, _> = parts.into_iter().map(|(key, part)| (key.to_owned(), part.unwrap_or_default())).collect();
+    if let Some(server) = rest.get_mut("server").and_then(Value::as_object_mut) {
+        server.remove("listen");
     }
-    value
+    Value::Object(rest)
 }
 
 /// Every value that is no object and differs.
