@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer as _};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -49,6 +49,20 @@ pub(super) fn parse(text: &[u8]) -> Result<Parsed, ConfigError> {
             Err(ConfigError::new(place, "JSON", format!("a mistake: {error}")))
         }
     }
+}
+
+/// Parses an object in which the elements of the list at `key` go to `take` one by one, and are not in what is returned:
+/// where they are most of a large text, no more of them than one is there at a time.
+///
+/// `None`: something is wrong with the text, or `take` said no, or the value there is no list; [`parse`] tells what.
+pub(super) fn parse_apart(text: &[u8], key: &str, take: &mut dyn FnMut(Value) -> bool) -> Option<Value> {
+    let mut errors = Vec::new();
+    let mut bytes = text.to_vec();
+    let mut parser = simd_json::Deserializer::from_slice(&mut bytes).ok()?;
+    let value = parser.deserialize_map(Apart { key, take, errors: &mut errors }).ok()?;
+    // `simd_json` checks UTF-8.
+    let is_good = errors.is_empty() && serde_json::from_slice::<Grammar>(text).is_ok();
+    is_good.then_some(value)
 }
 
 fn parse_value(text: &[u8], errors: &mut Vec<ConfigError>) -> Result<Value, simd_json::Error> {
@@ -209,6 +223,75 @@ impl<'de> Visitor<'de> for Members<'_> {
             }
         }
         Ok(Value::Object(members))
+    }
+}
+
+/// Reads an object, and the list at one key by itself.
+struct Apart<'a> {
+    key: &'a str,
+    take: &'a mut dyn FnMut(Value) -> bool,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl<'de> Visitor<'de> for Apart<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        let mut is_there = false;
+        while let Some(Key(key)) = access.next_key()? {
+            let trail = Trail::Key(&Trail::Whole, &key);
+            let is_apart = key == self.key;
+            let is_repeated = if is_apart {
+                access.next_value_seed(Elements { trail: &trail, take: &mut *self.take, errors: &mut *self.errors })?;
+                std::mem::replace(&mut is_there, true)
+            } else {
+                let value = access.next_value_seed(Members { trail: &trail, errors: &mut *self.errors })?;
+                members.insert(key.as_ref().to_owned(), value).is_some()
+            };
+            if is_repeated {
+                return Err(A::Error::custom("a key that comes twice"));
+            }
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+/// Hands on the elements of a list.
+struct Elements<'a> {
+    trail: &'a Trail<'a>,
+    take: &'a mut dyn FnMut(Value) -> bool,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl<'de> DeserializeSeed<'de> for Elements<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
+        // Their places do not matter: the first mistake ends this.
+        let trail = Trail::Index(self.trail, 0);
+        while let Some(value) = access.next_element_seed(Members { trail: &trail, errors: &mut *self.errors })? {
+            if !self.errors.is_empty() || !(self.take)(value) {
+                return Err(A::Error::custom("an element that is not taken"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -156,6 +156,14 @@ pub(super) fn rule(RuleId(index): RuleId) -> &'static Rule {
     &RULES.0[index]
 }
 
+/// The rule of one element, where the list at this key of a config may have any number of them.
+pub(super) fn element_rule(key: &str) -> Option<&'static Rule> {
+    let list = rule(*root().object.properties.get(key)?);
+    let is_bound = list.list.min.is_some() || list.list.max.is_some() || list.list.is_set;
+    let is_plain = list.any_of.is_none() && list.allowed.is_none() && list.allows_kind("array") && !is_bound;
+    list.list.items.filter(|_| is_plain).map(rule)
+}
+
 impl Rules {
     fn of(schema: &'static Value) -> Self {
         let mut ids = Ids { known: HashMap::new(), waiting: Vec::new() };

@@ -21,6 +21,13 @@ pub(super) fn check_config(value: &Value) -> Vec<ConfigError> {
     walk.errors
 }
 
+/// Whether nothing is wrong with a value for which there is this rule.
+pub(super) fn fits(value: &Value, rule: &'static Rule) -> bool {
+    let mut walk = Walk { path: Vec::new(), errors: Vec::new() };
+    walk.value(value, rule);
+    walk.errors.is_empty()
+}
+
 /// A step that owns nothing: of a hundred thousand values few are wrong.
 #[derive(Clone, Copy)]
 enum Turn<'v> {

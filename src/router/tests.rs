@@ -383,7 +383,7 @@ proptest! {
             predicates: Predicates(*predicates),
             ..any(PATTERNS[*pattern])
         };
-        let [compiled, served] = super::lookup::orders(&picks.iter().map(spec).collect::<Vec<_>>());
+        let [compiled, served] = lookup::orders(&picks.iter().map(spec).collect::<Vec<_>>());
         prop_assert_eq!(compiled, served);
     }
 }
