@@ -206,9 +206,9 @@ impl<'v> Walk<'v> {
     fn text(&mut self, text: &str, rule: &Rule) {
         let in_bounds = match rule.text {
             TextRule::Free => return,
-            TextRule::Duration { min, max } => text.parse().map(|span: TimeSpan| {
-                min.is_none_or(|min| span >= min) && max.is_none_or(|max| span <= max)
-            }),
+            TextRule::Duration { min, max } => text
+                .parse()
+                .map(|span: TimeSpan| min.is_none_or(|min| span >= min) && max.is_none_or(|max| span <= max)),
             TextRule::Size(bounds) => text.parse().map(|size: ByteSize| bounds.hold(size.get())),
             TextRule::Address => text.parse::<Address>().map(|_| true),
             TextRule::Server => text.parse::<ServerAddress>().map(|_| true),
