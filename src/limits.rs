@@ -163,6 +163,10 @@ pub const GIVE_BACK_EVERY_SECONDS: u64 = 5;
 pub const TIMER_GRAIN_MS: u64 = 4;
 /// Threads of a core's blocking pool: cold file look-ups, and file reads on the epoll driver.
 pub const BLOCKING_THREADS_MAX: usize = 64;
+/// Milliseconds after which the making of a config gives way to everything else on its core: a small one is made by then.
+pub const BACKGROUND_GIVES_WAY_MS: u64 = 10;
+/// Milliseconds for which it gives way at most: a core that is busy all the time must not put a reload off for ever.
+pub const BACKGROUND_GIVES_WAY_MS_MAX: u64 = 5_000;
 /// Control messages under way to one worker, or from all of them to the master.
 pub const CONTROL_MESSAGES_MAX: usize = 1024;
 /// Times that a worker shows itself alive within `cores.stall`, and the master looks: with one beat and one look of delay

@@ -149,7 +149,7 @@ impl Reloader {
         }
         let (load, before) = (self.source.load.clone(), self.state.snapshot());
         let (next, workers) = (self.state.generation() + 1, self.orders.count());
-        rt::blocking(move || {
+        rt::background(move || {
             let Prepared { snapshot, .. } = load(Some(&before)).map_err(Outcome::Invalid)?;
             let changes = Changes::between(&before.config, &snapshot.config);
             if !changes.can_be_reloaded() {

@@ -15,6 +15,7 @@
 //! `tasks.rs` their end; their own files hold only what differs.
 #![allow(unsafe_code, reason = "operations that an executor lacks, and descriptors that it owns")]
 
+mod background;
 #[cfg(any(feature = "monoio", feature = "glommio"))]
 mod blocking;
 mod choice;
@@ -207,6 +208,16 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
         #[cfg(feature = "glommio")]
         Executor::Glommio => blocking::run(work).await,
     }
+}
+
+/// Runs long `work` off this core and waits for it, on a thread that gives way to all others when it takes long: see
+/// `background.rs`. It may be run twice, the second time while the first one still goes on. A panic in it resumes here.
+pub async fn background<T: Send + 'static>(work: impl Fn() -> T + Send + Sync + 'static) -> T {
+    #[cfg(feature = "sim")]
+    if sim::is_running() {
+        return sim::blocking(work).await;
+    }
+    background::run(work).await
 }
 
 /// What this core's executor has done so far.
