@@ -12,6 +12,7 @@ mod parts;
 mod reload;
 mod sockets;
 mod spawn;
+mod succession;
 mod supervisor;
 mod upgrade;
 
@@ -36,13 +37,14 @@ use crate::sys;
 use crate::worker::{MakeContext, Order};
 use admin_listener::AdminSocket;
 use memory::GiveBack;
-use reload::{Changing, Reloader};
+use reload::Reloader;
 use spawn::{Spawner, Threads, duplicates, label};
 use supervisor::PATIENCE;
 use upgrade::Upgrader;
 
-pub use reload::Source;
-pub use sockets::{Listening, open_group};
+pub use reload::{Changing, Source};
+pub use sockets::{Listening, open_group, share_out};
+pub use succession::{Host, Succession};
 pub use supervisor::{Crew, Note, Orders, Signal, Supervisor};
 pub use upgrade::{Origin, OriginError};
 

@@ -41,7 +41,8 @@ pub struct Source {
 
 /// What is being changed: one thing at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Changing {
+pub enum Changing {
+    /// Nothing.
     Nothing,
     /// The config, by a reload.
     Config,
