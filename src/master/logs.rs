@@ -70,9 +70,8 @@ impl Unwritten {
             tracing::warn!("the access log could not be written to its end");
         }
         let until = clock::now() + Duration::from_millis(LOG_FINISH_MS);
-        while self.log.as_ref().is_some_and(|log| !log.is_written()) && clock::now() < until {
-            rt::sleep_until(clock::now() + Duration::from_millis(1)).await;
-        }
+        let is_written = || self.log.as_ref().is_none_or(|log| log.is_written());
+        rt::look_every(Duration::from_millis(1), until, || is_written().then_some(())).await;
     }
 }
 

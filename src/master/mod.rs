@@ -416,10 +416,8 @@ impl Master {
     async fn join(&self) {
         let until = clock::now() + PATIENCE;
         for thread in self.threads.take() {
-            while !thread.is_finished() && clock::now() < until {
-                rt::sleep_until(clock::now() + Duration::from_millis(1)).await;
-            }
-            if thread.is_finished() {
+            let ended = rt::look_every(Duration::from_millis(1), until, || thread.is_finished().then_some(())).await;
+            if ended.is_some() {
                 // Its panic, if any, was reported by its farewell.
                 let _ = thread.join();
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::reload::Changing;
 use crate::admin::UpgradeOutcome;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::lifecycle::Phase;
 use crate::limits::UPGRADE_END_SECONDS;
 use crate::rt;
@@ -114,9 +114,9 @@ impl Succession {
     /// Has a successor follow this process, when its turn has come. Until the successor has said that it serves, everything
     /// can be taken back.
     pub async fn hand_over(&self, host: &impl Host) {
-        while self.changing.get() == Changing::Config || matches!(host.phase(), Phase::Initializing | Phase::Starting) {
-            rt::sleep_until(clock::now() + LOOK_EVERY).await;
-        }
+        let is_starting = || matches!(host.phase(), Phase::Initializing | Phase::Starting);
+        let has_turn = || self.changing.get() != Changing::Config && !is_starting();
+        rt::look_every(LOOK_EVERY, Moment::NEVER, || has_turn().then_some(())).await;
         if let Some(refusal) = self.refusal() {
             return host.stay(&refusal);
         }
@@ -199,11 +199,5 @@ async fn see_off<H: Host>(host: &H, mut successor: H::Successor, reason: &Unread
 
 async fn wait_for_end<H: Host>(host: &H, successor: &mut H::Successor) -> io::Result<Option<String>> {
     let until = clock::now() + Duration::from_secs(UPGRADE_END_SECONDS);
-    loop {
-        let end = host.find_end(successor)?;
-        if end.is_some() || clock::now() >= until {
-            return Ok(end);
-        }
-        rt::sleep_until(clock::now() + LOOK_EVERY).await;
-    }
+    rt::look_every(LOOK_EVERY, until, || host.find_end(successor).transpose()).await.transpose()
 }

@@ -227,14 +227,12 @@ impl Upgrader {
     /// Tells systemd; waits a while for room in its queue.
     async fn tell_surely(&self, state: &str) {
         let until = clock::now() + TOLD_WITHIN;
-        loop {
-            match self.origin.notifier.tell(state) {
-                Ok(()) => return,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && clock::now() < until => {
-                    rt::sleep_until(clock::now() + LOOK_EVERY).await;
-                }
-                Err(error) => return tracing::warn!(%error, state, "systemd cannot be told"),
-            }
+        let told = rt::look_every(LOOK_EVERY, until, || match self.origin.notifier.tell(state) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            told => Some(told),
+        });
+        if let Err(error) = told.await.unwrap_or(Err(io::ErrorKind::WouldBlock.into())) {
+            tracing::warn!(%error, state, "systemd cannot be told");
         }
     }
 
