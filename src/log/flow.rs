@@ -1,5 +1,4 @@
-//! How far the writer thread is: what was handed to it, and what it is done with. So a stop can wait until everything that was
-//! logged so far is written, while lines may still come.
+//! The writer thread's queue and outlet, counted at both ends: a stop can wait until everything that was logged is written.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -7,25 +6,10 @@ use std::sync::Arc;
 use tracing_appender::non_blocking::NonBlocking;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::Flow;
 
-/// Lines on their way. Counted where a line is logged, which costs a formatted line and a place in a queue anyway.
-#[derive(Debug, Default)]
-pub(super) struct Flow {
-    queued: AtomicU64,
-    done: AtomicU64,
-}
-
-impl Flow {
-    /// Whether each line that was handed over is written, or one of the `dropped` that found no room.
-    pub(super) fn is_over(&self, dropped: impl FnOnce() -> u64) -> bool {
-        // In this order: lines that come meanwhile count as not written.
-        let gone = self.done.load(Ordering::Acquire) + dropped();
-        self.queued.load(Ordering::Acquire) <= gone
-    }
-}
-
-/// The writer thread's queue, counted.
+/// The writer thread's queue. A line that is logged costs two counts more; it costs its formatting and a place in a queue
+/// anyway.
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     pub(super) lines: NonBlocking,
@@ -33,9 +17,9 @@ pub(super) struct Queue {
 }
 
 impl Write for Queue {
-    /// Takes a line whole, as the one it is handed over.
+    /// Takes a line whole, as it is handed over.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.flow.queued.fetch_add(1, Ordering::Release);
+        self.flow.note_queued();
         self.lines.write(line)
     }
 
@@ -52,7 +36,7 @@ impl MakeWriter<'_> for Queue {
     }
 }
 
-/// What the writer thread writes to, counted.
+/// What the writer thread writes to.
 pub(super) struct Outlet<W> {
     pub(super) out: W,
     pub(super) flow: Arc<Flow>,
@@ -67,7 +51,7 @@ impl<W: Write> Write for Outlet<W> {
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
         let written = self.out.write_all(line);
         // One that cannot be written is done with all the same.
-        self.flow.done.fetch_add(1, Ordering::Release);
+        self.flow.note_done();
         written
     }
 

@@ -23,9 +23,9 @@ use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::reload;
 
 use crate::limits::LOG_LINES_QUEUED_MAX;
-use crate::sync::OnceLock;
+use crate::sync::{Flow, OnceLock};
 use file::{Destination, Lines};
-use flow::{Flow, Outlet, Queue};
+use flow::{Outlet, Queue};
 
 pub use file::{ReopenError, reopen};
 
