@@ -61,7 +61,7 @@ impl Unwritten {
     /// Has the lines of requests written that the workers have handed over, when they have ended, and what was logged so far.
     /// Once.
     pub(super) async fn finish(&self) {
-        if self.is_finished.replace(true) {
+        if self.is_finished.get() {
             return;
         }
         let access = self.access.clone();
@@ -72,6 +72,7 @@ impl Unwritten {
         let until = clock::now() + Duration::from_millis(LOG_FINISH_MS);
         let is_written = || self.log.as_ref().is_none_or(|log| log.is_written());
         rt::look_every(Duration::from_millis(1), until, || is_written().then_some(())).await;
+        self.is_finished.set(true);
     }
 }
 

@@ -62,11 +62,11 @@ pub(super) fn declare(launcher: &mut Launcher, master: &Rc<Master>, news: Mailbo
     }
 }
 
-/// Is there from its start to its stop: its work is tasks that end with the executor.
-async fn wait(handle: Handle) -> Outcome {
+/// Is there from its start to its stop: its work is tasks that end with the executor. Whoever has something to wait for after
+/// that keeps the handle: without one a service that was told to stop is taken for ended.
+async fn wait(handle: &Handle) {
     handle.ready();
     handle.stopping().await;
-    Ok(())
 }
 
 /// The admin listener.
@@ -76,14 +76,14 @@ async fn serve(master: Rc<Master>, handle: Handle) -> Outcome {
     if let Some(address) = master.state.admin() {
         tracing::info!(%address, "admin listening");
     }
-    wait(handle).await?;
+    wait(&handle).await;
     master.upgrader.close_admin().await;
     Ok(())
 }
 
 /// The logs' writers, which are threads that run by themselves: here they are waited for.
 async fn write_logs(master: Rc<Master>, handle: Handle) -> Outcome {
-    wait(handle).await?;
+    wait(&handle).await;
     master.unwritten.finish().await;
     Ok(())
 }
@@ -106,7 +106,7 @@ async fn attend(master: Rc<Master>, handle: Handle) -> Outcome {
     master.reloader.attendants.borrow_mut().attend(&snapshot.upstreams, &name_servers);
     // Another config may come into force.
     drop(snapshot);
-    wait(handle).await?;
+    wait(&handle).await;
     master.reloader.attendants.borrow_mut().leave();
     Ok(())
 }

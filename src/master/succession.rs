@@ -190,7 +190,7 @@ async fn see_off<H: Host>(host: &H, mut successor: H::Successor, reason: &Unread
         Some(end) => Ok(end),
         #[cfg(feature = "sim")]
         None if planted(Bug::DeafSuccessorKept) => {
-            std::mem::forget(successor);
+            let _ = std::mem::ManuallyDrop::new(successor);
             Ok("left alone".to_owned())
         }
         None => host.force_to_end(successor).await,
