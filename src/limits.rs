@@ -245,6 +245,10 @@ pub const ACCESS_BUFFER_KEPT_BYTES: usize = 64 * 1024;
 pub const ACCESS_TEXT_BYTES_MAX: usize = 2 * 1024;
 /// Milliseconds that a stop waits for the access log's writer, which may be stuck in a write.
 pub const ACCESS_FINISH_MS: u64 = 1_000;
+/// Milliseconds that a stop waits for the process log to be written, whose writer may be stuck too.
+pub const LOG_FINISH_MS: u64 = 1_000;
+const _: () =
+    assert!(ACCESS_FINISH_MS + LOG_FINISH_MS < 1000 * SERVICE_STOP_SECS, "the logs are given up before their service");
 /// Bytes of a request id that is accepted: UUIDs have 36, AWS's trace ids some 70.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 

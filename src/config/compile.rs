@@ -50,6 +50,14 @@ pub struct Snapshot {
     pub access_file: Option<PathBuf>,
 }
 
+impl Snapshot {
+    /// How each of so many workers serves connections: with its share of those that there may be.
+    pub fn settings_of_each(&self, workers: usize) -> conn::Settings {
+        let connections = self.settings.connections.div_ceil(workers.max(1));
+        conn::Settings { connections, ..self.settings.clone() }
+    }
+}
+
 /// Compiles a config: checks it, opens the directories that it names (relative to `base_dir`), builds its routes, which
 /// are asked after those in `tables`.
 ///

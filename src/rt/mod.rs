@@ -45,6 +45,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 pub use choice::{Driver, DriverChoice, Executor, ExecutorChoice, NotBuilt, list_built};
 pub use connect::{Remote, connect};
@@ -55,7 +56,7 @@ pub use stream::{Lease, RecvMode};
 
 pub use crate::sync::Postbox;
 
-use crate::clock::Moment;
+use crate::clock::{self, Moment};
 use crate::sys::probe::IoUringRefusal;
 
 /// How a core's executor is built.
@@ -291,6 +292,18 @@ pub async fn sleep_until(at: Moment) {
     let deadline = Deadline::new();
     deadline.set(at);
     poll_fn(|cx| deadline.poll_due(cx)).await;
+}
+
+/// Looks every so often until there is something to see, `until` at the latest: for what nobody tells, off the request path.
+pub async fn look_every<T>(every: Duration, until: Moment, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    loop {
+        let found = look();
+        let now = clock::now();
+        if found.is_some() || now >= until {
+            return found;
+        }
+        sleep_until(now + every).await;
+    }
 }
 
 /// Waits for `work`, at most until `at`: `None` when time ran out first.
