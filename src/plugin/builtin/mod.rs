@@ -1,7 +1,10 @@
 //! The plugins that come with the server: one file each, with its `Options`, their schema and its tests beside it. They use
 //! what everybody's plugins use, and nothing else.
 
+mod api_key;
+mod auth_file;
 mod body_limit;
+mod credential;
 mod headers;
 mod request_id;
 mod security_headers;
@@ -11,6 +14,7 @@ use super::Registration;
 
 /// All of them.
 pub(super) const ALL: &[Registration] = &[
+    api_key::REGISTRATION,
     body_limit::REGISTRATION,
     headers::REGISTRATION,
     request_id::REGISTRATION,

@@ -1,0 +1,3 @@
+//! Plugins, in the real server.
+
+mod auth;
