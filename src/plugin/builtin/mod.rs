@@ -6,6 +6,8 @@ mod auth_file;
 mod body_limit;
 mod credential;
 mod headers;
+mod jwt;
+mod recent;
 mod request_id;
 mod security_headers;
 mod time_out;
@@ -17,6 +19,7 @@ pub(super) const ALL: &[Registration] = &[
     api_key::REGISTRATION,
     body_limit::REGISTRATION,
     headers::REGISTRATION,
+    jwt::REGISTRATION,
     request_id::REGISTRATION,
     security_headers::REGISTRATION,
     time_out::REGISTRATION,

@@ -2,6 +2,7 @@
 
 mod api_key;
 mod documented;
+mod jwt;
 
 use std::fs;
 use std::path::{Path, PathBuf};
