@@ -3,6 +3,7 @@
 
 mod api_key;
 mod auth_file;
+mod basic_auth;
 mod body_limit;
 mod credential;
 mod headers;
@@ -17,6 +18,7 @@ use super::Registration;
 /// All of them.
 pub(super) const ALL: &[Registration] = &[
     api_key::REGISTRATION,
+    basic_auth::REGISTRATION,
     body_limit::REGISTRATION,
     headers::REGISTRATION,
     jwt::REGISTRATION,

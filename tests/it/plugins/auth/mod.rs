@@ -1,6 +1,7 @@
 //! The plugins that ask who a client is.
 
 mod api_key;
+mod basic_auth;
 mod documented;
 mod jwt;
 
