@@ -20,7 +20,7 @@
 //! | `ask`, `hedge`, `failure` | one attempt, two at once, and how they fail |
 //! | `head`, `rewrite`, `body`, `relay` | the request's and the response's parts on their way |
 //! | `attend`, `health`, `resolve/` | active checks and names' addresses, on the master |
-//! | `fetch`, `collect` | one short answer from somewhere else, on the master |
+//! | `inquiry`, `fetch`, `collect` | short questions: to an upstream beside a request, to others on the master |
 //! | `tunnel`, `mirror` | upgraded connections; copies |
 //!
 //! A build with `--cfg loom` has only what does no I/O.
@@ -53,6 +53,8 @@ mod head;
 mod health;
 #[cfg(not(loom))]
 mod hedge;
+#[cfg(not(loom))]
+mod inquiry;
 mod limit;
 #[cfg(not(loom))]
 mod local;
@@ -89,6 +91,8 @@ pub use counters::{AllCounters, ServerCounter, ServerCounters, UpstreamCounter, 
 pub use fetch::{FetchError, fetch};
 #[cfg(not(loom))]
 pub use forward::Proxy;
+#[cfg(not(loom))]
+pub use inquiry::{InquiryError, Question, Told, inquire};
 pub use limit::share;
 #[cfg(not(loom))]
 pub use local::Local;

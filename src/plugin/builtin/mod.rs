@@ -6,6 +6,7 @@ mod auth_file;
 mod basic_auth;
 mod body_limit;
 mod credential;
+mod forward_auth;
 mod headers;
 mod jwt;
 mod recent;
@@ -20,6 +21,7 @@ pub(super) const ALL: &[Registration] = &[
     api_key::REGISTRATION,
     basic_auth::REGISTRATION,
     body_limit::REGISTRATION,
+    forward_auth::REGISTRATION,
     headers::REGISTRATION,
     jwt::REGISTRATION,
     request_id::REGISTRATION,

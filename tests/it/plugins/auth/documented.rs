@@ -10,7 +10,7 @@ use super::{Directory, data};
 
 #[test]
 fn the_config_of_each_page_is_valid() {
-    for name in ["api-key", "basic-auth", "jwt"] {
+    for name in ["api-key", "basic-auth", "forward-auth", "jwt"] {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/plugins/{name}.md"));
         let page = fs::read_to_string(page).unwrap();
         let blocks: Vec<_> = page.split("```json\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();

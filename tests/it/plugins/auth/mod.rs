@@ -3,6 +3,7 @@
 mod api_key;
 mod basic_auth;
 mod documented;
+mod forward_auth;
 mod jwt;
 
 use std::fs;
