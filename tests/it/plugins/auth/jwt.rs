@@ -140,6 +140,12 @@ fn claims_decide_the_route_and_cannot_be_forged() {
     assert_eq!(plain.status, 200);
     assert!(plain.text().contains("x-user: ann\r\n") && !plain.text().contains("x-role"), "{}", plain.text());
     assert!(!plain.text().contains("authorization"), "{}", plain.text());
+    // Nor behind the body, where some applications look too.
+    let chunked =
+        "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Role: admin\r\nx-user: root\r\nX-Note: kept\r\n\r\n";
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\n{}", bearer(&hs(json!({}))));
+    let posted = client.send(format!("{head}{chunked}")).response();
+    assert!(posted.text().contains("trailers: x-note: kept\r\n|"), "{}", posted.text());
     assert_eq!(get(&mut client, "/", forged).status, 401);
     assert_eq!(get(&mut client, "/nowhere", forged).status, 401);
     let public = get(&mut client, "/public", forged);

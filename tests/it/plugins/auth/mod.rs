@@ -42,9 +42,11 @@ fn data(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
 }
 
-/// An upstream that answers with the head that it got, in lower case.
+/// An upstream that answers with the head that it got, and with the trailers, in lower case.
 fn echo() -> Upstream {
-    Upstream::answering(|request: &Received| ok(request.head.to_lowercase()))
+    Upstream::answering(|request: &Received| {
+        ok(format!("{}trailers: {}|", request.head, request.trailers).to_lowercase())
+    })
 }
 
 /// Asks for a path with these field lines.
