@@ -131,16 +131,14 @@ impl Build<Options> for ForwardAuth {
         if let Some(host) = options.host.as_ref().filter(|host| !host.bytes().all(|b| b.is_ascii_graphic())) {
             mistakes.push(Mistake::at("host", "a host", format!("{host:?}")));
         }
-        let lists: [(&str, &[String], fn(&str) -> bool); 3] = [
-            ("request_headers", &options.request_headers, is_shown_field),
-            ("copy_to_request", &options.copy_to_request, is_request_field),
-            ("copy_to_response", &options.copy_to_response, is_response_field),
-        ];
-        for (key, names, is_free) in lists {
+        let mut check = |key: &str, names: &[String], is_free: fn(&str) -> bool| {
             for (index, name) in names.iter().enumerate() {
                 check_field_name(&[key.into(), index.into()], name, is_free, &mut mistakes);
             }
-        }
+        };
+        check("request_headers", &options.request_headers, is_shown_field);
+        check("copy_to_request", &options.copy_to_request, is_request_field);
+        check("copy_to_response", &options.copy_to_response, is_response_field);
         match upstream {
             Some(upstream) if mistakes.is_empty() => Ok(Self { upstream: upstream.clone(), options }),
             _ => Err(mistakes),

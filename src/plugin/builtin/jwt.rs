@@ -7,12 +7,14 @@
 //! | `key`, `pem`, `jwks`, `json` | keys, each bound to its algorithms, and where they are read from |
 //! | `source` | sets of keys that are fetched, on the master's thread |
 //! | `kept` | what one core knows: those keys, and tokens that it has verified |
+//! | `oracle` | what holds for every token |
 
 mod json;
 mod jwks;
 mod kept;
 mod key;
 mod options;
+pub(super) mod oracle;
 mod pem;
 mod source;
 mod token;

@@ -9,6 +9,7 @@ mod credential;
 mod forward_auth;
 mod headers;
 mod jwt;
+pub mod oracle;
 mod recent;
 mod request_id;
 mod security_headers;

@@ -24,8 +24,7 @@ fn the_config_of_each_page_is_valid() {
             let config = directory.file("ringfort.json", block);
             let args = ["ringfort", "check", "--config", &config].map(OsString::from);
             let (mut out, mut err) = (Vec::new(), Vec::new());
-            let exit =
-                run_application(args.into_iter(), std::iter::empty(), &mut out, &mut err, &Application::new(&[]));
+            let exit = run_application(args, std::iter::empty(), &mut out, &mut err, &Application::new(&[]));
             let said = format!("{}{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err));
             assert_eq!(exit, Exit::Done, "{name}: {said}");
         }
