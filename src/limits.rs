@@ -311,3 +311,48 @@ pub const PLUGINS_PER_ROUTE_MAX: usize = 64;
 pub const PLUGIN_NAMES_MAX: usize = 256;
 /// One request of so many has its hooks' times taken: reading the clock between all of them would cost more than they do.
 pub const PLUGIN_TIMED_EVERY: u64 = 16;
+
+// Plugins that authenticate
+
+/// Bytes of a file with credentials or keys: a hundred thousand entries fit.
+pub const AUTH_FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of the name of whom a credential belongs to: it is copied for each request.
+pub const AUTH_NAME_BYTES_MAX: usize = 256;
+/// Bytes of a key in a config: a shorter one can be guessed.
+pub const API_KEY_BYTES_MIN: usize = 16;
+/// Bytes of a token: it came in a request head, and is decoded for each request.
+pub const JWT_BYTES_MAX: usize = 16 * 1024;
+/// Lists and objects inside each other in a token or a set of keys: reading them recurses.
+pub const JWT_DEPTH_MAX: usize = 16;
+/// Keys that a token is held against which does not name its own: each costs a signature's verification.
+pub const JWT_KEYS_TRIED_MAX: usize = 4;
+/// Tokens that a core knows to be good: each may hold as much as a request head.
+pub const JWT_KEPT_MAX: usize = 512;
+/// Keys of one set.
+pub const JWKS_KEYS_MAX: usize = 64;
+/// Bytes of a set of keys from the network: as many as its keys need, certificates included.
+pub const JWKS_BYTES_MAX: usize = 512 * 1024;
+/// Milliseconds that fetching a set of keys may take.
+pub const JWKS_FETCH_MS: u64 = 10_000;
+/// Milliseconds after which a set of keys is fetched again that could not be had; twice as long each time.
+pub const JWKS_RETRY_MS: u64 = 1_000;
+/// Milliseconds that such a wait grows to.
+pub const JWKS_RETRY_MAX_MS: u64 = 60_000;
+/// Bytes of a name and a password, encoded.
+pub const BASIC_CREDENTIALS_BYTES_MAX: usize = 4 * 1024;
+/// Names with passwords that a core knows to be right.
+pub const BASIC_KEPT_MAX: usize = 4096;
+/// Passwords that are hashed at once for one core: each takes a processor for tens of milliseconds, and argon2 its memory.
+pub const PASSWORDS_HASHED_MAX: usize = 2;
+/// Requests of one core that wait for their password to be hashed: some seconds' worth.
+pub const PASSWORDS_WAITING_MAX: usize = 128;
+/// The highest cost of bcrypt: 16 takes some seconds already.
+pub const BCRYPT_COST_MAX: u32 = 16;
+/// KiB that a hash of argon2 may take; each password that is hashed takes so much.
+pub const ARGON2_KIB_MAX: u32 = 256 * 1024;
+/// Passes over that memory.
+pub const ARGON2_PASSES_MAX: u32 = 16;
+/// Lanes of it: they are computed one after the other.
+pub const ARGON2_LANES_MAX: u32 = 16;
+/// Bytes of an answer of `forward-auth` that can be allowed: it is held whole.
+pub const FORWARD_AUTH_BODY_BYTES_MAX: usize = 1024 * 1024;

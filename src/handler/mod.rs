@@ -16,7 +16,7 @@ mod trace;
 pub mod respond;
 pub mod redirect;
 pub mod files;
-mod percent;
+pub(crate) mod percent;
 pub(crate) mod template;
 #[cfg(test)]
 mod testing;

@@ -140,7 +140,7 @@ impl RunState {
     pub fn begin(&mut self) {
         let Self { slots, edits, identity, .. } = self;
         slots.clear();
-        edits.clear();
+        edits.begin();
         identity.clear();
         *self = Self {
             slots: std::mem::take(slots),
@@ -327,8 +327,9 @@ impl<'x> Exchange<'x> {
             && !run.state.edits.is_empty()
         {
             self.request.head = run.state.edits.apply(&self.request.head, edited)?;
-            run.request = self.request;
         }
+        // A plugin that wanted to see the changes has had them made before.
+        run.request = self.request;
         Ok(())
     }
 }

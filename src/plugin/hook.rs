@@ -149,6 +149,14 @@ impl<'x> PreRoute<'_, 'x> {
 impl<'x> PreHandler<'_, 'x> {
     editing!();
 
+    /// Another query, without `?`, or none: the path and the route stay as they are.
+    pub fn set_query(&mut self, query: Option<&str>) {
+        let target = self.request.head.target();
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        self.shared.state.edits.set_target(&target);
+    }
+
     /// Has the handler given up after so long, with 504; the earliest such wish counts.
     pub fn limit_time(&mut self, most: Duration) {
         let due = clock::turn() + most;

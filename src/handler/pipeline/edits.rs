@@ -19,6 +19,9 @@ pub struct Edits {
     added: Fields,
     /// Another request target.
     target: Option<String>,
+    /// Names of fields that were taken away so far, made changes included: what the client sends in them is not to go on,
+    /// nor what it sends so behind the body.
+    withheld: Fields,
 }
 
 impl Edits {
@@ -27,7 +30,18 @@ impl Edits {
         self.removed.is_empty() && self.added.is_empty() && self.target.is_none()
     }
 
-    /// Forgets them.
+    /// Forgets a request.
+    pub fn begin(&mut self) {
+        self.clear();
+        self.withheld.clear();
+    }
+
+    /// Names of fields that were taken away, or replaced, so far.
+    pub fn withheld(&self) -> impl Iterator<Item = &str> {
+        self.withheld.iter().map(|(name, _)| name)
+    }
+
+    /// Forgets what is not made yet.
     pub fn clear(&mut self) {
         self.removed.clear();
         self.added.clear();
@@ -69,6 +83,9 @@ impl Edits {
     }
 
     fn note_removed(&mut self, name: &str) -> Result<(), FieldError> {
+        if !self.withheld.contains(name) {
+            self.withheld.push(name, "")?;
+        }
         if !self.is_removed(name) {
             self.removed.push(name, "")?;
         }
@@ -199,6 +216,9 @@ mod tests {
         edits.remove("x-two").unwrap();
         let again = edits.apply(&changed, &edited).unwrap();
         assert_eq!((again.header("x-two"), changed.header("x-two")), (None, Some(&b"a"[..])));
+        assert_eq!(edits.withheld().collect::<Vec<_>>(), ["X-ONE", "absent", "x-two"]);
+        edits.begin();
+        assert_eq!(edits.withheld().count(), 0);
     }
 
     #[test]

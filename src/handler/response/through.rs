@@ -8,6 +8,11 @@ use crate::http::encode;
 use crate::pool::{self, Class};
 
 impl<'x> Response<'x> {
+    /// Names of fields of the request that plugins have taken away or replaced: the client is not to be heard in them.
+    pub(crate) fn withheld_names(&self) -> impl Iterator<Item = &str> {
+        self.run.iter().flat_map(|run| run.state.edits.withheld())
+    }
+
     /// The plugins, for those who show them the request; [`Response::give_run`] gives them back.
     pub(crate) fn take_run(&mut self) -> Option<Run<'x>> {
         self.run.take()

@@ -1,5 +1,6 @@
 //! Plugins: the pipeline by a plugin that does as it is told, then those that come with the server.
 
+mod auth;
 mod builtin;
 pub(crate) mod example;
 mod pipeline;
