@@ -2,6 +2,9 @@
 //! what everybody's plugins use, and nothing else.
 
 mod body_limit;
+mod codec;
+mod compress;
+mod decompress;
 mod headers;
 mod request_id;
 mod security_headers;
@@ -12,6 +15,8 @@ use super::Registration;
 /// All of them.
 pub(super) const ALL: &[Registration] = &[
     body_limit::REGISTRATION,
+    compress::REGISTRATION,
+    decompress::REGISTRATION,
     headers::REGISTRATION,
     request_id::REGISTRATION,
     security_headers::REGISTRATION,
