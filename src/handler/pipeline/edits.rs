@@ -4,7 +4,9 @@
 use std::cell::{OnceCell, RefCell};
 
 use crate::http::encode::is_server_owned;
-use crate::http::{BodyFraming, FieldError, Fields, Head, HeadError, HeadLimits, Parse, RequestHead, Version, parse_head};
+use crate::http::{
+    BodyFraming, FieldError, Fields, Head, HeadError, HeadLimits, Parse, RequestHead, Version, parse_head,
+};
 use crate::limits::{EDITED_HEADS_KEPT, HEAD_BYTES_MAX, HEADERS_MAX};
 
 /// Bounds on a head that was changed: what parsing can take, for the client was held to its own before.

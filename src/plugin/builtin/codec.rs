@@ -69,6 +69,6 @@ fn into_room<T>(out: &mut Vec<u8>, room: usize, work: impl FnOnce(&mut [u8]) -> 
 
 /// What a whole stream decompresses to.
 #[cfg(test)]
-pub(super) fn decoded(coding: crate::handler::Coding, bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
+pub(super) fn decoded(coding: Coding, bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
     tests::decode(coding, [bytes])
 }

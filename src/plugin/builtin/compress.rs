@@ -19,7 +19,8 @@ use crate::http::{FieldError, Fields, Status};
 use crate::limits::{ENCODERS_KEPT, ENCODERS_MAX, MEDIA_TYPES_MAX};
 use crate::plugin::registry::Build;
 use crate::plugin::{
-    BodyHook, BodyPlan, BuildContext, Hook, Hooks, Mistake, Plugin, PluginError, PostHandler, PostResponse, Registration,
+    BodyHook, BodyPlan, BuildContext, Hook, Hooks, Mistake, Plugin, PluginError, PostHandler, PostResponse,
+    Registration,
 };
 use crate::units::{self, ByteSize};
 

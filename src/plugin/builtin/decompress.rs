@@ -163,7 +163,7 @@ impl BodyDecoder for Undo {
             let before = out.len();
             let read = stage.read(&middle[*used..], out, *bounds)?;
             *used += read;
-            if out.len() > before || taken == input.len() && *used < middle.len() && read > 0 {
+            if out.len() > before {
                 return Ok(taken);
             }
             if *used < middle.len() {

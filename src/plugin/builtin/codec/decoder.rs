@@ -111,16 +111,8 @@ fn read_brotli(state: &mut BrotliDecoder, input: &[u8], out: &mut Vec<u8>) -> Re
     let (mut left, mut at, mut total) = (input.len(), 0, 0);
     let result = into_room(out, ROOM_BYTES, |room| {
         let (mut room_left, mut made) = (room.len(), 0);
-        let result = BrotliDecompressStream(
-            &mut left,
-            &mut at,
-            input,
-            &mut room_left,
-            &mut made,
-            room,
-            &mut total,
-            state,
-        );
+        let result =
+            BrotliDecompressStream(&mut left, &mut at, input, &mut room_left, &mut made, room, &mut total, state);
         (result, made)
     });
     match result {

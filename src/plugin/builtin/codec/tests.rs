@@ -26,10 +26,7 @@ fn sample(length: usize) -> Vec<u8> {
 }
 
 /// What decompresses, fed these pieces one after the other.
-pub(super) fn decode<'p>(
-    coding: Coding,
-    pieces: impl IntoIterator<Item = &'p [u8]>,
-) -> Result<Vec<u8>, CodecError> {
+pub(super) fn decode<'p>(coding: Coding, pieces: impl IntoIterator<Item = &'p [u8]>) -> Result<Vec<u8>, CodecError> {
     let (mut decoder, mut out) = (Decoder::new(coding)?, Vec::new());
     for mut piece in pieces {
         loop {
@@ -125,7 +122,8 @@ fn bodies_of_every_size_come_back() {
 #[test]
 fn what_was_written_can_be_read_once_it_is_flushed() {
     for coding in Coding::ALL {
-        let (mut encoder, mut decoder) = (Encoder::new(coding, &Levels::default()).unwrap(), Decoder::new(coding).unwrap());
+        let (mut encoder, mut decoder) =
+            (Encoder::new(coding, &Levels::default()).unwrap(), Decoder::new(coding).unwrap());
         for event in [sample(1), sample(40), sample(20_000), sample(70_000)] {
             let (mut packed, mut plain) = (Vec::new(), Vec::new());
             encoder.write(&event, Step::Flush, &mut packed).unwrap();
