@@ -157,7 +157,9 @@ fn what_is_not_to_be_compressed_is_left_alone() {
             }
             "/digest" => typed("Repr-Digest: sha-256=:AAAA:\r\n", body),
             "/small" => typed("", &body[..1023]),
-            "/image" => [&b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n\r\n"[..], body].concat(),
+            "/image" => {
+                [&b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n\r\n"[..], body].concat()
+            }
             "/untyped" => ok(body),
             "/304" => b"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n".to_vec(),
             "/204" => b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(),
@@ -211,7 +213,7 @@ fn an_event_reaches_its_client_before_the_next_one_is_made() {
         let server = gateway(driver, &upstream, json!([plugin("compress", json!({}))])).serve();
         let mut client = server.client();
         client.send("GET / HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n");
-        let mut byte = || {
+        let byte = || {
             let mut byte = [0];
             assert_eq!(client.stream().read(&mut byte).unwrap(), 1, "the end came before the event");
             byte
@@ -306,7 +308,7 @@ fn bodies_that_cannot_or_must_not_be_decompressed_are_refused_with_the_reason() 
         ("gzip, gzip", &good[..], 400),
         ("gzip", &pack("gzip", long.as_bytes())[..], 413),
         ("gzip", &bomb[..], 413),
-        ("zstd, gzip", &bomb[..], 413),
+        ("gzip, gzip", &pack("gzip", &bomb)[..], 413),
     ] {
         let answer = server.client().send(post("/collect", coding, body)).response();
         assert_eq!(
@@ -350,7 +352,7 @@ fn upstreams_get_a_body_without_coding_in_chunks_and_nothing_behind_it() {
             let trailers = request.trailers.replace("\r\n", "|");
             ok([&request.body[..], trailers.as_bytes()].concat())
         });
-        let server = gateway(driver, &upstream, json!([plugin("decompress", json!({}))])).serve();
+        let server = gateway(driver, &upstream, json!([plugin("decompress", json!({}))])).workers(1).serve();
         let body = text(30_000);
         let mut client = server.client();
         for coding in CODINGS {
