@@ -356,3 +356,36 @@ pub const ARGON2_PASSES_MAX: u32 = 16;
 pub const ARGON2_LANES_MAX: u32 = 16;
 /// Bytes of an answer of `forward-auth` that can be allowed: it is held whole.
 pub const FORWARD_AUTH_BODY_BYTES_MAX: usize = 1024 * 1024;
+// Content codings
+
+/// Bytes that one call of a decoder makes of a request body: how much of a bomb exists at any time.
+pub const DECODED_PIECE_BYTES: usize = 16 * 1024;
+/// Codings that a request body may have on top of each other: more is no client that means well.
+pub const CODINGS_MAX: usize = 2;
+/// Bytes that a request body may decode to whatever its ratio: short ones that repeat themselves have any.
+pub const DECODED_FREE_BYTES: u64 = 64 * 1024;
+/// Decoders that one core has at work for one plugin: the format of brotli allows a window of 16 MiB, which each may come to.
+pub const DECODERS_MAX: usize = 64;
+/// Base-2 logarithm of the window of a Zstandard body: 8 MiB, as RFC 9659 has all senders keep to.
+pub const ZSTD_DECODER_WINDOW_LOG: u32 = 23;
+/// Gzip members of a body besides one for each [`GZIP_MEMBER_BYTES_MIN`] of it: each costs a decoder, and takes but 20 bytes.
+pub const GZIP_MEMBERS_FREE: u64 = 64;
+/// Bytes of a gzip body for which it may have one more member; real ones (`bgzip`) have thousands.
+pub const GZIP_MEMBER_BYTES_MIN: u64 = 1024;
+/// Encoders that one core has at work for one plugin; responses beyond it are sent as they are.
+pub const ENCODERS_MAX: usize = 256;
+/// Encoders of each coding that a core keeps for reuse.
+pub const ENCODERS_KEPT: usize = 8;
+/// Base-2 logarithm of the window that responses are compressed with by Zstandard: 256 KiB (gzip's is 32 KiB always). More
+/// finds little more in what is served by requests, and costs memory for each of them.
+pub const ZSTD_ENCODER_WINDOW_LOG: u32 = 18;
+/// The same for Brotli: 128 KiB. With twice that it takes 5 MiB at level 6; with half of it its encoder chooses tables of 32 MiB.
+pub const BROTLI_ENCODER_WINDOW_LOG: u32 = 17;
+/// Base-2 logarithm of the entries of each of Zstandard's two tables, of four bytes each: with its window and buffers that is
+/// at most [`ENCODER_BYTES_MAX`] at every level that can be chosen.
+pub const ZSTD_TABLE_LOG: u32 = 17;
+/// Bytes that one response's encoder takes, at the highest level of its coding: measured 371 KiB with gzip, 2.0 MiB with
+/// Zstandard, 3.8 MiB with Brotli.
+pub const ENCODER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Patterns of media types that one plugin compares each response's with.
+pub const MEDIA_TYPES_MAX: usize = 64;

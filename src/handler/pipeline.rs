@@ -131,6 +131,9 @@ pub struct RunState {
     pub body_hooks: u64,
     /// Those among them that change it.
     pub changing: u64,
+    /// More of the response's body is at hand: it may be gathered. Otherwise its handler may be about to wait, and what was
+    /// gathered has to go out.
+    pub more_follows: bool,
     /// A hook failed while the response was made: no more hooks for it.
     pub is_broken: bool,
 }

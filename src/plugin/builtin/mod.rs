@@ -7,6 +7,9 @@ mod basic_auth;
 mod body_limit;
 mod credential;
 mod forward_auth;
+mod codec;
+mod compress;
+mod decompress;
 mod headers;
 mod jwt;
 pub mod oracle;
@@ -23,6 +26,8 @@ pub(super) const ALL: &[Registration] = &[
     basic_auth::REGISTRATION,
     body_limit::REGISTRATION,
     forward_auth::REGISTRATION,
+    compress::REGISTRATION,
+    decompress::REGISTRATION,
     headers::REGISTRATION,
     jwt::REGISTRATION,
     request_id::REGISTRATION,

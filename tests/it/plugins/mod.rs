@@ -3,6 +3,7 @@
 mod auth;
 mod builtin;
 pub(crate) mod example;
+mod encode;
 mod pipeline;
 
 use serde_json::{Value, json};
