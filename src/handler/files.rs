@@ -32,9 +32,10 @@ use crate::rt;
 use crate::rt::fs::{self, File, Kind};
 use conditional::{Etag, Validators, Verdict};
 use encoding::Identity;
-use range::Extent;
 
+pub(crate) use conditional::{Tag, Tags};
 pub use encoding::Coding;
+pub(crate) use range::{Extent, decide as decide_range};
 
 /// What to serve, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]

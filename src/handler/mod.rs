@@ -28,6 +28,7 @@ pub use body::{Body, BodyError, BodySource, NoBody};
 pub use exchange::{Context, Exchange, Request, RequestId};
 pub use failure::{Failure, Reply};
 pub use files::{Coding, Files, FilesError, FilesSpec};
+pub(crate) use files::{Extent, Tag, Tags, decide_range};
 pub(crate) use notes::{Notes, Origin, Told};
 pub(crate) use percent::decode as decode_percent;
 pub use predicates::{Predicate, PredicateSet, PredicateSource, PredicateTest};

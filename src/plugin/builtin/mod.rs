@@ -2,6 +2,7 @@
 //! what everybody's plugins use, and nothing else.
 
 mod body_limit;
+mod cache;
 mod headers;
 mod request_id;
 mod security_headers;
@@ -12,6 +13,7 @@ use super::Registration;
 /// All of them.
 pub(super) const ALL: &[Registration] = &[
     body_limit::REGISTRATION,
+    cache::REGISTRATION,
     headers::REGISTRATION,
     request_id::REGISTRATION,
     security_headers::REGISTRATION,
