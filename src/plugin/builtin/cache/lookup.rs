@@ -278,18 +278,40 @@ fn has_validator(entry: &Entry) -> bool {
 
 /// Has a request ask what it is to ask: with our conditions in place of the client's, where what is stored is validated.
 pub(super) fn ask_origin(hook: &mut PreHandler<'_, '_>, kind: Kind, stored: Option<&Arc<Entry>>) -> Verdict {
-    let set = |hook: &mut PreHandler<'_, '_>| -> Result<(), FieldError> {
-        let (Kind::Validation { .. }, Some(stored)) = (kind, stored) else { return Ok(()) };
-        for (condition, validator) in [("If-None-Match", "etag"), ("If-Modified-Since", "last-modified")] {
-            match stored.record.fields.get(validator) {
-                Some(value) => hook.set_header(condition, value)?,
-                None if hook.header(condition).is_some() => hook.remove_header(condition)?,
-                None => {}
-            }
+    match (kind, stored) {
+        (Kind::Validation { .. }, Some(stored)) => {
+            set_conditions(hook, stored).map_or_else(fail, |()| Verdict::Continue)
         }
-        Ok(())
-    };
-    set(hook).map_or_else(|error| Verdict::Fail(error.into()), |()| Verdict::Continue)
+        _ => Verdict::Continue,
+    }
+}
+
+/// The same of a request without a client: nothing of what one client wanted is asked for all.
+pub(super) fn ask_for_all(hook: &mut PreHandler<'_, '_>, kind: Kind, stored: Option<&Arc<Entry>>) -> Verdict {
+    let own = ["range", "if-range", "if-none-match", "if-modified-since"];
+    match own.iter().try_for_each(|name| remove_field(hook, name)) {
+        Ok(()) => ask_origin(hook, kind, stored),
+        Err(error) => fail(error),
+    }
+}
+
+fn fail(error: FieldError) -> Verdict {
+    Verdict::Fail(error.into())
+}
+
+fn set_conditions(hook: &mut PreHandler<'_, '_>, stored: &Entry) -> Result<(), FieldError> {
+    for (condition, validator) in [("If-None-Match", "etag"), ("If-Modified-Since", "last-modified")] {
+        match stored.record.fields.get(validator) {
+            Some(value) => hook.set_header(condition, value)?,
+            None => remove_field(hook, condition)?,
+        }
+    }
+    Ok(())
+}
+
+fn remove_field(hook: &mut PreHandler<'_, '_>, name: &str) -> Result<(), FieldError> {
+    // A change costs another parse of the head.
+    if hook.header(name).is_some() { hook.remove_header(name) } else { Ok(()) }
 }
 
 /// What is sent of a stored response to a client that has it already, or wants a part of it. `None`: all of it.

@@ -178,7 +178,7 @@ impl Plugin for Cache {
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
         if let Some(Role::Fetch(fetch)) = hook.slot().get::<Role>() {
             let (stored, kind) = (fetch.stored.clone(), fetch.kind);
-            return Step::Now(lookup::ask_origin(hook, kind, stored.as_ref()));
+            return Step::Now(lookup::ask_for_all(hook, kind, stored.as_ref()));
         }
         let near = self.near(hook);
         let ticket = hook.ticket();

@@ -21,7 +21,10 @@ impl Snapshot {
 
 /// The fields by which a stored response was chosen, with the values that they had; sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Selected(Box<[(Box<str>, Option<Box<[u8]>>)]>);
+pub(super) struct Selected(Box<[Field]>);
+
+/// The name of a field, and its value; `None`: the request had none.
+type Field = (Box<str>, Option<Box<[u8]>>);
 
 impl Selected {
     /// Those that the fields of a response name, which do not name `*`, and `always`.
