@@ -307,6 +307,28 @@ pub const CONFIG_DEPTH_MAX: usize = 64;
 pub const EDITED_HEADS_KEPT: usize = 4;
 /// Plugins that a request may go through: what takes part in a body is kept as bits of one word.
 pub const PLUGINS_PER_ROUTE_MAX: usize = 64;
+/// Requests of plugins themselves that one core has under way: each is as dear as a client's, and nobody waits for it.
+pub const REPEATS_MAX: usize = 64;
+/// Seconds that a cache can count to (RFC 9111 section 1.2.2): as good as for ever.
+pub const CACHE_SECONDS_MAX: u32 = 1 << 31;
+/// Shards of one cache's store: as many cores as that find each other's locks free, mostly.
+pub const CACHE_SHARDS_MAX: usize = 64;
+/// Responses to one target that a cache tells apart by `Vary`; beyond it the one that came first goes.
+pub const CACHE_VARIANTS_MAX: usize = 64;
+/// Requests that wait for one that is under way to the same target; beyond it they go on by themselves.
+pub const CACHE_WAITING_MAX: usize = 16 * 1024;
+/// Targets of one shard that are being fetched while others wait for them; beyond it nobody waits.
+pub const CACHE_FLIGHTS_MAX: usize = 4 * 1024;
+/// How often a request waits for another one before it goes on by itself.
+pub const CACHE_ROUNDS_MAX: usize = 3;
+/// Targets of one shard that are known not to be stored, so that nobody waits for another's answer there.
+pub const CACHE_PASSES_MAX: usize = 4 * 1024;
+/// Seconds for which that is believed.
+pub const CACHE_PASS_SECONDS: u64 = 30;
+/// Responses that one core finds without looking into the shared store.
+pub const CACHE_NEAR_MAX: usize = 512;
+/// Bytes that a stored response takes besides its own: what finds it, and what is known of it.
+pub const CACHE_ENTRY_BYTES: usize = 640;
 /// Names of plugins that metrics tell apart, over all configs that one process has had; what comes later counts as `other`.
 pub const PLUGIN_NAMES_MAX: usize = 256;
 /// One request of so many has its hooks' times taken: reading the clock between all of them would cost more than they do.

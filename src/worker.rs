@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::clock::{self, Moment};
 use crate::conn::{self, Core, Door, Settings};
+use crate::handler::pipeline::Repeats;
 use crate::handler::{self, Routes};
 use crate::log::access::Lane;
 use crate::metrics::keys::Driver as DriverCode;
@@ -156,8 +157,10 @@ impl Worker {
         let upstreams = proxy::Local::new(metrics.clone(), index, count, seed);
         let plugins = plugin::Local::new(index, count);
         let context = handler::Context::default().with(context()).with(upstreams.clone()).with(plugins.clone());
+        let context = context.with(Rc::<Repeats>::default());
         rt::spawn(beat(metrics.clone(), metrics::beat_every(stall)));
         let core = Core::new(settings, routes, metrics, index as u64, context);
+        conn::make_repeats(&core);
         if let Some(lane) = access {
             core.attach_access_log(lane);
             rt::spawn(conn::hand_over_access_log(core.clone()));

@@ -4,6 +4,7 @@
 //! The listener has no authentication: it belongs on a loopback or a management address. What a web page asks for changes
 //! nothing (see `upstreams`).
 
+mod cache;
 mod life;
 mod plugins;
 mod reload;
@@ -38,6 +39,8 @@ crate::routes! {
         GET "/routes" => Action::Immediate(routes),
         POST "/reload" => crate::suspending!(reload::reload),
         POST "/upgrade" => crate::suspending!(upgrade::upgrade),
+        GET "/cache" => Action::Immediate(cache::list),
+        POST "/cache/purge" => Action::Immediate(cache::purge),
         GET "/upstreams" => Action::Immediate(upstreams::list),
         POST "/upstreams/:upstream/servers/:server/drain" => Action::Immediate(upstreams::drain),
         POST "/upstreams/:upstream/servers/:server/undrain" => Action::Immediate(upstreams::undrain),
@@ -88,6 +91,8 @@ fn index(exchange: &mut Exchange<'_>) -> Reply {
                 /healthz  each check (JSON)\n/status   workers, windows, percentiles (JSON)\n\
                 /config   the effective config (JSON)\n/routes   what is served (JSON)\n\
                 /upstreams  servers behind the gateway (JSON)\n\
+                /cache    what caches keep (JSON)\n\
+                POST /cache/purge?path=..|prefix=..|all[&host=..]  have caches forget\n\
                 POST /reload  read the config again and serve by it\n\
                 POST /upgrade  start the program anew, hand it the listening sockets, leave\n\
                 POST /upstreams/NAME/servers/ADDRESS/drain, and undrain  take a server out, bring it back\n";

@@ -17,8 +17,8 @@ use super::turn::Turn;
 use crate::clock;
 use crate::handler::pipeline::{EditedHeads, Pipeline, Routing, Run, RunState};
 use crate::handler::{
-    Answer, Body, BodyError, BodySource, BodyState, ClientIo, Context, Exchange, Failure, Found, NoBody, Pace, Reply,
-    Request, Response, RouteIndex, Routes, Sink, Takeover,
+    Answer, Answering, Body, BodyError, BodySource, BodyState, ClientIo, Context, Exchange, Failure, Found, NoBody,
+    Pace, Reply, Request, Response, RouteIndex, Routes, Sink, Takeover,
 };
 use crate::http::{BodyFraming, Method, RequestHead};
 use crate::limits::COPY_BYTES_MAX;
@@ -380,18 +380,25 @@ async fn run_handler(
         Answer::Now(reply) => return Ok(reply),
         Answer::Later(answering) => answering,
     };
-    poll_fn(|cx| {
-        core.note_route(found.index());
-        match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
-            Err(_) => Poll::Ready(Err(Panicked)),
-            Ok(Poll::Ready(reply)) => Poll::Ready(Ok(reply)),
-            Ok(Poll::Pending) => match &mut ahead {
-                Some(ahead) => ahead.poll_gone(cx).map(|()| Ok(Err(Failure::Gone))),
-                None => Poll::Pending,
-            },
-        }
+    poll_fn(|cx| match (poll_handler(found, &mut answering, core, cx), &mut ahead) {
+        (Poll::Pending, Some(ahead)) => ahead.poll_gone(cx).map(|()| Ok(Err(Failure::Gone))),
+        (polled, _) => polled,
     })
     .await
+}
+
+/// Polls a handler that takes its time, whose panic is its own affair.
+pub(super) fn poll_handler(
+    found: &Found<'_>,
+    answering: &mut Answering<'_>,
+    core: &Core,
+    cx: &mut task::Context<'_>,
+) -> Poll<Result<Reply, Panicked>> {
+    core.note_route(found.index());
+    match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
+        Err(_) => Poll::Ready(Err(Panicked)),
+        Ok(polled) => polled.map(Ok),
+    }
 }
 
 /// What the client sends ahead while a handler takes its time over a request whose body, if any, has come whole.

@@ -14,6 +14,7 @@ mod exchange;
 mod observe;
 mod output;
 mod pace;
+mod repeat;
 mod turn;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
@@ -26,3 +27,4 @@ pub use access::hand_over_access_log;
 pub use core::{Core, Settings, Timeouts};
 pub use observe::{Observing, RequestIds};
 pub use pace::Rates;
+pub use repeat::make_repeats;

@@ -31,7 +31,9 @@ use crate::limits::{COPY_BYTES_MAX, LARGE_BUFFER_BYTES};
 use crate::rt;
 use crate::rt::fs::{self, File, Kind};
 use conditional::{Etag, Validators, Verdict};
-use range::Extent;
+
+pub(crate) use conditional::{Tag, Tags};
+pub(crate) use range::{Extent, decide as decide_range};
 
 /// What to serve, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]

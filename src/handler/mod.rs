@@ -30,6 +30,7 @@ pub use encoding::Coding;
 pub use exchange::{Context, Exchange, Request, RequestId};
 pub use failure::{Failure, Reply};
 pub use files::{Files, FilesError, FilesSpec};
+pub(crate) use files::{Extent, Tag, Tags, decide_range};
 pub(crate) use notes::{Notes, Origin, Told};
 pub(crate) use percent::decode as decode_percent;
 pub use predicates::{Predicate, PredicateSet, PredicateSource, PredicateTest};

@@ -2,8 +2,11 @@
 //! [`crate::plugin`]; a route without any has none of this.
 
 mod edits;
+mod repeat;
 
 use std::any::Any;
+use std::fmt;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -12,6 +15,7 @@ use crate::clock::Moment;
 use crate::http::{Fields, HeadError, RequestHead, Status, Version};
 
 pub use edits::{EditedHeads, Edits};
+pub use repeat::{Origin, Repeat, Repeats, UnderWay};
 
 /// How a request goes through the plugins of its route.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,12 +85,34 @@ pub struct LocalAnswer {
 }
 
 /// The body of a [`LocalAnswer`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum AnswerBody {
     /// A problem body (RFC 9457) with this sentence, which says nothing of the request.
     Problem(&'static str),
     /// These bytes.
     Bytes(Bytes),
+    /// A response that those behind the plugin made for another request: its fields come before those of the answer, and
+    /// plugins behind this one, which saw it then, do not see it again.
+    Stored(Rc<dyn Stored>),
+}
+
+impl fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Problem(detail) => f.debug_tuple("Problem").field(detail).finish(),
+            Self::Bytes(body) => f.debug_tuple("Bytes").field(&body.len()).finish(),
+            Self::Stored(stored) => f.debug_tuple("Stored").field(&stored.body().len()).finish(),
+        }
+    }
+}
+
+/// A response that was kept.
+pub trait Stored {
+    /// Its fields.
+    fn fields(&self) -> &Fields;
+
+    /// Its body.
+    fn body(&self) -> &[u8];
 }
 
 impl LocalAnswer {
@@ -136,6 +162,10 @@ pub struct RunState {
     pub more_follows: bool,
     /// A hook failed while the response was made: no more hooks for it.
     pub is_broken: bool,
+    /// The plugin that answered with what it had stored: those behind it do not see the response.
+    pub stored_at: Option<usize>,
+    /// The plugin that makes the request itself: those before it do not see it.
+    pub origin: Option<Origin>,
 }
 
 impl RunState {
@@ -347,6 +377,7 @@ impl Response<'_> {
         match &answer.body {
             AnswerBody::Problem(detail) => self.problem(answer.status, detail),
             AnswerBody::Bytes(body) => self.send(body),
+            AnswerBody::Stored(stored) => self.send(stored.body()),
         }
     }
 
@@ -356,6 +387,9 @@ impl Response<'_> {
     /// When there are too many fields.
     pub fn lay_local(&mut self, answer: &LocalAnswer) -> Reply {
         self.status(answer.status);
+        if let AnswerBody::Stored(stored) = &answer.body {
+            self.fields().clone_from(stored.fields());
+        }
         for (name, value) in answer.fields.iter() {
             self.fields().push_parsed(name.as_bytes(), value)?;
         }

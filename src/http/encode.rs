@@ -126,11 +126,23 @@ impl Line {
 ///
 /// Every name and value is checked on the way in, which is what makes header injection impossible: no other way leads
 /// into the block. Reused from response to response; once grown it allocates no more.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Fields {
     /// Complete field lines, back to back.
     block: Vec<u8>,
     lines: Vec<Line>,
+}
+
+impl Clone for Fields {
+    fn clone(&self) -> Self {
+        Self { block: self.block.clone(), lines: self.lines.clone() }
+    }
+
+    /// Into the storage that is there, as for a response that was made ahead.
+    fn clone_from(&mut self, source: &Self) {
+        self.block.clone_from(&source.block);
+        self.lines.clone_from(&source.lines);
+    }
 }
 
 impl Fields {

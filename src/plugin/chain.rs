@@ -6,8 +6,8 @@ use super::hook::{BodyHook, OnError, Peek, PostHandler, PostResponse, PreHandler
 use super::{Hook, Hooks, Instance, Local, OnFailure, PluginError, Step, Verdict};
 use crate::clock::{self, Moment};
 use crate::handler::pipeline::{
-    AnswerBody, BodyPlan, Draft, EditedHeads, Finished, Going, Inner, LocalAnswer, Pipeline, Routing, Run, RunParts,
-    RunState, Slot,
+    AnswerBody, BodyPlan, Draft, EditedHeads, Finished, Going, Inner, LocalAnswer, Origin, Pipeline, Routing, Run,
+    RunParts, RunState, Slot,
 };
 use crate::handler::{Answer, BodyLength, Context, Exchange, Failure, Reply};
 use crate::http::{HeadError, RequestHead, Status};
@@ -44,6 +44,24 @@ impl Chain {
         all.filter_map(move |(at, entry)| Some((at, &**entry.as_ref()?))).filter(move |(_, one)| one.hooks().has(hook))
     }
 
+    /// Those that want it, of those that see the request, or with `is_response` its response.
+    fn seeing(
+        &self,
+        hook: Hook,
+        state: &RunState,
+        is_response: bool,
+    ) -> impl DoubleEndedIterator<Item = (usize, &Instance)> + use<'_> {
+        let first = state.origin.map_or(0, |origin| origin.at);
+        let end = state.stored_at.filter(|_| is_response).map_or(usize::MAX, |at| at + 1);
+        self.wanting(hook).filter(move |(at, _)| (first..end).contains(at))
+    }
+
+    /// Whether a request that a plugin makes is for these: not where a reload has put another one in its place.
+    fn is_origin(&self, state: &RunState) -> bool {
+        let stands = |origin: Origin| self.entries.get(origin.at)?.as_ref().map(|own| own.id() == origin.id);
+        state.origin.is_none_or(|origin| stands(origin) == Some(true))
+    }
+
     /// Makes the state ready for these plugins; those that saw the request before it was routed have kept what they did.
     fn prepare(&self, state: &mut RunState, context: &Context) {
         if state.slots.is_empty() {
@@ -56,7 +74,7 @@ impl Chain {
 
     /// Shows a request to the plugin at `at`, and those behind it, that want it before the handler.
     fn enter<'x>(&self, exchange: &mut Exchange<'x>, run: &mut Run<'x>) -> Result<Option<LocalAnswer>, Failure> {
-        for (at, instance) in self.wanting(Hook::PreHandler) {
+        for (at, instance) in self.seeing(Hook::PreHandler, run.state, false) {
             let Some(edited) = exchange.edited else { break };
             let meter = Metered::begin(instance, Hook::PreHandler, run.state.is_timed);
             let mut hook = pre_handler_hook(exchange, edited, run.state, at, instance);
@@ -65,6 +83,7 @@ impl Chain {
                 Step::Later(_) => Verdict::Fail(PluginError("it takes time where it said that it would not".into())),
             };
             if let Some(answer) = meter.judge(verdict, exchange.context)? {
+                note_stored(run.state, at, &answer);
                 return Ok(Some(answer));
             }
         }
@@ -77,7 +96,7 @@ impl Chain {
         exchange: &mut Exchange<'x>,
         run: &mut Run<'x>,
     ) -> Result<Option<LocalAnswer>, Failure> {
-        for (at, instance) in self.wanting(Hook::PreHandler) {
+        for (at, instance) in self.seeing(Hook::PreHandler, run.state, false) {
             let Some(edited) = exchange.edited else { break };
             let meter = Metered::begin(instance, Hook::PreHandler, run.state.is_timed);
             let mut hook = pre_handler_hook(exchange, edited, run.state, at, instance);
@@ -86,6 +105,7 @@ impl Chain {
                 Step::Later(verdict) => verdict.await,
             };
             if let Some(answer) = meter.judge(verdict, exchange.context)? {
+                note_stored(run.state, at, &answer);
                 return Ok(Some(answer));
             }
         }
@@ -152,7 +172,20 @@ async fn send_long(exchange: &mut Exchange<'_>, answer: &LocalAnswer) -> Reply {
             exchange.response.start(BodyLength::Known(body.len() as u64))?;
             exchange.response.write(body).await
         }
-        AnswerBody::Bytes(_) | AnswerBody::Problem(_) => exchange.response.send_local(answer),
+        AnswerBody::Stored(stored) if stored.body().len() > COPY_BYTES_MAX => {
+            let body = stored.body();
+            exchange.response.lay_local(answer)?;
+            exchange.response.start(BodyLength::Known(body.len() as u64))?;
+            exchange.response.write(body).await
+        }
+        AnswerBody::Bytes(_) | AnswerBody::Problem(_) | AnswerBody::Stored(_) => exchange.response.send_local(answer),
+    }
+}
+
+/// An answer that a plugin had stored is not shown to those behind it.
+fn note_stored(state: &mut RunState, at: usize, answer: &LocalAnswer) {
+    if matches!(answer.body, AnswerBody::Stored(_)) {
+        state.stored_at = Some(at);
     }
 }
 
@@ -206,9 +239,13 @@ fn fail(instance: &Instance, error: &PluginError) -> Result<(), Failure> {
 
 impl Pipeline for Chain {
     fn going(&self, head: &RequestHead<'_>, context: &Context) -> Going {
+        if let Some(local) = context.get::<Local>() {
+            local.next_ticket();
+        }
+        let mut is_settled = true;
         for (_, instance) in self.wanting(Hook::PreHandler) {
-            match instance.plugin().going(&Peek { head: *head, instance, context }) {
-                Going::AtOnce => {}
+            match instance.plugin().going(&Peek { head: *head, is_settled, instance, context }) {
+                Going::AtOnce => is_settled &= !instance.plugin().edits_requests(),
                 // Those behind it are not asked.
                 other => return other,
             }
@@ -244,6 +281,11 @@ impl Pipeline for Chain {
 
     fn handle<'a>(&'a self, inner: &'a dyn Inner, exchange: &'a mut Exchange<'_>) -> Answer<'a> {
         let Some(mut run) = exchange.response.take_run() else { return inner.answer(exchange) };
+        if !self.is_origin(run.state) {
+            // Nobody waits for it, and nobody is told.
+            run.state.slots.clear();
+            return Answer::Now(Err(Failure::Gone));
+        }
         if run.state.going == Going::Suspends {
             exchange.response.give_run(run);
             return Answer::Later(Box::pin(self.handle_waiting(inner, exchange)));
@@ -273,7 +315,7 @@ impl Pipeline for Chain {
         self.prepare(state, context);
         (state.body_hooks, state.changing) = (0, 0);
         let mut replaced = None;
-        for (at, instance) in self.wanting(Hook::PostHandler).rev() {
+        for (at, instance) in self.seeing(Hook::PostHandler, state, true).rev() {
             let meter = Metered::begin(instance, Hook::PostHandler, state.is_timed);
             let shared = Shared { state, at, instance, context };
             let plan = instance.plugin().post_handler(&mut PostHandler { request, draft, shared });
@@ -313,7 +355,7 @@ impl Pipeline for Chain {
         let RunParts { request, state, context } = run;
         let mut current = pool::take(Class::Small);
         let mut is_first = true;
-        for (at, instance) in self.wanting(Hook::PostHandlerBody).rev() {
+        for (at, instance) in self.seeing(Hook::PostHandlerBody, state, true).rev() {
             if state.body_hooks & 1 << at == 0 {
                 continue;
             }
@@ -345,11 +387,14 @@ impl Pipeline for Chain {
     fn on_failure(&self, run: &mut RunParts<'_>, status: Status, detail: &'static str) -> Option<LocalAnswer> {
         let RunParts { request, state, context } = run;
         self.prepare(state, context);
-        self.wanting(Hook::OnError).rev().find_map(|(at, instance)| {
+        self.seeing(Hook::OnError, state, true).rev().find_map(|(at, instance)| {
             let meter = Metered::begin(instance, Hook::OnError, state.is_timed);
             let shared = Shared { state, at, instance, context };
             let answer = instance.plugin().on_error(&mut OnError { request, status, detail, shared });
             meter.end(context, false);
+            if let Some(answer) = &answer {
+                note_stored(state, at, answer);
+            }
             answer
         })
     }
@@ -357,7 +402,7 @@ impl Pipeline for Chain {
     fn on_end(&self, run: &mut RunParts<'_>, finished: Finished) {
         let RunParts { request, state, context } = run;
         self.prepare(state, context);
-        for (at, instance) in self.wanting(Hook::PostResponse).rev() {
+        for (at, instance) in self.seeing(Hook::PostResponse, state, false).rev() {
             let meter = Metered::begin(instance, Hook::PostResponse, state.is_timed);
             let shared = Shared { state, at, instance, context };
             instance.plugin().post_response(&mut PostResponse { request, finished, shared });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Instance, Local};
 use crate::clock::{self, Moment};
-use crate::handler::pipeline::{Draft, EditedHeads, Finished, RunState, Slot};
+use crate::handler::pipeline::{Draft, EditedHeads, Finished, Going, Origin, Repeat, Repeats, RunState, Slot};
 use crate::handler::{Body, BodyDecoder, Context, Request, RequestId};
 use crate::http::{BodyFraming, FieldError, Fields, HeadError, RequestHead, Status, Version};
 
@@ -14,14 +14,27 @@ use crate::http::{BodyFraming, FieldError, Fields, HeadError, RequestHead, Statu
 pub struct Peek<'p> {
     /// The head of the request, as it was received.
     pub head: RequestHead<'p>,
+    /// No plugin before this one may still change the head, or find out who the client is.
+    pub is_settled: bool,
     pub(super) instance: &'p Instance,
     pub(super) context: &'p Context,
 }
 
 impl Peek<'_> {
+    /// A number that the hook before the handler finds again where no other request came in between; `None` on a core
+    /// that keeps nothing for plugins.
+    pub fn ticket(&self) -> Option<u64> {
+        self.context.get::<Local>().map(Local::ticket)
+    }
+
     /// What this core keeps for the plugin; `make` makes it once.
     pub fn local<T: 'static>(&self, make: impl FnOnce() -> T) -> Rc<T> {
         Local::value(self.context, self.instance, make)
+    }
+
+    /// What the core has for handlers.
+    pub fn context(&self) -> &Context {
+        self.context
     }
 }
 
@@ -169,6 +182,26 @@ impl<'x> PreHandler<'_, 'x> {
         self.shared.state.edits.stream_body();
     }
 
+    /// The number that [`super::Plugin::going`] was given, as long as no other request came in between.
+    pub fn ticket(&self) -> Option<u64> {
+        self.shared.context.get::<Local>().map(Local::ticket)
+    }
+
+    /// Whether the hook may give a future: [`super::Plugin::going`], or that of a plugin before it, said so.
+    pub fn may_wait(&self) -> bool {
+        self.shared.state.going == Going::Suspends
+    }
+
+    /// Has the route's handler answer the same request, as a GET, once more without the client: plugins before this one do
+    /// not see it, those behind it do, and this one begins with `slot`. False where that cannot be: too many such requests
+    /// are under way, or the core drains.
+    pub fn repeat(&mut self, slot: Slot) -> bool {
+        let Ok(request) = self.request() else { return false };
+        let origin = Origin { at: self.shared.at, id: self.shared.instance.id() };
+        let Some(repeats) = self.shared.context.get::<Repeats>() else { return false };
+        repeats.begin(Repeat::new(&request.head, request.peer, origin, slot))
+    }
+
     /// Has the handler given up after so long, with 504; the earliest such wish counts.
     pub fn limit_time(&mut self, most: Duration) {
         let due = clock::turn() + most;
@@ -230,6 +263,11 @@ impl PostHandler<'_, '_> {
     /// The header fields; those of the framing are not among them.
     pub fn fields(&mut self) -> &mut Fields {
         self.draft.fields
+    }
+
+    /// The slot and the fields of the response together.
+    pub fn slot_and_fields(&mut self) -> (&mut Slot, &mut Fields) {
+        (&mut self.shared.state.slots[self.shared.at], self.draft.fields)
     }
 
     /// The request and the fields of the response together.

@@ -17,6 +17,8 @@ pub struct Local {
     /// By the place of the instance.
     entries: RefCell<Vec<Option<Entry>>>,
     requests: Cell<u64>,
+    /// Counts the requests that plugins were asked about before their hooks run.
+    tickets: Cell<u64>,
 }
 
 struct Entry {
@@ -29,7 +31,7 @@ struct Entry {
 impl Local {
     /// For core `core` of `cores`.
     pub fn new(core: usize, cores: usize) -> Rc<Self> {
-        Rc::new(Self { core, cores, entries: RefCell::default(), requests: Cell::new(0) })
+        Rc::new(Self { core, cores, entries: RefCell::default(), requests: Cell::new(0), tickets: Cell::new(0) })
     }
 
     /// Which core, counted from 0.
@@ -55,6 +57,16 @@ impl Local {
         let number = self.requests.get();
         self.requests.set(number.wrapping_add(1));
         number.is_multiple_of(PLUGIN_TIMED_EVERY)
+    }
+
+    /// Plugins are asked about another request.
+    pub(super) fn next_ticket(&self) {
+        self.tickets.set(self.tickets.get().wrapping_add(1));
+    }
+
+    /// The number of the last request that plugins were asked about.
+    pub(super) fn ticket(&self) -> u64 {
+        self.tickets.get()
     }
 
     /// Does something with this core's counters of an instance.

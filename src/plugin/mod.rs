@@ -5,6 +5,7 @@
 //! | `hook` | what each hook may look at and change |
 //! | `chain` | the plugins of a route in their order: the pipeline that the connection runs |
 //! | `instance`, `local` | one plugin of a config; what each core keeps for it |
+//! | `kept` | what caches keep, as the operator sees it |
 //! | `meter` | calls, errors and times, by plugin and hook |
 //! | `attend` | what plugins do beside requests, on the master's thread |
 //! | `registry` | plugins by the name that a config uses, with the schema of their options |
@@ -18,6 +19,7 @@ pub mod builtin;
 mod chain;
 mod hook;
 mod instance;
+mod kept;
 mod local;
 mod meter;
 mod registry;
@@ -26,11 +28,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use crate::handler::pipeline::{AnswerBody, BodyPlan, Draft, Finished, Going, LocalAnswer, Slot};
+pub use crate::handler::pipeline::{AnswerBody, BodyPlan, Draft, Finished, Going, LocalAnswer, Slot, Stored};
 pub use attend::Attendants;
 pub use chain::Chain;
 pub use hook::{BodyHook, OnError, Peek, PostHandler, PostResponse, PreHandler, PreRoute};
 pub use instance::{Instance, OnFailure, Plugins, Wanted};
+pub use kept::{Kept, KeptSample, Purge, PurgePath};
 pub use local::Local;
 pub use registry::{
     Build, BuildContext, Maker, Mistake, OptionStep, Registration, find, names, register, registrations,
@@ -158,6 +161,17 @@ pub trait Plugin: Send + Sync + 'static {
     /// run, on the same core.
     fn going(&self, _peek: &Peek<'_>) -> Going {
         Going::AtOnce
+    }
+
+    /// Whether its hook before the handler may change the head of the request, or find out who the client is: a plugin
+    /// behind it does not decide by a head that may change yet.
+    fn edits_requests(&self) -> bool {
+        true
+    }
+
+    /// What it keeps of responses, where it is a cache: for the operator.
+    fn kept(&self) -> Option<&dyn Kept> {
+        None
     }
 
     /// Bytes that the body of a request may have on its routes, instead of `server.limits.body`. Of several plugins the

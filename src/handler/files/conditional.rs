@@ -109,7 +109,7 @@ fn has(request: &RequestHead<'_>, name: &str) -> bool {
 
 /// Whether a list of tags is `*` or has one that `matches`.
 fn matches_any(request: &RequestHead<'_>, name: &str, matches: impl Fn(Tag<'_>) -> bool) -> bool {
-    request.header_values(name).any(|value| value == b"*" || Tags(value).any(&matches))
+    request.header_values(name).any(|value| value == b"*" || Tags::new(value).any(&matches))
 }
 
 /// The date in the only field of this name; `None` where it is none (then the field is ignored: sections 13.1.3 and
@@ -124,13 +124,16 @@ fn date(request: &RequestHead<'_>, name: &str) -> Option<Duration> {
 
 /// An entity tag of a request, with its quotes (section 8.8.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tag<'a> {
+pub(crate) enum Tag<'a> {
+    /// Byte for byte the same.
     Strong(&'a [u8]),
+    /// As good as the same.
     Weak(&'a [u8]),
 }
 
 impl<'a> Tag<'a> {
-    fn opaque(self) -> &'a [u8] {
+    /// What is compared weakly.
+    pub(crate) fn opaque(self) -> &'a [u8] {
         match self {
             Self::Strong(opaque) | Self::Weak(opaque) => opaque,
         }
@@ -138,7 +141,14 @@ impl<'a> Tag<'a> {
 }
 
 /// The tags of a list, up to the first thing that is none. A tag may hold commas.
-struct Tags<'a>(&'a [u8]);
+pub(crate) struct Tags<'a>(&'a [u8]);
+
+impl<'a> Tags<'a> {
+    /// Those of a field's value.
+    pub(crate) fn new(list: &'a [u8]) -> Self {
+        Self(list)
+    }
+}
 
 impl<'a> Iterator for Tags<'a> {
     type Item = Tag<'a>;

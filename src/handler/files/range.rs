@@ -2,7 +2,7 @@
 
 /// What is sent of a representation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
     /// All of it, with 200.
     Whole,
     /// The bytes from `first` to `last`, both included: 206.
@@ -21,7 +21,7 @@ pub(super) enum Extent {
 /// Whatever is not exactly one well-formed range of bytes is ignored, which section 14.2 allows: other units, malformed
 /// ranges, and several ranges. Answering those (`multipart/byteranges`) costs a server more than it serves anybody:
 /// many small overlapping ranges of one file were an attack on every server that did.
-pub(super) fn decide<'a>(mut values: impl Iterator<Item = &'a [u8]>, size: u64) -> Extent {
+pub(crate) fn decide<'a>(mut values: impl Iterator<Item = &'a [u8]>, size: u64) -> Extent {
     match (values.next(), values.next()) {
         (Some(value), None) => parse(value, size).unwrap_or(Extent::Whole),
         _ => Extent::Whole,

@@ -164,6 +164,25 @@ fn is_framing(name: &str) -> bool {
     ["content-length", "transfer-encoding"].iter().any(|framing| name.eq_ignore_ascii_case(framing))
 }
 
+/// A GET for the target of a head, with all its fields.
+pub(super) fn write_get(head: &RequestHead<'_>) -> Vec<u8> {
+    let mut out = b"GET ".to_vec();
+    out.extend_from_slice(head.target().as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    // HTTP/1.0 may come without it.
+    if head.header("host").is_none() {
+        out.extend_from_slice(b"Host:\r\n");
+    }
+    for (name, value) in head.headers() {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
 /// What a plugin may not touch: the framing and the connection are the server's, and by the host a request was routed.
 fn check_name(name: &str) -> Result<(), FieldError> {
     let is_fixed = is_server_owned(name.as_bytes())

@@ -10,6 +10,7 @@ mod forward_auth;
 mod codec;
 mod compress;
 mod decompress;
+mod cache;
 mod headers;
 mod jwt;
 pub mod oracle;
@@ -28,6 +29,7 @@ pub(super) const ALL: &[Registration] = &[
     forward_auth::REGISTRATION,
     compress::REGISTRATION,
     decompress::REGISTRATION,
+    cache::REGISTRATION,
     headers::REGISTRATION,
     jwt::REGISTRATION,
     request_id::REGISTRATION,

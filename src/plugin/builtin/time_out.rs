@@ -45,6 +45,10 @@ impl Plugin for TimeOut {
         Hooks::NONE.with(Hook::PreHandler)
     }
 
+    fn edits_requests(&self) -> bool {
+        false
+    }
+
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
         hook.limit_time(self.after);
         Step::Now(Verdict::Continue)

@@ -2,6 +2,7 @@
 
 mod auth;
 mod builtin;
+mod cache;
 pub(crate) mod example;
 mod encode;
 mod pipeline;

@@ -1,0 +1,83 @@
+//! Requests that plugins make themselves: exchanges without a client, whose response only plugins see.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::task::{self, Poll};
+
+use super::connection::end_response;
+use super::core::Core;
+use super::exchange::{call, poll_handler};
+use crate::handler::pipeline::{Going, Repeat, Repeats, Run, Slot};
+use crate::handler::{Answer, Body, BodyState, Exchange, NoBody, Request, Response, Sink};
+use crate::http::{HeadLimits, Parse, RequestHead, parse_head};
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::router::Spans;
+use crate::rt;
+
+/// What a plugin passes on was held to its limits before.
+const LIMITS: HeadLimits = HeadLimits { head: HEAD_BYTES_MAX, headers: HEADERS_MAX, target: HEAD_BYTES_MAX };
+
+/// Has the core make the requests that its plugins want made, until it drains.
+pub fn make_repeats(core: &Rc<Core>) {
+    let Some(repeats) = core.context.get::<Repeats>() else { return };
+    let core = Rc::downgrade(core);
+    repeats.attach(move |repeat, under_way| {
+        let Some(core) = core.upgrade().filter(|core| !core.is_draining()) else { return false };
+        // A drain does not wait for it: it ends with the worker.
+        rt::spawn(async move {
+            make(&core, repeat).await;
+            drop(under_way);
+        });
+        true
+    });
+}
+
+/// Where nobody listens.
+struct Nobody;
+
+impl Sink for Nobody {
+    fn poll_send(&mut self, _: &mut task::Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
+    }
+}
+
+async fn make(core: &Rc<Core>, repeat: Repeat) {
+    let Repeat { head: bytes, peer, origin, slot } = repeat;
+    let serving = core.serving();
+    let mut turn = core.take_turn();
+    if parse_head(&bytes, &LIMITS, &mut turn.head) != Ok(Parse::Complete) {
+        return;
+    }
+    let number = core.next_number();
+    let turn_parts = &mut *turn;
+    let head = RequestHead::new(&bytes, &turn_parts.head);
+    let mut spans = Spans::NONE;
+    let found = serving.routes.find(&head, &mut spans);
+    let Some(plugins) = found.plugins() else { return };
+    let id = serving.settings.observing.request_id(number, &head, peer);
+    let request = Request { head, params: found.params(), peer, id };
+    let body = BodyState::default();
+    let terms = core.terms(&serving, &body, id, head.version(), false, true);
+    turn_parts.edited.reset();
+    let state = &mut turn_parts.run;
+    state.begin();
+    state.going = Going::Suspends;
+    state.origin = Some(origin);
+    state.slots.resize_with(origin.at, Slot::default);
+    state.slots.push(slot);
+    let run = Run::new(plugins, state, request, &core.context);
+    let (mut no_body, mut nobody) = (NoBody, Nobody);
+    let response = Response::new(&mut turn_parts.out, &mut turn_parts.fields, &mut nobody, terms).through(Some(run));
+    let (body, edited) = (Body::new(&mut no_body), Some(&turn_parts.edited));
+    let mut exchange = Exchange { request, body, response, context: &core.context, notes: None, edited };
+    core.note_route(found.index());
+    let reply = match call(&found, &mut exchange) {
+        Ok(Answer::Now(reply)) => Ok(reply),
+        Ok(Answer::Later(mut answering)) => poll_fn(|cx| poll_handler(&found, &mut answering, core, cx)).await,
+        Err(panicked) => Err(panicked),
+    };
+    end_response(&mut exchange, reply, 0, core);
+    drop(exchange);
+    core.give_turn(turn);
+}
