@@ -6,17 +6,33 @@ use std::sync::LazyLock;
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::model::Config;
+use crate::plugin;
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let mut schema = generator.root_schema_for::<Config>();
     RecursiveTransform(drop_rust_formats).transform(&mut schema);
     schema.insert("title".to_owned(), "Ringfort config".into());
-    schema.to_value()
+    let mut schema = schema.to_value();
+    if let Some(Value::Object(plugin)) = schema.pointer_mut("/$defs/PluginUse") {
+        plugin.insert("allOf".to_owned(), options_of_plugins());
+    }
+    schema
 });
+
+/// For editors: the options that belong to each `use`. The loader looks them up by itself.
+fn options_of_plugins() -> Value {
+    let options = plugin::registrations().into_iter().map(|known| {
+        json!({
+            "if": { "properties": { "use": { "const": known.name } }, "required": ["use"] },
+            "then": { "properties": { "options": (known.schema)() } },
+        })
+    });
+    options.collect()
+}
 
 /// `"format": "uint32"`, `"double"` and the like say nothing outside Rust; bounds are written as bounds.
 fn drop_rust_formats(schema: &mut Schema) {
