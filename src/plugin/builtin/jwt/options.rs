@@ -121,10 +121,10 @@ pub(in crate::plugin::builtin) struct KeyOptions {
     /// Where a set of keys is fetched, by `http://`. Secrets in it are left out.
     pub jwks_url: Option<String>,
     /// How often it is fetched, with `jwks_url`; 10 minutes when left out.
-    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "24h"))]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "1s", "x-maximum" = "24h"))]
     pub refresh: Option<TimeSpan>,
     /// How long after a fetch a token with an unknown key may cause another, with `jwks_url`; 10 seconds when left out.
-    #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
     pub cooldown: Option<TimeSpan>,
 }
 

@@ -179,6 +179,17 @@ fn what_a_token_says_of_its_algorithm_never_decides_what_a_key_is_used_for() {
 }
 
 #[test]
+fn a_token_is_tried_with_few_keys_and_with_the_one_that_it_names_first() {
+    let other = |byte: u8| key(None, Material::Secret(vec![byte; 32]));
+    let named = hs(json!({ "exp": NOW.as_secs() + 60 }));
+    let unnamed = sign_hs(SECRET, r#"{"alg":"HS256"}"#, &json!({ "exp": NOW.as_secs() + 60 }).to_string());
+    let few = [other(1), other(2), other(3), secret()];
+    let many = [other(1), other(2), other(3), other(4), other(5), secret()];
+    assert!(check(&named, &many).is_ok() && check(&unnamed, &few).is_ok());
+    assert_eq!(check(&unnamed, &many), Err(Refusal::Signature));
+}
+
+#[test]
 fn a_token_is_refused_for_its_time_its_issuer_and_its_audience() {
     let now = NOW.as_secs();
     let rules = Rules { issuers: vec!["a".into(), "b".into()], audiences: vec!["x".into(), "y".into()], ..rules() };

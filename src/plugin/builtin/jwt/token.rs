@@ -146,7 +146,11 @@ fn check_signature<'k>(
     if !keys.clone().any(|key| key.is_named(parts.kid)) {
         return Err(Refusal::UnknownKey { is_named: parts.kid.is_some() });
     }
-    let mut fitting = keys.filter(|key| key.is_named(parts.kid) && key.is_for(algorithm)).peekable();
+    let fits = |key: &&Key| key.is_named(parts.kid) && key.is_for(algorithm);
+    let is_meant = |key: &&Key| key.kid.is_some() && parts.kid.is_some();
+    // Those that it names come first, so that the bound on keys that are tried leaves out none of them.
+    let others = keys.clone().filter(fits).filter(|key| !is_meant(key));
+    let mut fitting = keys.filter(fits).filter(is_meant).chain(others).peekable();
     if fitting.peek().is_none() {
         return Err(Refusal::Unfit);
     }
