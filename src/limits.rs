@@ -386,8 +386,15 @@ pub const DECODED_PIECE_BYTES: usize = 16 * 1024;
 pub const CODINGS_MAX: usize = 2;
 /// Bytes that a request body may decode to whatever its ratio: short ones that repeat themselves have any.
 pub const DECODED_FREE_BYTES: u64 = 64 * 1024;
-/// Decoders that one core has at work for one plugin: the format of brotli allows a window of 16 MiB, which each may come to.
-pub const DECODERS_MAX: usize = 64;
+/// Bytes that all decoders of one core may come to for one plugin, if each of them comes to its worst; what would be more is
+/// answered with 503.
+pub const DECODERS_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of a gzip decoder with its window: measured 46 KiB.
+pub const GZIP_DECODER_BYTES: u64 = 64 * 1024;
+/// Bytes of a decoder of another coding besides its window: tables, and a block.
+pub const DECODER_BYTES: u64 = 256 * 1024;
+/// Bytes of the largest window that Brotli's format has (RFC 7932 section 9.1).
+pub const BROTLI_WINDOW_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Base-2 logarithm of the window of a Zstandard body: 8 MiB, as RFC 9659 has all senders keep to.
 pub const ZSTD_DECODER_WINDOW_LOG: u32 = 23;
 /// Gzip members of a body besides one for each [`GZIP_MEMBER_BYTES_MIN`] of it: each costs a decoder, and takes but 20 bytes.

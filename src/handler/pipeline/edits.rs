@@ -282,6 +282,24 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_is_changed_stays_of_unknown_length_whatever_is_edited_after_that() {
+        for request in [REQUEST.to_owned(), REQUEST.replace("HTTP/1.1", "HTTP/1.0")] {
+            let (edited, parsed) = (EditedHeads::default(), parse(&request));
+            let head = parsed.view(request.as_bytes());
+            let mut edits = Edits::default();
+            edits.stream_body();
+            assert!(!edits.is_empty());
+            assert_eq!((edits.framing(&head), head.framing()), (BodyFraming::Chunked, BodyFraming::Length(5)));
+            let changed = edits.apply(&head, &edited).unwrap();
+            edits.set("X-Two", "2").unwrap();
+            for head in [changed, edits.apply(&changed, &edited).unwrap()] {
+                assert_eq!((head.framing(), edits.framing(&head)), (BodyFraming::Chunked, BodyFraming::Chunked));
+                assert_eq!((head.header("content-length"), head.header("transfer-encoding")), (None, None));
+            }
+        }
+    }
+
+    #[test]
     fn a_target_is_held_to_the_rules_of_targets() {
         let (edited, parsed) = (EditedHeads::default(), parse(REQUEST));
         let head = parsed.view(REQUEST.as_bytes());

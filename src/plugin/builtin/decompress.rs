@@ -16,7 +16,7 @@ use crate::handler::encoding::coding_of;
 use crate::handler::{BodyDecoder, BodyError, Coding};
 use crate::http::head::list_members;
 use crate::http::{BodyFraming, FieldError, Status};
-use crate::limits::{CODINGS_MAX, DECODED_FREE_BYTES, DECODERS_MAX};
+use crate::limits::{CODINGS_MAX, DECODED_FREE_BYTES, DECODERS_BYTES_MAX};
 use crate::plugin::registry::Build;
 use crate::plugin::{BuildContext, Hook, Hooks, LocalAnswer, Mistake, Plugin, PreHandler, Registration, Step, Verdict};
 use crate::units::{self, ByteSize};
@@ -75,21 +75,23 @@ impl Build<Options> for Decompress {
     }
 }
 
-/// Decoders that one core has at work.
+/// Bytes that the decoders may come to which one core has at work.
 #[derive(Default)]
-struct Tally(Cell<usize>);
+struct Tally(Cell<u64>);
 
-/// Some of them, until this is dropped.
-struct Counted(Rc<Tally>, usize);
+/// Those of one body, until this is dropped.
+struct Counted(Rc<Tally>, u64);
 
 impl Counted {
-    fn new(tally: Rc<Tally>, count: usize) -> Option<Self> {
-        let at_work = tally.0.get() + count;
-        if at_work > DECODERS_MAX {
+    /// `None` where they are too many with these.
+    fn new(tally: Rc<Tally>, codings: &[Coding], most: u64) -> Option<Self> {
+        let bytes = codings.iter().map(|coding| Decoder::bytes_max(*coding, most)).sum();
+        let in_all = tally.0.get() + bytes;
+        if in_all > DECODERS_BYTES_MAX {
             return None;
         }
-        tally.0.set(at_work);
-        Some(Self(tally, count))
+        tally.0.set(in_all);
+        Some(Self(tally, bytes))
     }
 }
 
@@ -219,7 +221,7 @@ impl Decompress {
         if !codings.is_empty() && hook.framing() != BodyFraming::Length(0) {
             let busy = "too many compressed request bodies at a time";
             let busy = || Verdict::Answer(LocalAnswer::problem(Status::SERVICE_UNAVAILABLE, busy));
-            let counted = Counted::new(hook.local(Tally::default), codings.len()).ok_or_else(busy)?;
+            let counted = Counted::new(hook.local(Tally::default), &codings, self.bounds.max).ok_or_else(busy)?;
             hook.decode_body(Box::new(Undo::new(self.bounds, &codings, counted).ok_or_else(busy)?));
         }
         let remove = |name| hook.remove_header(name).map_err(|error: FieldError| Verdict::Fail(error.into()));
@@ -244,5 +246,26 @@ impl Plugin for Decompress {
 
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
         Step::Now(self.undo(hook).map_or_else(|verdict| verdict, |()| Verdict::Continue))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoders_are_lent_by_what_they_may_come_to_and_given_back() {
+        for (codings, most, expected) in [
+            (&[Coding::Gzip][..], 8 << 20, 16_384),
+            (&[Coding::Brotli], 8 << 20, 124),
+            (&[Coding::Brotli], 1 << 40, 63),
+            (&[Coding::Zstd, Coding::Gzip], 64 << 10, 2730),
+        ] {
+            let tally = Rc::new(Tally::default());
+            let lent: Vec<_> = (0..20_000).map_while(|_| Counted::new(tally.clone(), codings, most)).collect();
+            assert_eq!(lent.len(), expected, "{codings:?} {most}");
+            drop(lent);
+            assert_eq!(tally.0.get(), 0);
+        }
     }
 }

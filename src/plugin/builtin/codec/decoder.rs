@@ -7,7 +7,10 @@ use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
 use super::{BrotliDecoder, CodecError, ROOM_BYTES, into_room};
 use crate::handler::Coding;
-use crate::limits::{GZIP_MEMBER_BYTES_MIN, GZIP_MEMBERS_FREE, ZSTD_DECODER_WINDOW_LOG};
+use crate::limits::{
+    BROTLI_WINDOW_BYTES_MAX, DECODER_BYTES, GZIP_DECODER_BYTES, GZIP_MEMBER_BYTES_MIN, GZIP_MEMBERS_FREE,
+    ZSTD_DECODER_WINDOW_LOG,
+};
 
 /// Decompresses one stream.
 pub(in super::super) struct Decoder {
@@ -89,6 +92,15 @@ impl Decoder {
         self.taken += progress.taken as u64;
         self.is_whole = progress.is_whole;
         Ok(progress.taken)
+    }
+
+    /// Bytes that a decoder may come to which makes `most` bytes: of a window only what was written is memory.
+    pub(in super::super) fn bytes_max(coding: Coding, most: u64) -> u64 {
+        match coding {
+            Coding::Gzip => GZIP_DECODER_BYTES,
+            Coding::Brotli => DECODER_BYTES + BROTLI_WINDOW_BYTES_MAX.min(most),
+            Coding::Zstd => DECODER_BYTES + (1 << ZSTD_DECODER_WINDOW_LOG).min(most),
+        }
     }
 
     /// Whether the stream may end here.
