@@ -96,7 +96,11 @@ fn unwatch(exchange: &mut Exchange<'_>) -> Reply {
 const CONFIG: &str = r#"{
     "routes": [
         {"match": {"path": "/text"}, "respond": {"text": "Hello, World!"}},
-        {"match": {"path": "/users/:id"}, "respond": {"text": "user {id}"}}
+        {"match": {"path": "/users/:id"}, "respond": {"text": "user {id}"}},
+        {
+            "match": {"path": "/cached"}, "plugins": [{"use": "cache"}],
+            "respond": {"text": "Hello, World!", "headers": {"Cache-Control": "max-age=3600"}}
+        }
     ]
 }"#;
 
@@ -196,7 +200,7 @@ fn a_warm_core_answers_fixed_responses_without_allocating() {
             return eprintln!("{} allocates at each turn of its loop: nothing to hold it to", executor().name());
         };
         with_worker(driver, Spec::default(), |client, mark| {
-            for path in ["/text", "/users/12345"] {
+            for path in ["/text", "/users/12345", "/cached"] {
                 ask(client, path, 200);
                 ask_in_batches(client, path, 20);
                 // To find who allocates where nobody should: RINGFORT_TEST_WATCH=1 shows where each one comes from.

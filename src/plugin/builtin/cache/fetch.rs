@@ -259,20 +259,30 @@ impl Fetch {
             return self.land(Landing::NotStored);
         }
         filling.body.extend_from_slice(piece);
+        if filling.length == Some(length as u64) {
+            // All of it is here, and the client has not got the end of it yet: what it asks next finds it stored.
+            self.store_filled(terms);
+        }
+    }
+
+    fn store_filled(&mut self, terms: &Terms) {
+        let Some(mut filling) = self.filling.take() else { return };
+        let (fields, body) = (std::mem::take(&mut filling.fields), std::mem::take(&mut filling.body));
+        let body = Bytes::from(body.into_boxed_slice());
+        let entry = self.entry(filling.status, fields, body, filling.freshness, filling.received, terms);
+        self.keep(&entry);
     }
 
     /// The exchange is over.
     pub(super) fn end(mut self, finished: Finished, terms: &Terms) {
-        let Some(mut filling) = self.filling.take() else { return };
-        let length = filling.body.len() as u64;
-        let is_whole = filling.is_whole
-            && matches!(finished, Finished::Whole(_))
-            && filling.length.is_none_or(|announced| announced == length || filling.status.is_bodiless());
+        let is_whole = self.filling.as_ref().is_some_and(|filling| {
+            let length = filling.body.len() as u64;
+            filling.is_whole
+                && matches!(finished, Finished::Whole(_))
+                && filling.length.is_none_or(|announced| announced == length || filling.status.is_bodiless())
+        });
         if is_whole {
-            let (fields, body) = (std::mem::take(&mut filling.fields), std::mem::take(&mut filling.body));
-            let body = Bytes::from(body.into_boxed_slice());
-            let entry = self.entry(filling.status, fields, body, filling.freshness, filling.received, terms);
-            self.keep(&entry);
+            self.store_filled(terms);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::flight::{Landing, Wait};
 use super::freshness::Asked;
 use super::near::{Held, Near, Refresh, Tally};
 use super::note::HitNote;
-use super::store::{Fetching, Lead, Lookup, variant_hash};
+use super::store::{Fetching, Lead, Lookup, Purpose, variant_hash};
 use super::told::Forward;
 use super::vary::Snapshot;
 use super::wanted::{Concern, Serve, Wanted, Why};
@@ -125,7 +125,8 @@ impl Cache {
         if is_common && !self.wait.is_zero() && !wanted.no_store() {
             let selected = stored.as_ref().or(other.as_ref()).map(|entry| &entry.record.selected);
             let variant = variant_hash(&self.store, (hash, &near.key.borrow()), selected, &request.head);
-            match self.store.fly(hash, variant, may_wait && !wanted.wants_new(), now) {
+            let purpose = if may_wait && !wanted.wants_new() { Purpose::Shared } else { Purpose::Own };
+            match self.store.fly(hash, variant, purpose, now) {
                 Fetching::Lead(leave) => lead = Some(leave),
                 Fetching::Join(wait) => return Begun::Wait(wait),
                 Fetching::Alone => {}
@@ -260,7 +261,7 @@ impl Cache {
         self.keys.write(&request.head, &mut near.key.borrow_mut());
         let selected = Some(&stored.record.selected);
         let variant = variant_hash(&self.store, (hash, &near.key.borrow()), selected, &request.head);
-        let Fetching::Lead(lead) = self.store.fly(hash, variant, false, clock::turn()) else { return };
+        let Fetching::Lead(lead) = self.store.fly(hash, variant, Purpose::Refresh, clock::turn()) else { return };
         let wanted = Wanted::of(&request.head, self.heeds);
         let is_authorized = wanted.is_authorized() || !hook.identity().is_empty();
         let asked = Asked { is_authorized, no_store: false };

@@ -170,11 +170,6 @@ impl Plugin for Cache {
         }
     }
 
-    // What a plugin behind it sees is what the client sent, but for the conditions of the cache itself.
-    fn edits_requests(&self) -> bool {
-        true
-    }
-
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
         if let Some(Role::Fetch(fetch)) = hook.slot().get::<Role>() {
             let (stored, kind) = (fetch.stored.clone(), fetch.kind);

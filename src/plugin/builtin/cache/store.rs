@@ -82,6 +82,17 @@ pub(super) enum Fetching {
     Alone,
 }
 
+/// What a fetch is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// For a request, which may wait for somebody else's.
+    Shared,
+    /// For a request, which may not.
+    Own,
+    /// For those who come later: one is enough, and nobody waits for it who would not for another.
+    Refresh,
+}
+
 /// Numbers of a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
@@ -201,13 +212,15 @@ impl Store {
     }
 
     /// Asks for the leave to fetch what `variant` is the hash of, of the target of `hash`.
-    pub(super) fn fly(self: &Arc<Self>, hash: u64, variant: u64, may_wait: bool, now: Moment) -> Fetching {
+    pub(super) fn fly(self: &Arc<Self>, hash: u64, variant: u64, purpose: Purpose, now: Moment) -> Fetching {
         self.shard(hash, |shard| {
+            let is_passed = purpose != Purpose::Refresh && shard.is_passed(hash, now);
             if let Some(flight) = shard.flights.get(&variant) {
+                let may_wait = purpose == Purpose::Shared && !is_passed;
                 let wait = if may_wait { flight.join(CACHE_WAITING_MAX) } else { None };
                 return wait.map_or(Fetching::Alone, Fetching::Join);
             }
-            if shard.flights.len() >= CACHE_FLIGHTS_MAX || shard.is_passed(hash, now) {
+            if shard.flights.len() >= CACHE_FLIGHTS_MAX || is_passed {
                 return Fetching::Alone;
             }
             let flight = Arc::<Flight>::default();

@@ -15,7 +15,7 @@ use super::flight::{Flight, Landing};
 use super::freshness::{Freshness, Stale};
 use super::near::Near;
 use super::options::Options;
-use super::store::{Fetching, Lookup, Store};
+use super::store::{Fetching, Lookup, Purpose, Store};
 use super::vary::{Selected, Snapshot};
 use crate::clock::Moment;
 use crate::http::{Fields, Head, HeadLimits, Parse, RequestHead, Status, parse_head};
@@ -195,14 +195,14 @@ fn all_who_wait_for_a_fetch_are_woken_once_by_its_end_however_it_ends() {
     let store = Store::new(1 << 20, 1024);
     let now = Moment::from_nanos(1);
     for is_dropped in [false, true] {
-        let Fetching::Lead(mut lead) = store.fly(1, 1, true, now) else { panic!("nobody leads yet") };
+        let Fetching::Lead(mut lead) = store.fly(1, 1, Purpose::Shared, now) else { panic!("nobody leads yet") };
         let mut waits: Vec<_> = (0..3)
-            .map(|_| match store.fly(1, 1, true, now) {
+            .map(|_| match store.fly(1, 1, Purpose::Shared, now) {
                 Fetching::Join(wait) => wait,
                 _ => panic!("somebody leads"),
             })
             .collect();
-        assert!(matches!(store.fly(1, 1, false, now), Fetching::Alone));
+        assert!(matches!(store.fly(1, 1, Purpose::Own, now), Fetching::Alone));
         let counting = Arc::new(Counting::default());
         let waker = Waker::from(counting.clone());
         let mut cx = Context::from_waker(&waker);
@@ -228,7 +228,8 @@ fn all_who_wait_for_a_fetch_are_woken_once_by_its_end_however_it_ends() {
         }
     }
     store.pass(1, now);
-    assert!(matches!(store.fly(1, 1, true, now), Fetching::Alone));
+    assert!(matches!(store.fly(1, 1, Purpose::Shared, now), Fetching::Alone));
+    assert!(matches!(store.fly(1, 1, Purpose::Refresh, now), Fetching::Lead(_)));
 }
 
 #[test]

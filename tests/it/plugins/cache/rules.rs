@@ -89,7 +89,11 @@ const CASES: &[Case] = &[
     between("", not_reused(FRESH), "Cache-Control: max-age=0\r\n"),
     between("", not_reused("Cache-Control: max-age=3600\r\nAge: 1800\r\n"), "Cache-Control: max-age=600\r\n"),
     between("", not_reused("Cache-Control: max-age=1500\r\n"), "Cache-Control: min-fresh=2000\r\n"),
-    between("", reused("Cache-Control: max-age=1500\r\nAge: 2000\r\n"), "Cache-Control: max-stale=1000\r\n"),
+    between(
+        "",
+        reused("Cache-Control: max-age=1500\r\nAge: 2000\r\nETag: \"a\"\r\n"),
+        "Cache-Control: max-stale=1000\r\n",
+    ),
     between("Cache-Control: no-store\r\n", not_reused(FRESH), ""),
     between("", reused(FRESH), "Pragma: no-cache\r\n"),
     // Authorization (section 3.5)
