@@ -303,3 +303,7 @@ pub const PLUGINS_PER_ROUTE_MAX: usize = 64;
 pub const PLUGIN_NAMES_MAX: usize = 256;
 /// One request of so many has its hooks' times taken: reading the clock between all of them would cost more than they do.
 pub const PLUGIN_TIMED_EVERY: u64 = 16;
+/// Networks in each list of an `ip-filter`: the lists of whole countries have some thousands.
+pub const IP_FILTER_NETWORKS_MAX: usize = 65_536;
+/// Origins, methods or fields in each list of a `cors`: the list is searched for each request.
+pub const CORS_NAMES_MAX: usize = 256;

@@ -1,14 +1,15 @@
 //! What each hook may look at and change.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Instance, Local};
+use super::client::Trust;
+use super::{Instance, Local, PluginError};
 use crate::clock::{self, Moment};
 use crate::handler::pipeline::{Draft, EditedHeads, Finished, RunState, Slot};
 use crate::handler::{Body, Context, Request, RequestId};
-use crate::http::{FieldError, Fields, HeadError, RequestHead, Status, Version};
+use crate::http::{FieldError, Fields, HeadError, Method, RequestHead, Status, Version};
 
 /// What [`super::Plugin::going`] looks at.
 pub struct Peek<'p> {
@@ -75,9 +76,32 @@ macro_rules! editing {
             self.shared.state.edits.value(&self.request.head, name)
         }
 
+        /// The method.
+        pub fn method(&self) -> Method {
+            self.request.method()
+        }
+
+        /// The parameter that the route's pattern calls `name`; before the route is found there is none.
+        pub fn param(&self, name: &str) -> Option<&'x str> {
+            self.request.param(name)
+        }
+
         /// The address at the other end of the connection.
         pub fn peer(&self) -> SocketAddr {
             self.request.peer()
+        }
+
+        /// The client's address: the peer's, or whom it names where it is a proxy that is trusted.
+        ///
+        /// # Errors
+        /// When the request's head has become too large by the changes that were made so far.
+        pub fn client(&mut self, trust: &Trust) -> Result<IpAddr, PluginError> {
+            let peer = self.peer().ip().to_canonical();
+            if !trust.has(peer) {
+                return Ok(peer);
+            }
+            let request = self.request().map_err(|error| PluginError(error.detail().to_owned()))?;
+            Ok(trust.client(peer, &request))
         }
 
         /// The request's id.

@@ -2,7 +2,9 @@
 //! what everybody's plugins use, and nothing else.
 
 mod body_limit;
+mod cors;
 mod headers;
+mod ip_filter;
 mod request_id;
 mod security_headers;
 mod time_out;
@@ -12,7 +14,9 @@ use super::Registration;
 /// All of them.
 pub(super) const ALL: &[Registration] = &[
     body_limit::REGISTRATION,
+    cors::REGISTRATION,
     headers::REGISTRATION,
+    ip_filter::REGISTRATION,
     request_id::REGISTRATION,
     security_headers::REGISTRATION,
     time_out::REGISTRATION,

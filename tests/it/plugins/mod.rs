@@ -2,6 +2,7 @@
 
 mod builtin;
 mod pipeline;
+mod traffic;
 
 use serde_json::{Value, json};
 
