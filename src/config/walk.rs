@@ -11,7 +11,7 @@ use super::error::{ConfigError, Step, list_names, list_words, quote, show, sugge
 use super::grammar::{HASH_KEY, NAME_SERVER, NETWORK, NameServer, SERVER_ADDRESS, STATUS_RANGE, StatusRange};
 use super::schema::{allows_type, keyword, names};
 use crate::proxy::{HashKey, Network, ServerAddress};
-use crate::units::{ADDRESS, Address, BYTE_SIZE, ByteSize, TIME_SPAN, TimeSpan, UnitError};
+use crate::units::{ADDRESS, Address, BYTE_SIZE, ByteSize, RATE, Rate, TIME_SPAN, TimeSpan, UnitError};
 
 /// Everything that is wrong with `value`.
 pub(super) fn check_value(value: &Value, schema: &Value) -> Vec<ConfigError> {
@@ -188,6 +188,7 @@ impl Walk {
                 bound("x-minimum").is_none_or(|min| span >= min) && bound("x-maximum").is_none_or(|max| span <= max)
             }),
             Some("size") => text.parse().map(|size: ByteSize| is_in_bounds(size.get(), schema)),
+            Some("rate") => text.parse::<Rate>().map(|_| true),
             Some("address") => text.parse::<Address>().map(|_| true),
             Some("server") => text.parse::<ServerAddress>().map(|_| true),
             Some("name-server") => text.parse::<NameServer>().map(|_| true),
@@ -286,6 +287,7 @@ pub(super) fn describe(schema: &Value) -> String {
     match unit {
         Some("duration") => return format!("{TIME_SPAN}{}", describe_bounds(schema, "x-minimum", "x-maximum", plain)),
         Some("size") => return format!("{BYTE_SIZE}{}", describe_bounds(schema, "minimum", "maximum", bytes)),
+        Some("rate") => return RATE.to_owned(),
         Some("address") => return ADDRESS.to_owned(),
         Some("server") => return SERVER_ADDRESS.to_owned(),
         Some("name-server") => return NAME_SERVER.to_owned(),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::client::Trust;
-use super::{Instance, Local, PluginError};
+use super::{Hook, Instance, Local, PluginError};
 use crate::clock::{self, Moment};
 use crate::handler::pipeline::{Draft, EditedHeads, Finished, RunState, Slot};
 use crate::handler::{Body, Context, Request, RequestId};
@@ -287,6 +287,12 @@ impl PostResponse<'_> {
     /// How it ended.
     pub fn finished(&self) -> Finished {
         self.finished
+    }
+
+    /// Counts failures that are no request's: `ringfort_plugin_errors_total` shows them.
+    pub fn note_failures(&self, count: u64) {
+        let Some(local) = self.shared.context.get::<Local>().filter(|_| count > 0) else { return };
+        local.meter(self.shared.instance, |cells| cells.note_errors(Hook::PostResponse, count));
     }
 }
 

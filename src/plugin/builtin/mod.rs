@@ -5,6 +5,7 @@ mod body_limit;
 mod cors;
 mod headers;
 mod ip_filter;
+mod rate_limit;
 mod request_id;
 mod security_headers;
 mod time_out;
@@ -17,6 +18,7 @@ pub(super) const ALL: &[Registration] = &[
     cors::REGISTRATION,
     headers::REGISTRATION,
     ip_filter::REGISTRATION,
+    rate_limit::REGISTRATION,
     request_id::REGISTRATION,
     security_headers::REGISTRATION,
     time_out::REGISTRATION,

@@ -109,3 +109,128 @@ fn every_origin_is_one_answer_and_what_the_upstream_says_of_it_does_not_count() 
         assert_eq!((answer.field("access-control-allow-credentials"), answer.field("vary")), (None, Some("Accept")));
     }
 }
+
+fn left(answer: &Response) -> Option<u32> {
+    let field = answer.field("ratelimit")?;
+    field.split(';').find_map(|part| part.strip_prefix("r=")?.parse().ok())
+}
+
+#[test]
+fn a_budget_is_used_up_and_the_answers_say_so() {
+    let options = json!({ "rate": "1/h", "burst": 3 });
+    let server = application(json!([{ "use": "rate-limit", "name": "few", "options": options }])).serve();
+    let mut client = server.client();
+    for expected in [2, 1, 0] {
+        let answer = client.get("/");
+        assert_eq!((answer.status, left(&answer)), (200, Some(expected)));
+        assert_eq!(answer.field("ratelimit-policy"), Some("\"few\";q=3;w=10800"));
+        assert!(answer.field("ratelimit").unwrap().starts_with("\"few\";r="), "{answer:?}");
+        assert_eq!(answer.field("retry-after"), None);
+    }
+    for _ in 0..2 {
+        let answer = client.get("/");
+        assert_eq!((answer.status, left(&answer)), (429, Some(0)));
+        let after: u64 = answer.field("retry-after").unwrap().parse().unwrap();
+        assert!((1..=3600).contains(&after), "{after}");
+        assert_eq!(answer.field("content-type"), Some("application/problem+json"));
+    }
+}
+
+#[test]
+fn each_key_has_a_budget_of_its_own() {
+    let limit = |key: &str| plugin("rate-limit", json!({ "rate": "1/h", "key": key, "trust": ["127.0.0.1"] }));
+    let twice = |server: &Server, path: &str, fields: &str| {
+        let line = format!("GET {path}");
+        (ask(server, &line, fields).status, ask(server, &line, fields).status)
+    };
+    let server = application(json!([limit("header:X-Key")])).serve();
+    assert_eq!(twice(&server, "/", "X-Key: a\r\n"), (200, 429));
+    assert_eq!(twice(&server, "/", "X-Key: b\r\n"), (200, 429));
+    // Without one it is the address that counts, and behind a proxy that is trusted the client's.
+    assert_eq!(twice(&server, "/", ""), (200, 429));
+    assert_eq!(twice(&server, "/", "X-Forwarded-For: 192.0.2.1\r\n"), (200, 429));
+    assert_eq!(twice(&server, "/", "X-Forwarded-For: 2001:db8::1\r\n"), (200, 429));
+    // The same network of 64 bits.
+    assert_eq!(twice(&server, "/", "X-Forwarded-For: 2001:db8::2\r\n"), (429, 429));
+    assert_eq!(twice(&server, "/", "X-Forwarded-For: 2001:db8:0:1::1\r\n"), (200, 429));
+    let server = application(json!([limit("param:id")])).serve();
+    assert_eq!(twice(&server, "/users/1", ""), (200, 429));
+    assert_eq!(twice(&server, "/users/2", ""), (200, 429));
+    let server = application(json!([limit("all")])).serve();
+    assert_eq!(twice(&server, "/", "X-Forwarded-For: 192.0.2.1\r\n"), (200, 429));
+    assert_eq!(twice(&server, "/", "X-Forwarded-For: 192.0.2.2\r\n"), (429, 429));
+}
+
+#[test]
+fn budgets_survive_a_reload_that_does_not_change_them() {
+    let limit = |rate: &str| json!([plugin("rate-limit", json!({ "rate": rate, "burst": 1 }))]);
+    let mut server = application(limit("1/h")).serve();
+    assert_eq!((server.get("/").status, server.get("/").status), (200, 429));
+    server.edit(|config| config["log"] = json!({ "level": "debug" }));
+    assert_eq!(server.reload().status, 200);
+    assert_eq!(server.get("/").status, 429);
+    server.edit(|config| config["plugins"] = limit("2/h"));
+    assert_eq!(server.reload().status, 200);
+    assert_eq!((server.get("/").status, server.get("/").status), (200, 429));
+}
+
+/// `RINGFORT_TEST_SECONDS` makes it last longer.
+#[test]
+fn two_workers_together_admit_no_more_than_the_documented_bound() {
+    use ringfort::clock;
+    use std::time::Duration;
+
+    let seconds = std::env::var("RINGFORT_TEST_SECONDS").map_or(2, |seconds| seconds.parse().unwrap());
+    let server = application(json!([plugin("rate-limit", json!({ "rate": "100/s" }))])).workers(2).serve();
+    let began = clock::now();
+    let until = began + Duration::from_secs(seconds);
+    let counts: Vec<(u64, u64)> = std::thread::scope(|scope| {
+        let hammer = || {
+            let (mut admitted, mut refused) = (0, 0);
+            while clock::now() < until {
+                // Connections of its own, so that both workers have some.
+                let mut client = server.client();
+                for _ in 0..10 {
+                    match client.get("/").status {
+                        200 => admitted += 1,
+                        429 => refused += 1,
+                        other => panic!("{other}"),
+                    }
+                }
+            }
+            (admitted, refused)
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(hammer)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let took = clock::now().since(began);
+    let (admitted, refused) = counts.into_iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    // burst + w * rate + n * (batch - 1), with a batch of 100 / (8 * 2).
+    let bound = 100 + (took.as_secs_f64() * 100.0).ceil() as u64 + 2 * 5;
+    println!("{admitted} admitted and {refused} refused in {took:?}; the bound is {bound}");
+    assert!(admitted <= bound, "{admitted} in {took:?}");
+    assert!(refused == 0 || admitted >= 90, "{admitted} admitted, {refused} refused");
+}
+
+#[test]
+fn more_keys_than_there_is_room_for_get_a_clear_answer() {
+    for (when_full, expected) in [("allow", 200), ("refuse", 429)] {
+        let options = json!({ "rate": "1/h", "key": "header:X-Key", "max_keys": 100, "when_full": when_full });
+        let server = application(json!([plugin("rate-limit", options)])).serve();
+        let mut client = server.client();
+        let mut send = |keys: std::ops::Range<u32>| {
+            let request = |key| format!("GET / HTTP/1.1\r\nHost: test\r\nX-Key: {key}\r\n\r\n");
+            client.send(keys.clone().map(request).collect::<String>());
+            keys.map(|_| client.response()).collect::<Vec<_>>()
+        };
+        assert_eq!(send(0..1)[0].status, 200);
+        for first in (1..4001).step_by(200) {
+            send(first..first + 200);
+        }
+        let late = send(10_000..10_050);
+        assert!(late.iter().all(|answer| answer.status == expected), "{when_full}");
+        assert!(late.iter().all(|answer| answer.field("ratelimit").is_some() == (expected == 429)), "{when_full}");
+        // It was there before them.
+        assert_eq!(send(0..1)[0].status, 429, "{when_full}");
+    }
+}
