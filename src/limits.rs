@@ -320,3 +320,9 @@ pub const RATE_LEASES_PER_CORE: usize = 1024;
 pub const RATE_SPINS_MAX: u32 = 4096;
 /// Idle cells that a core tries to take for a new key: one fails when its own key comes back at that very moment.
 pub const RATE_CLAIMS_MAX: u32 = 8;
+/// Requests that a `concurrency` may allow at once: as many as there may be connections, with much to spare.
+pub const CONCURRENCY_MAX: u32 = 1_000_000;
+/// Permits that a core takes from the others ahead: with more, the shared count is hardly touched less often.
+pub const CONCURRENCY_KEPT_MAX: u32 = 32;
+/// Names in each list of a `mirror-log`: the list is searched for each field and parameter of a request.
+pub const MIRROR_LOG_NAMES_MAX: usize = 256;

@@ -420,7 +420,10 @@ mod tests {
     fn a_rate_is_a_number_and_a_time() {
         for (text, count, seconds) in [("100/s", 100, 1), ("10/m", 10, 60), ("1/h", 1, 3600)] {
             let rate: Rate = text.parse().unwrap();
-            assert_eq!((rate.count(), rate.per(), rate.to_string().as_str()), (count, Duration::from_secs(seconds), text));
+            assert_eq!(
+                (rate.count(), rate.per(), rate.to_string().as_str()),
+                (count, Duration::from_secs(seconds), text)
+            );
         }
         let mended = |text: &str| text.parse::<Rate>().unwrap_err().suggestion;
         for (text, suggestion) in

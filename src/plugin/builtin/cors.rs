@@ -179,8 +179,7 @@ impl Build<Options> for Cors {
             let expected = "false where `origins` has \"*\", for any page could read what is the user's alone";
             mistakes.push(Mistake::at("credentials", expected, "true"));
         }
-        for (key, names) in
-            [("methods", &options.methods), ("headers", &options.headers), ("expose", &options.expose)]
+        for (key, names) in [("methods", &options.methods), ("headers", &options.headers), ("expose", &options.expose)]
         {
             for (index, name) in names.iter().enumerate() {
                 if Fields::new().push(name, "") == Err(FieldError::Name) {
@@ -332,7 +331,11 @@ mod tests {
     #[test]
     fn an_origin_is_allowed_whole_or_below_a_name() {
         for (text, allowed, refused) in [
-            ("https://a.test", &["https://a.test"][..], &["http://a.test", "https://a.test:8443", "https://b.a.test"][..]),
+            (
+                "https://a.test",
+                &["https://a.test"][..],
+                &["http://a.test", "https://a.test:8443", "https://b.a.test"][..],
+            ),
             ("https://a.test:8443", &["https://a.test:8443"], &["https://a.test"]),
             ("https://[::1]:80", &["https://[::1]:80"], &["https://[::1]"]),
             ("null", &["null"], &["", "https://null"]),

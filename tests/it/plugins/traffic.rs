@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::application;
 use crate::support::upstream::Upstream;
-use crate::support::{Response, Server, Start, on_hand};
+use crate::support::{Response, Server, Start, on_hand, wait_until};
 
 fn plugin(name: &str, options: Value) -> Value {
     json!({ "use": name, "options": options })
@@ -99,7 +99,8 @@ fn every_origin_is_one_answer_and_what_the_upstream_says_of_it_does_not_count() 
         let fields = "Access-Control-Allow-Origin: https://evil.test\r\nAccess-Control-Allow-Credentials: true\r\n";
         format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nVary: Accept\r\n{fields}\r\n").into()
     });
-    let routes = json!([{ "match": { "path": "/" }, "proxy": { "upstream": "api" }, "plugins": [plugin("cors", json!({}))] }]);
+    let routes =
+        json!([{ "match": { "path": "/" }, "proxy": { "upstream": "api" }, "plugins": [plugin("cors", json!({}))] }]);
     let server = Start::command(on_hand("epoll"), routes)
         .upstream("api", json!({ "servers": [{ "address": upstream.address.to_string() }] }))
         .serve();
@@ -212,8 +213,16 @@ fn two_workers_together_admit_no_more_than_the_documented_bound() {
     assert!(refused == 0 || admitted >= 90, "{admitted} admitted, {refused} refused");
 }
 
+fn resident_kib(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// `RINGFORT_TEST_KEYS` makes them more.
 #[test]
 fn more_keys_than_there_is_room_for_get_a_clear_answer() {
+    let count: u32 = std::env::var("RINGFORT_TEST_KEYS").map_or(4000, |count| count.parse().unwrap());
     for (when_full, expected) in [("allow", 200), ("refuse", 429)] {
         let options = json!({ "rate": "1/h", "key": "header:X-Key", "max_keys": 100, "when_full": when_full });
         let server = application(json!([plugin("rate-limit", options)])).serve();
@@ -224,13 +233,132 @@ fn more_keys_than_there_is_room_for_get_a_clear_answer() {
             keys.map(|_| client.response()).collect::<Vec<_>>()
         };
         assert_eq!(send(0..1)[0].status, 200);
-        for first in (1..4001).step_by(200) {
+        send(1..201);
+        let before = resident_kib(&server);
+        for first in (201..count).step_by(200) {
             send(first..first + 200);
         }
-        let late = send(10_000..10_050);
+        let grown = resident_kib(&server).saturating_sub(before);
+        println!("{count} keys, {when_full}: {grown} KiB more than with 200");
+        assert!(grown < 16 * 1024, "{grown} KiB");
+        let late = send(count + 1000..count + 1050);
         assert!(late.iter().all(|answer| answer.status == expected), "{when_full}");
         assert!(late.iter().all(|answer| answer.field("ratelimit").is_some() == (expected == 429)), "{when_full}");
         // It was there before them.
         assert_eq!(send(0..1)[0].status, 429, "{when_full}");
     }
+}
+
+/// Has the connection reset when it is dropped.
+fn leave(client: &crate::support::Client) {
+    rustix::net::sockopt::set_socket_linger(client.stream(), Some(std::time::Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn requests_beyond_the_limit_are_shed_at_once_and_places_come_back() {
+    let options = json!({ "limit": 2, "retry_after": "7s" });
+    let server = application(json!([plugin("concurrency", options)])).workers(2).serve();
+    let hold = || {
+        let mut client = server.client();
+        client.send("GET /slow/60000 HTTP/1.1\r\nHost: test\r\n\r\n");
+        leave(&client);
+        client
+    };
+    let in_flight = |expected: f64| {
+        wait_until("requests are under way", || server.metric("ringfort_requests_in_flight", "") == expected);
+    };
+    let (first, second) = (hold(), hold());
+    in_flight(2.0);
+    for _ in 0..20 {
+        let answer = server.get("/");
+        assert_eq!((answer.status, answer.field("retry-after")), (503, Some("7")));
+    }
+    // A client that leaves gives its place back.
+    drop(first);
+    in_flight(1.0);
+    for _ in 0..20 {
+        assert_eq!(server.get("/").status, 200);
+    }
+    assert_eq!(server.get("/fail").status, 500);
+    assert_eq!(server.get("/nowhere").status, 404);
+    let third = hold();
+    in_flight(2.0);
+    assert_eq!(server.get("/").status, 503);
+    drop((second, third));
+    in_flight(0.0);
+    for _ in 0..20 {
+        assert_eq!(server.get("/").status, 200);
+    }
+}
+
+#[test]
+fn an_adaptive_limit_keeps_to_its_bounds() {
+    let options = json!({ "adaptive": { "min": 1, "max": 1 } });
+    let server = application(json!([plugin("concurrency", options)])).serve();
+    let mut client = server.client();
+    client.send("GET /slow/60000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    leave(&client);
+    wait_until("it is under way", || server.metric("ringfort_requests_in_flight", "") == 1.0);
+    assert_eq!(server.get("/").status, 503);
+    drop(client);
+    wait_until("it is over", || server.metric("ringfort_requests_in_flight", "") == 0.0);
+    for _ in 0..100 {
+        assert_eq!(server.get("/").status, 200);
+    }
+}
+
+#[test]
+fn a_sample_of_the_requests_is_written_without_secrets() {
+    let directory = std::env::temp_dir().join(format!("ringfort-it-mirror-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("mirror.jsonl");
+    let options = json!({ "file": file, "share": 1.0, "headers": ["*"], "hide": ["X-Mine"] });
+    let server = application(json!([plugin("mirror-log", options)])).serve();
+    let secret = "Authorization: Bearer geheim\r\nCookie: a=geheim\r\nX-Mine: geheim\r\n";
+    let fields = format!("Accept: a/\"b\"\r\n{secret}");
+    assert_eq!(ask(&server, "GET /users/7?q=1&access_token=geheim", &fields).status, 200);
+    assert_eq!(ask(&server, "GET /nowhere", "").status, 404);
+    let mut text = String::new();
+    wait_until("two lines are written", || {
+        text = std::fs::read_to_string(&file).unwrap();
+        text.lines().count() == 2
+    });
+    assert!(!text.contains("geheim"), "{text}");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["target"], "/users/7?q=1&access_token=(hidden)");
+    let headers = json!([
+        ["Host", "test"],
+        ["Accept", "a/\"b\""],
+        ["Authorization", "(hidden)"],
+        ["Cookie", "(hidden)"],
+        ["X-Mine", "(hidden)"],
+    ]);
+    assert_eq!((&lines[0]["headers"], &lines[0]["method"]), (&headers, &json!("GET")));
+    assert_eq!((&lines[0]["status"], &lines[1]["status"]), (&json!(200), &json!(404)));
+    assert_eq!((&lines[0]["client"], &lines[0]["body_bytes"]), (&json!("127.0.0.1"), &json!(0)));
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn options_that_make_no_sense_are_named() {
+    for (name, options, expected) in [
+        ("ip-filter", json!({}), "options.allow: expected a network, here or in `deny`, found none"),
+        ("cors", json!({ "origins": ["a.test"] }), "options.origins[0]: expected an origin such as"),
+        ("cors", json!({ "credentials": true }), "options.credentials: expected false where `origins` has \"*\""),
+        ("rate-limit", json!({}), "options.rate: expected a rate such as \"100/s\""),
+        ("rate-limit", json!({ "rate": "100" }), "did you mean \"100/s\""),
+        ("rate-limit", json!({ "rate": "1/s", "key": "ip" }), "options.key: expected \"address\""),
+        ("concurrency", json!({}), "options.limit: expected exactly one of \"limit\" and \"adaptive\", found neither"),
+        ("concurrency", json!({ "adaptive": { "min": 9, "max": 3 } }), "options.adaptive.min: expected at most 3"),
+        ("mirror-log", json!({ "file": "" }), "options.file: expected the path of a file"),
+    ] {
+        let mut process = application(json!([plugin(name, options.clone())])).spawn();
+        assert_ne!(process.wait_exit(std::time::Duration::from_secs(20)).code(), Some(0), "{name} {options}");
+        let log = process.log().join("\n").replace("\\\"", "\"");
+        assert!(log.contains(expected), "{name} {options}: {log}");
+    }
+    // What only shows when it comes into force.
+    let unwritable = application(json!([plugin("mirror-log", json!({ "file": "/nowhere/at/all" }))])).spawn();
+    let mut unwritable = unwritable;
+    assert_eq!(unwritable.wait_exit(std::time::Duration::from_secs(20)).code(), Some(1));
 }

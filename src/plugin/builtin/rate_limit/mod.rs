@@ -174,11 +174,9 @@ impl Note {
 
     fn unpack(slot: &Slot) -> Option<Self> {
         match slot {
-            Slot::Number(number) => Some(Self {
-                is_refused: number >> 63 == 1,
-                left: (number << 1 >> 33) as u32,
-                seconds: *number as u32,
-            }),
+            Slot::Number(number) => {
+                Some(Self { is_refused: number >> 63 == 1, left: (number << 1 >> 33) as u32, seconds: *number as u32 })
+            }
             Slot::Empty | Slot::Boxed(_) => None,
         }
     }
