@@ -1,6 +1,7 @@
 //! Plugins: the pipeline by a plugin that does as it is told, then those that come with the server.
 
 mod builtin;
+mod docs;
 mod pipeline;
 mod traffic;
 
