@@ -226,8 +226,8 @@ fn more_keys_than_there_is_room_for_get_a_clear_answer() {
     for (when_full, expected) in [("allow", 200), ("refuse", 429)] {
         let options = json!({ "rate": "1/h", "key": "header:X-Key", "max_keys": 100, "when_full": when_full });
         let server = application(json!([plugin("rate-limit", options)])).serve();
-        let mut client = server.client();
-        let mut send = |keys: std::ops::Range<u32>| {
+        let send = |keys: std::ops::Range<u32>| {
+            let mut client = server.client();
             let request = |key| format!("GET / HTTP/1.1\r\nHost: test\r\nX-Key: {key}\r\n\r\n");
             client.send(keys.clone().map(request).collect::<String>());
             keys.map(|_| client.response()).collect::<Vec<_>>()
