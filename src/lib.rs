@@ -33,6 +33,16 @@ pub mod handler;
 pub mod proxy;
 #[cfg(not(loom))]
 pub mod plugin;
+#[cfg(loom)]
+#[allow(dead_code, reason = "the models take permits, and leave the rest alone")]
+mod plugin {
+    mod builtin {
+        mod rate_limit {
+            mod gcra;
+            mod table;
+        }
+    }
+}
 #[cfg(not(loom))]
 pub mod conn;
 #[cfg(not(loom))]

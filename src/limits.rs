@@ -163,6 +163,10 @@ pub const GIVE_BACK_EVERY_SECONDS: u64 = 5;
 pub const TIMER_GRAIN_MS: u64 = 4;
 /// Threads of a core's blocking pool: cold file look-ups, and file reads on the epoll driver.
 pub const BLOCKING_THREADS_MAX: usize = 64;
+/// Milliseconds after which the making of a config gives way to everything else on its core: a small one is made by then.
+pub const BACKGROUND_GIVES_WAY_MS: u64 = 10;
+/// Milliseconds for which it gives way at most: a core that is busy all the time must not put a reload off for ever.
+pub const BACKGROUND_GIVES_WAY_MS_MAX: u64 = 5_000;
 /// Control messages under way to one worker, or from all of them to the master.
 pub const CONTROL_MESSAGES_MAX: usize = 1024;
 /// Times that a worker shows itself alive within `cores.stall`, and the master looks: with one beat and one look of delay
@@ -241,6 +245,10 @@ pub const ACCESS_BUFFER_KEPT_BYTES: usize = 64 * 1024;
 pub const ACCESS_TEXT_BYTES_MAX: usize = 2 * 1024;
 /// Milliseconds that a stop waits for the access log's writer, which may be stuck in a write.
 pub const ACCESS_FINISH_MS: u64 = 1_000;
+/// Milliseconds that a stop waits for the process log to be written, whose writer may be stuck too.
+pub const LOG_FINISH_MS: u64 = 1_000;
+const _: () =
+    assert!(ACCESS_FINISH_MS + LOG_FINISH_MS < 1000 * SERVICE_STOP_SECS, "the logs are given up before their service");
 /// Bytes of a request id that is accepted: UUIDs have 36, AWS's trace ids some 70.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
@@ -326,3 +334,81 @@ pub const CONCURRENCY_MAX: u32 = 1_000_000;
 pub const CONCURRENCY_KEPT_MAX: u32 = 32;
 /// Names in each list of a `mirror-log`: the list is searched for each field and parameter of a request.
 pub const MIRROR_LOG_NAMES_MAX: usize = 256;
+
+// Plugins that authenticate
+
+/// Bytes of a file with credentials or keys: a hundred thousand entries fit.
+pub const AUTH_FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of the name of whom a credential belongs to: it is copied for each request.
+pub const AUTH_NAME_BYTES_MAX: usize = 256;
+/// Bytes of a key in a config: a shorter one can be guessed.
+pub const API_KEY_BYTES_MIN: usize = 16;
+/// Bytes of a token: it came in a request head, and is decoded for each request.
+pub const JWT_BYTES_MAX: usize = 16 * 1024;
+/// Lists and objects inside each other in a token or a set of keys: reading them recurses.
+pub const JWT_DEPTH_MAX: usize = 16;
+/// Keys that a token is held against which does not name its own: each costs a signature's verification.
+pub const JWT_KEYS_TRIED_MAX: usize = 4;
+/// Tokens that a core knows to be good: each may hold as much as a request head.
+pub const JWT_KEPT_MAX: usize = 512;
+/// Keys of one set.
+pub const JWKS_KEYS_MAX: usize = 64;
+/// Bytes of a set of keys from the network: as many as its keys need, certificates included.
+pub const JWKS_BYTES_MAX: usize = 512 * 1024;
+/// Milliseconds that fetching a set of keys may take.
+pub const JWKS_FETCH_MS: u64 = 10_000;
+/// Milliseconds after which a set of keys is fetched again that could not be had; twice as long each time.
+pub const JWKS_RETRY_MS: u64 = 1_000;
+/// Milliseconds that such a wait grows to.
+pub const JWKS_RETRY_MAX_MS: u64 = 60_000;
+/// Bytes of a name and a password, encoded.
+pub const BASIC_CREDENTIALS_BYTES_MAX: usize = 4 * 1024;
+/// Names with passwords that a core knows to be right.
+pub const BASIC_KEPT_MAX: usize = 4096;
+/// Passwords that are hashed at once for one core: each takes a processor for tens of milliseconds, and argon2 its memory.
+pub const PASSWORDS_HASHED_MAX: usize = 2;
+/// Requests of one core that wait for their password to be hashed: some seconds' worth.
+pub const PASSWORDS_WAITING_MAX: usize = 128;
+/// The highest cost of bcrypt: 16 takes some seconds already.
+pub const BCRYPT_COST_MAX: u32 = 16;
+/// KiB that a hash of argon2 may take; each password that is hashed takes so much.
+pub const ARGON2_KIB_MAX: u32 = 256 * 1024;
+/// Passes over that memory.
+pub const ARGON2_PASSES_MAX: u32 = 16;
+/// Lanes of it: they are computed one after the other.
+pub const ARGON2_LANES_MAX: u32 = 16;
+/// Bytes of an answer of `forward-auth` that can be allowed: it is held whole.
+pub const FORWARD_AUTH_BODY_BYTES_MAX: usize = 1024 * 1024;
+// Content codings
+
+/// Bytes that one call of a decoder makes of a request body: how much of a bomb exists at any time.
+pub const DECODED_PIECE_BYTES: usize = 16 * 1024;
+/// Codings that a request body may have on top of each other: more is no client that means well.
+pub const CODINGS_MAX: usize = 2;
+/// Bytes that a request body may decode to whatever its ratio: short ones that repeat themselves have any.
+pub const DECODED_FREE_BYTES: u64 = 64 * 1024;
+/// Decoders that one core has at work for one plugin: the format of brotli allows a window of 16 MiB, which each may come to.
+pub const DECODERS_MAX: usize = 64;
+/// Base-2 logarithm of the window of a Zstandard body: 8 MiB, as RFC 9659 has all senders keep to.
+pub const ZSTD_DECODER_WINDOW_LOG: u32 = 23;
+/// Gzip members of a body besides one for each [`GZIP_MEMBER_BYTES_MIN`] of it: each costs a decoder, and takes but 20 bytes.
+pub const GZIP_MEMBERS_FREE: u64 = 64;
+/// Bytes of a gzip body for which it may have one more member; real ones (`bgzip`) have thousands.
+pub const GZIP_MEMBER_BYTES_MIN: u64 = 1024;
+/// Encoders that one core has at work for one plugin; responses beyond it are sent as they are.
+pub const ENCODERS_MAX: usize = 256;
+/// Encoders of each coding that a core keeps for reuse.
+pub const ENCODERS_KEPT: usize = 8;
+/// Base-2 logarithm of the window that responses are compressed with by Zstandard: 256 KiB (gzip's is 32 KiB always). More
+/// finds little more in what is served by requests, and costs memory for each of them.
+pub const ZSTD_ENCODER_WINDOW_LOG: u32 = 18;
+/// The same for Brotli: 128 KiB. With twice that it takes 5 MiB at level 6; with half of it its encoder chooses tables of 32 MiB.
+pub const BROTLI_ENCODER_WINDOW_LOG: u32 = 17;
+/// Base-2 logarithm of the entries of each of Zstandard's two tables, of four bytes each: with its window and buffers that is
+/// at most [`ENCODER_BYTES_MAX`] at every level that can be chosen.
+pub const ZSTD_TABLE_LOG: u32 = 17;
+/// Bytes that one response's encoder takes, at the highest level of its coding: measured 371 KiB with gzip, 2.0 MiB with
+/// Zstandard, 3.8 MiB with Brotli.
+pub const ENCODER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Patterns of media types that one plugin compares each response's with.
+pub const MEDIA_TYPES_MAX: usize = 64;

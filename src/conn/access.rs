@@ -45,7 +45,7 @@ pub(super) const INTERNAL: &str = "GH-internal";
 pub(super) fn code_of(failure: &Failure, is_open: bool) -> &'static str {
     match failure {
         Failure::Status(..) => DONE,
-        Failure::Body(BodyError::Malformed(_)) => CLIENT_INVALID,
+        Failure::Body(BodyError::Malformed(_) | BodyError::Undecodable) => CLIENT_INVALID,
         Failure::Body(BodyError::TooLarge) => CLIENT_TOO_LARGE,
         Failure::Body(BodyError::Timeout) => CLIENT_TIMEOUT,
         Failure::Body(BodyError::Gone) => CLIENT_GONE_IN_REQUEST,

@@ -195,7 +195,8 @@ impl<'c> Incoming<'c> {
             ),
             BodyError::Malformed(_) => self.core.metrics.add(Counter::BadFraming, 1),
             BodyError::TooLarge => self.core.metrics.add(Counter::BadTooLarge, 1),
-            BodyError::Gone => {}
+            // What a body decodes to is not looked at here.
+            BodyError::Gone | BodyError::Undecodable => {}
         }
         self.rest = Rest::Failed(error);
         self.piece = 0;

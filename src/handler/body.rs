@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use crate::http::{RequestError, Status, Trailers};
+use crate::limits::DECODED_PIECE_BYTES;
 
 /// Why a request body could not be read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum BodyError {
     Timeout,
     /// The client left before its end.
     Gone,
+    /// It is framed well, but it is not what its `Content-Encoding` says.
+    Undecodable,
 }
 
 impl BodyError {
@@ -27,6 +30,7 @@ impl BodyError {
             Self::TooLarge => Some((Status::CONTENT_TOO_LARGE, "the request body is larger than allowed")),
             Self::Timeout => Some((Status::REQUEST_TIMEOUT, "the request body came too slowly")),
             Self::Gone => None,
+            Self::Undecodable => Some((Status::BAD_REQUEST, "the request body is not what its Content-Encoding says")),
         }
     }
 }
@@ -93,14 +97,108 @@ impl BodySource for NoBody {
     }
 }
 
+/// Makes another body of the one that comes, on its way to the reader. What it makes of a piece may be any number of bytes:
+/// it says how much of the piece it took, and is asked again for the rest.
+pub trait BodyDecoder {
+    /// Takes some of `input` and appends what comes of it to `out`, at most some [`DECODED_PIECE_BYTES`]. With nothing taken
+    /// and nothing appended it needs more; an empty `input` asks for what is left of the pieces before it.
+    ///
+    /// # Errors
+    /// [`BodyError::Undecodable`], [`BodyError::TooLarge`].
+    fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, BodyError>;
+
+    /// The body has ended, and nothing is left to be appended.
+    ///
+    /// # Errors
+    /// [`BodyError::Undecodable`] when it may not end here.
+    fn end(&mut self) -> Result<(), BodyError>;
+}
+
+/// A decoder in a body's way.
+struct Decoding {
+    decoder: Box<dyn BodyDecoder>,
+    /// The present piece.
+    out: Vec<u8>,
+    /// Bytes of the source's present piece that were decoded.
+    used: usize,
+    state: DecodingState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DecodingState {
+    Reading,
+    Ended,
+    Failed(BodyError),
+}
+
+impl Decoding {
+    /// The next piece into `out`; false at the end.
+    async fn advance(&mut self, source: &mut dyn BodySource) -> Result<bool, BodyError> {
+        self.out.clear();
+        match self.state {
+            DecodingState::Reading => {}
+            DecodingState::Ended => return Ok(false),
+            DecodingState::Failed(error) => return Err(error),
+        }
+        self.out.reserve(DECODED_PIECE_BYTES);
+        let result = self.read(source).await;
+        match result {
+            Ok(true) => {}
+            Ok(false) => self.state = DecodingState::Ended,
+            Err(error) => self.state = DecodingState::Failed(error),
+        }
+        result
+    }
+
+    async fn read(&mut self, source: &mut dyn BodySource) -> Result<bool, BodyError> {
+        loop {
+            let input = &source.piece()[self.used..];
+            let taken = self.decoder.decode(input, &mut self.out)?;
+            self.used += taken;
+            if !self.out.is_empty() {
+                return Ok(true);
+            }
+            if taken < input.len() {
+                // Neither taken nor made into anything: it would go on like this.
+                if taken == 0 {
+                    return Err(BodyError::Undecodable);
+                }
+                continue;
+            }
+            self.used = 0;
+            if !wait(source).await? {
+                self.decoder.end()?;
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// What digests a body as it was sent: in trailers of one that was decoded they would be lies.
+const DIGESTS: [&[u8]; 3] = [b"content-digest", b"repr-digest", b"digest"];
+
+async fn wait(source: &mut dyn BodySource) -> Result<bool, BodyError> {
+    let waiting = Waiting(source);
+    poll_fn(|cx| waiting.0.poll_piece(cx)).await
+}
+
 /// The request body. Nothing of it is read before it is asked for, and no faster than it is asked for.
 pub struct Body<'x> {
     source: &'x mut dyn BodySource,
+    /// Boxed: few bodies have one.
+    decoding: Option<Box<Decoding>>,
 }
 
 impl<'x> Body<'x> {
     pub(crate) fn new(source: &'x mut dyn BodySource) -> Self {
-        Self { source }
+        Self { source, decoding: None }
+    }
+
+    /// Puts a decoder in its way. One body has at most one: a second takes the place of the first. Before the first piece is
+    /// asked for.
+    pub(crate) fn decode_by(&mut self, decoder: Box<dyn BodyDecoder>) {
+        let out = Vec::new();
+        self.decoding = Some(Box::new(Decoding { decoder, out, used: 0, state: DecodingState::Reading }));
     }
 
     /// The next piece; `None` at the end. A client that waits for `100 Continue` gets it at the first call.
@@ -108,9 +206,12 @@ impl<'x> Body<'x> {
     /// # Errors
     /// See [`BodyError`].
     pub async fn next(&mut self) -> Result<Option<&[u8]>, BodyError> {
-        let waiting = Waiting(&mut *self.source);
-        let more = poll_fn(|cx| waiting.0.poll_piece(cx)).await?;
-        drop(waiting);
+        if let Some(decoding) = &mut self.decoding {
+            // Boxed with its state, so that the futures of other bodies do not grow by it.
+            let more = Box::pin(decoding.advance(&mut *self.source)).await?;
+            return Ok(more.then_some(decoding.out.as_slice()));
+        }
+        let more = wait(&mut *self.source).await?;
         Ok(more.then(|| self.source.piece()))
     }
 
@@ -139,11 +240,19 @@ impl<'x> Body<'x> {
 
     /// Those that were kept; all of them, when the body is at its end.
     pub(crate) fn trailers(&mut self) -> Option<&mut Trailers> {
-        self.source.trailers()
+        let trailers = self.source.trailers()?;
+        if self.decoding.is_some() {
+            trailers.forwardable(DIGESTS.into_iter());
+        }
+        Some(trailers)
     }
 
-    /// Bytes still to come; `None` when the body's length is not known ahead (chunked).
+    /// Bytes still to come; `None` when the body's length is not known ahead (chunked, or decoded on its way).
     pub fn remaining(&self) -> Option<u64> {
-        self.source.remaining()
+        match self.decoding.as_ref().map(|decoding| decoding.state) {
+            None => self.source.remaining(),
+            Some(DecodingState::Reading) => None,
+            Some(DecodingState::Ended | DecodingState::Failed(_)) => Some(0),
+        }
     }
 }

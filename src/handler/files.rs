@@ -15,7 +15,6 @@
 
 mod conditional;
 mod content_type;
-mod encoding;
 mod path;
 mod range;
 
@@ -23,6 +22,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::encoding::{self, Coding, Identity};
 use super::{Answer, BodyLength, Exchange, Failure, Handler, Pace, Reply, Request, Response, redirect};
 use crate::clock;
 use crate::http::{FieldError, Fields, Method, Status};
@@ -31,10 +31,7 @@ use crate::limits::{COPY_BYTES_MAX, LARGE_BUFFER_BYTES};
 use crate::rt;
 use crate::rt::fs::{self, File, Kind};
 use conditional::{Etag, Validators, Verdict};
-use encoding::Identity;
 use range::Extent;
-
-pub use encoding::Coding;
 
 /// What to serve, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]

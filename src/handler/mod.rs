@@ -5,6 +5,7 @@
 //! behind those of the requests before it, without a heap allocation; the second gets a future of its own.
 
 mod body;
+pub mod encoding;
 mod exchange;
 mod failure;
 mod notes;
@@ -16,7 +17,7 @@ mod trace;
 pub mod respond;
 pub mod redirect;
 pub mod files;
-mod percent;
+pub(crate) mod percent;
 pub(crate) mod template;
 #[cfg(test)]
 mod testing;
@@ -24,10 +25,11 @@ mod testing;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use body::{Body, BodyError, BodySource, NoBody};
+pub use body::{Body, BodyDecoder, BodyError, BodySource, NoBody};
+pub use encoding::Coding;
 pub use exchange::{Context, Exchange, Request, RequestId};
 pub use failure::{Failure, Reply};
-pub use files::{Coding, Files, FilesError, FilesSpec};
+pub use files::{Files, FilesError, FilesSpec};
 pub(crate) use notes::{Notes, Origin, Told};
 pub(crate) use percent::decode as decode_percent;
 pub use predicates::{Predicate, PredicateSet, PredicateSource, PredicateTest};

@@ -26,7 +26,7 @@ fn hex_value(b: u8) -> Option<u8> {
 
 /// The bytes that `raw` stands for in a form's encoding: escapes decoded, and `+` a space. What is no escape stays. For
 /// comparisons, which need no copy.
-pub(super) fn form_bytes(raw: &[u8]) -> impl Iterator<Item = u8> {
+pub(crate) fn form_bytes(raw: &[u8]) -> impl Iterator<Item = u8> {
     let mut rest = raw;
     std::iter::from_fn(move || {
         let (byte, after) = match *rest {

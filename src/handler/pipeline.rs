@@ -131,6 +131,9 @@ pub struct RunState {
     pub body_hooks: u64,
     /// Those among them that change it.
     pub changing: u64,
+    /// More of the response's body is at hand: it may be gathered. Otherwise its handler may be about to wait, and what was
+    /// gathered has to go out.
+    pub more_follows: bool,
     /// A hook failed while the response was made: no more hooks for it.
     pub is_broken: bool,
 }
@@ -140,7 +143,7 @@ impl RunState {
     pub fn begin(&mut self) {
         let Self { slots, edits, identity, .. } = self;
         slots.clear();
-        edits.clear();
+        edits.begin();
         identity.clear();
         *self = Self {
             slots: std::mem::take(slots),
@@ -327,8 +330,9 @@ impl<'x> Exchange<'x> {
             && !run.state.edits.is_empty()
         {
             self.request.head = run.state.edits.apply(&self.request.head, edited)?;
-            run.request = self.request;
         }
+        // A plugin that wanted to see the changes has had them made before.
+        run.request = self.request;
         Ok(())
     }
 }

@@ -327,7 +327,7 @@ impl<'x> Response<'x> {
     /// [`Failure::Gone`], also after a write that failed or was given up; an internal failure when the response was not started or the piece is more than was announced.
     pub async fn write(&mut self, piece: &[u8]) -> Reply {
         if self.body == BodyWay::ThroughHooks {
-            return self.write_through(piece).await;
+            return self.write_through(piece, false).await;
         }
         self.write_plain(piece).await
     }
@@ -340,10 +340,10 @@ impl<'x> Response<'x> {
             return Err(Failure::Gone);
         }
         if piece.is_empty() {
-            return self.flush().await;
+            return self.flush_plain().await;
         }
         let end: &[u8] = match framing {
-            Framing::Discard => return self.flush().await,
+            Framing::Discard => return self.flush_plain().await,
             Framing::UntilClose => b"",
             Framing::Length(remaining) => {
                 let Some(remaining) = remaining.checked_sub(piece.len() as u64) else {
@@ -360,7 +360,7 @@ impl<'x> Response<'x> {
         if self.out.len() + piece.len() <= COPY_BYTES_MAX {
             self.out.extend_from_slice(piece);
             self.out.extend_from_slice(end);
-            return self.flush().await;
+            return self.flush_plain().await;
         }
         let mut sent = 0;
         poll_fn(|cx| self.poll_parts(cx, piece, end, &mut sent)).await
@@ -411,6 +411,13 @@ impl<'x> Response<'x> {
     /// # Errors
     /// [`Failure::Gone`], as [`Response::write`].
     pub async fn flush(&mut self) -> Reply {
+        if self.body == BodyWay::ThroughHooks {
+            return self.flush_through().await;
+        }
+        self.flush_plain().await
+    }
+
+    async fn flush_plain(&mut self) -> Reply {
         if self.is_torn() {
             return Err(Failure::Gone);
         }

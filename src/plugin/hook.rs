@@ -8,8 +8,8 @@ use super::client::Trust;
 use super::{Hook, Instance, Local, PluginError};
 use crate::clock::{self, Moment};
 use crate::handler::pipeline::{Draft, EditedHeads, Finished, RunState, Slot};
-use crate::handler::{Body, Context, Request, RequestId};
-use crate::http::{FieldError, Fields, HeadError, Method, RequestHead, Status, Version};
+use crate::handler::{Body, BodyDecoder, Context, Request, RequestId};
+use crate::http::{BodyFraming, FieldError, Fields, HeadError, Method, RequestHead, Status, Version};
 
 /// What [`super::Plugin::going`] looks at.
 pub struct Peek<'p> {
@@ -173,6 +173,26 @@ impl<'x> PreRoute<'_, 'x> {
 impl<'x> PreHandler<'_, 'x> {
     editing!();
 
+    /// Another query, without `?`, or none: the path and the route stay as they are.
+    pub fn set_query(&mut self, query: Option<&str>) {
+        let target = self.request.head.target();
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        self.shared.state.edits.set_target(&target);
+    }
+
+    /// How the body is framed, with the changes that were made so far.
+    pub fn framing(&self) -> BodyFraming {
+        self.shared.state.edits.framing(&self.request.head)
+    }
+
+    /// Has the body go through `decoder`, for whoever reads it from now on. Its length is not known ahead then, and what goes
+    /// on is framed by chunks. The fields that tell how the body is coded are the plugin's to take away.
+    pub fn decode_body(&mut self, decoder: Box<dyn BodyDecoder>) {
+        self.body.decode_by(decoder);
+        self.shared.state.edits.stream_body();
+    }
+
     /// Has the handler given up after so long, with 504; the earliest such wish counts.
     pub fn limit_time(&mut self, most: Duration) {
         let due = clock::turn() + most;
@@ -267,6 +287,12 @@ pub struct BodyHook<'h> {
 
 impl BodyHook<'_> {
     looking!();
+
+    /// Whether more of the body is at hand, so that this piece may be gathered with it. Otherwise the handler may be about to
+    /// wait, however long: what was gathered has to go out. An empty piece that is not the last says that alone.
+    pub fn more_follows(&self) -> bool {
+        self.shared.state.more_follows
+    }
 
     /// The slot and the output together.
     pub fn parts(&mut self) -> (&mut Slot, &mut Vec<u8>) {

@@ -201,7 +201,8 @@ pub trait Plugin: Send + Sync + 'static {
         Ok(BodyPlan::AsIs)
     }
 
-    /// A piece of the body of a response of which it wanted to see it; the last one, `end`, may be empty. With
+    /// A piece of the body of a response of which it wanted to see it; the last one, `end`, may be empty, and so may one by which
+    /// the handler wants what was gathered to be sent ([`BodyHook::more_follows`]). With
     /// [`BodyPlan::Watched`] what it appends to the output is of no account.
     ///
     /// # Errors

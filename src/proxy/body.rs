@@ -73,6 +73,8 @@ pub(super) struct TrailerRules<'r> {
     pub(super) request: Request<'r>,
     /// What the operator removes or sets in the head must not come in behind it.
     pub(super) edits: &'r [FieldEdit],
+    /// Nor what plugins have removed or set.
+    pub(super) withheld: Vec<String>,
 }
 
 impl TrailerRules<'_> {
@@ -83,7 +85,8 @@ impl TrailerRules<'_> {
         let options = options.filter(|_| !crate::rt::sim::planted(crate::rt::sim::Bug::HopTrailers));
         out.extend_from_slice(LAST_CHUNK_LINE);
         if let Some(trailers) = trailers {
-            trailers.forwardable(options.chain(edited_names(self.edits))).write_to(out);
+            let withheld = self.withheld.iter().map(String::as_bytes);
+            trailers.forwardable(options.chain(edited_names(self.edits)).chain(withheld)).write_to(out);
         }
         out.extend_from_slice(encode::CHUNK_END);
     }

@@ -263,7 +263,8 @@ impl<'j> Job<'j> {
         let progress = Progress::default();
         let Exchange { body, response, .. } = exchange;
         let Connection { reading, send, .. } = &mut *connection;
-        let trailers = TrailerRules { request: self.request, edits: &self.proxy.spec.request_fields };
+        let withheld = response.withheld_names().map(str::to_owned).collect();
+        let trailers = TrailerRules { request: self.request, edits: &self.proxy.spec.request_fields, withheld };
         let upload = upload(send, &out, body, self.framing, trailers, timeouts.idle, &progress);
         let mut beside = Beside::new(upload, &progress);
         let mut head = self.local.take_head();

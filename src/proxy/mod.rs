@@ -20,6 +20,7 @@
 //! | `ask`, `hedge`, `failure` | one attempt, two at once, and how they fail |
 //! | `head`, `rewrite`, `body`, `relay` | the request's and the response's parts on their way |
 //! | `attend`, `health`, `resolve/` | active checks and names' addresses, on the master |
+//! | `inquiry`, `fetch`, `collect` | short questions: to an upstream beside a request, to others on the master |
 //! | `tunnel`, `mirror` | upgraded connections; copies |
 //!
 //! A build with `--cfg loom` has only what does no I/O.
@@ -35,11 +36,15 @@ mod budget;
 mod chance;
 mod checks;
 #[cfg(not(loom))]
+mod collect;
+#[cfg(not(loom))]
 mod connection;
 #[cfg(not(loom))]
 mod counters;
 #[cfg(not(loom))]
 mod failure;
+#[cfg(not(loom))]
+mod fetch;
 #[cfg(not(loom))]
 mod forward;
 #[cfg(not(loom))]
@@ -48,6 +53,8 @@ mod head;
 mod health;
 #[cfg(not(loom))]
 mod hedge;
+#[cfg(not(loom))]
+mod inquiry;
 mod limit;
 #[cfg(not(loom))]
 mod local;
@@ -81,7 +88,11 @@ pub use checks::{CheckSchedule, Health, HealthChange};
 #[cfg(not(loom))]
 pub use counters::{AllCounters, ServerCounter, ServerCounters, UpstreamCounter, UpstreamCounters};
 #[cfg(not(loom))]
+pub use fetch::{FetchError, fetch};
+#[cfg(not(loom))]
 pub use forward::Proxy;
+#[cfg(not(loom))]
+pub use inquiry::{InquiryError, Question, Told, inquire};
 pub use limit::share;
 #[cfg(not(loom))]
 pub use local::Local;

@@ -118,7 +118,7 @@ impl Termination {
 
     fn of_client_body(error: &BodyError) -> Self {
         match error {
-            BodyError::Malformed(_) => Self::ClientInvalidRequest,
+            BodyError::Malformed(_) | BodyError::Undecodable => Self::ClientInvalidRequest,
             BodyError::TooLarge => Self::ClientTooLargeRequest,
             BodyError::Timeout => Self::ClientTimeoutInRequest,
             BodyError::Gone => Self::ClientGoneInRequest,

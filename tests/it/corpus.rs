@@ -12,6 +12,7 @@ const TARGETS: &[Target] = &[
     ("route_match", ringfort::router::oracle::check_route_match),
     ("config", ringfort::config::oracle::check_config),
     ("conn_script", ringfort::conn::oracle::check_conn_script),
+    ("credential", ringfort::plugin::builtin::oracle::check_credential),
 ];
 
 fn fuzz(path: &str) -> PathBuf {

@@ -4,7 +4,9 @@
 use std::cell::{OnceCell, RefCell};
 
 use crate::http::encode::is_server_owned;
-use crate::http::{FieldError, Fields, Head, HeadError, HeadLimits, Parse, RequestHead, Version, parse_head};
+use crate::http::{
+    BodyFraming, FieldError, Fields, Head, HeadError, HeadLimits, Parse, RequestHead, Version, parse_head,
+};
 use crate::limits::{EDITED_HEADS_KEPT, HEAD_BYTES_MAX, HEADERS_MAX};
 
 /// Bounds on a head that was changed: what parsing can take, for the client was held to its own before.
@@ -19,19 +21,36 @@ pub struct Edits {
     added: Fields,
     /// Another request target.
     target: Option<String>,
+    /// Names of fields that were taken away so far, made changes included: what the client sends in them is not to go on,
+    /// nor what it sends so behind the body.
+    withheld: Fields,
+    /// The body's length is not known ahead any more.
+    streams_body: bool,
 }
 
 impl Edits {
     /// Whether nothing is to be changed.
     pub fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.added.is_empty() && self.target.is_none()
+        self.removed.is_empty() && self.added.is_empty() && self.target.is_none() && !self.streams_body
     }
 
-    /// Forgets them.
+    /// Forgets a request.
+    pub fn begin(&mut self) {
+        self.clear();
+        self.withheld.clear();
+    }
+
+    /// Names of fields that were taken away, or replaced, so far.
+    pub fn withheld(&self) -> impl Iterator<Item = &str> {
+        self.withheld.iter().map(|(name, _)| name)
+    }
+
+    /// Forgets what is not made yet.
     pub fn clear(&mut self) {
         self.removed.clear();
         self.added.clear();
         self.target = None;
+        self.streams_body = false;
     }
 
     /// Adds a field behind the others.
@@ -68,7 +87,22 @@ impl Edits {
         self.target = Some(target.to_owned());
     }
 
+    /// The body is made another one while it is read, so that its length is not known ahead: the head has no framing fields
+    /// any more, and says chunked whatever the client said. The one change of framing that there is; who forwards the body
+    /// frames it by [`RequestHead::framing`] alone.
+    pub fn stream_body(&mut self) {
+        self.streams_body = true;
+    }
+
+    /// How the body will be framed.
+    pub fn framing(&self, head: &RequestHead<'_>) -> BodyFraming {
+        if self.streams_body { BodyFraming::Chunked } else { head.framing() }
+    }
+
     fn note_removed(&mut self, name: &str) -> Result<(), FieldError> {
+        if !self.withheld.contains(name) {
+            self.withheld.push(name, "")?;
+        }
         if !self.is_removed(name) {
             self.removed.push(name, "")?;
         }
@@ -90,10 +124,15 @@ impl Edits {
     /// # Errors
     /// When it is no request head any more: too large, or its new target is none. The changes are dropped then.
     pub fn apply<'x>(&mut self, head: &RequestHead<'_>, edited: &'x EditedHeads) -> Result<RequestHead<'x>, HeadError> {
+        let streams = self.streams_body;
         let result = edited.keep(|bytes, parsed| {
             self.write(head, bytes);
             match parse_head(bytes, &LIMITS, parsed) {
-                Ok(Parse::Complete) => Ok(()),
+                Ok(Parse::Complete) => {
+                    // Not by a field, which HTTP/1.0 has not: and a body that was changed before stays so.
+                    parsed.framing = if streams { BodyFraming::Chunked } else { head.framing() };
+                    Ok(())
+                }
                 Ok(Parse::Partial) => Err(HeadError::HeadTooLarge),
                 Err(error) => Err(error),
             }
@@ -108,6 +147,9 @@ impl Edits {
         out.extend_from_slice(self.target.as_deref().unwrap_or(head.target()).as_bytes());
         out.extend_from_slice(if head.version() == Version::Http10 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
         for (name, value) in head.headers().filter(|(name, _)| !self.is_removed(name)) {
+            if self.streams_body && is_framing(name) {
+                continue;
+            }
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b": ");
             out.extend_from_slice(value);
@@ -116,6 +158,10 @@ impl Edits {
         self.added.write_to(out);
         out.extend_from_slice(b"\r\n");
     }
+}
+
+fn is_framing(name: &str) -> bool {
+    ["content-length", "transfer-encoding"].iter().any(|framing| name.eq_ignore_ascii_case(framing))
 }
 
 /// What a plugin may not touch: the framing and the connection are the server's, and by the host a request was routed.
@@ -199,6 +245,9 @@ mod tests {
         edits.remove("x-two").unwrap();
         let again = edits.apply(&changed, &edited).unwrap();
         assert_eq!((again.header("x-two"), changed.header("x-two")), (None, Some(&b"a"[..])));
+        assert_eq!(edits.withheld().collect::<Vec<_>>(), ["X-ONE", "absent", "x-two"]);
+        edits.begin();
+        assert_eq!(edits.withheld().count(), 0);
     }
 
     #[test]

@@ -51,21 +51,28 @@ impl Response<'_> {
     /// # Errors
     /// As [`Response::write`].
     pub(crate) async fn gather(&mut self, piece: &[u8]) -> Reply {
+        if self.body == BodyWay::ThroughHooks {
+            return self.write_through(piece, true).await;
+        }
+        self.gather_plain(piece).await
+    }
+
+    pub(super) async fn gather_plain(&mut self, piece: &[u8]) -> Reply {
         let framing = match self.state {
-            State::Streaming(framing) if !self.is_torn() && self.body == BodyWay::Plain => framing,
-            State::Open | State::Whole | State::Streaming(_) => return self.write(piece).await,
+            State::Streaming(framing) if !self.is_torn() => framing,
+            State::Open | State::Whole | State::Streaming(_) => return self.write_plain(piece).await,
         };
         // The size line, and the line end behind the chunk.
         const CHUNK_LINES_BYTES: usize = 20;
         if self.out.len() + piece.len() + CHUNK_LINES_BYTES > COPY_BYTES_MAX {
-            return self.write(piece).await;
+            return self.write_plain(piece).await;
         }
         match framing {
             Framing::Length(left) if piece.len() as u64 <= left => {
                 self.state = State::Streaming(Framing::Length(left - piece.len() as u64));
                 self.out.extend_from_slice(piece);
             }
-            Framing::Length(_) => return self.write(piece).await,
+            Framing::Length(_) => return self.write_plain(piece).await,
             Framing::Chunked if !piece.is_empty() => {
                 encode::write_chunk_head(self.out, piece.len() as u64);
                 self.out.extend_from_slice(piece);

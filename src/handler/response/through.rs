@@ -8,6 +8,11 @@ use crate::http::encode;
 use crate::pool::{self, Class};
 
 impl<'x> Response<'x> {
+    /// Names of fields of the request that plugins have taken away or replaced: the client is not to be heard in them.
+    pub(crate) fn withheld_names(&self) -> impl Iterator<Item = &str> {
+        self.run.iter().flat_map(|run| run.state.edits.withheld())
+    }
+
     /// The plugins, for those who show them the request; [`Response::give_run`] gives them back.
     pub(crate) fn take_run(&mut self) -> Option<Run<'x>> {
         self.run.take()
@@ -87,17 +92,41 @@ impl<'x> Response<'x> {
         Ok(())
     }
 
-    /// [`Response::write`] through plugins.
-    pub(super) async fn write_through(&mut self, piece: &[u8]) -> Reply {
-        if self.state == State::Streaming(Framing::Discard) || piece.is_empty() {
-            return self.flush().await;
+    /// [`Response::write`] through plugins, or where `more` is to come at once, [`Response::gather`].
+    pub(super) async fn write_through(&mut self, piece: &[u8], more: bool) -> Reply {
+        if self.state == State::Streaming(Framing::Discard) {
+            return self.flush_plain().await;
+        }
+        if piece.is_empty() {
+            return self.flush_through().await;
         }
         let mut out = pool::take(Class::Large);
         if let Some(run) = &mut self.run {
+            run.state.more_follows = more;
             run.on_piece(piece, false, &mut out)?;
         }
-        // A plugin may keep a piece back: it is not the handler's wish to send what waits, then.
-        if out.is_empty() { Ok(()) } else { self.write_plain(&out).await }
+        match (out.is_empty(), more) {
+            // A plugin may keep a piece back: it is not the handler's wish to send what waits, then.
+            (true, _) => Ok(()),
+            (false, true) => self.gather_plain(&out).await,
+            (false, false) => self.write_plain(&out).await,
+        }
+    }
+
+    /// [`Response::flush`] through plugins: those that change the body give out what they have gathered.
+    pub(super) async fn flush_through(&mut self) -> Reply {
+        if self.state == State::Streaming(Framing::Discard) {
+            return self.flush_plain().await;
+        }
+        let mut out = pool::take(Class::Small);
+        if let Some(run) = &mut self.run
+            && std::mem::take(&mut run.state.more_follows)
+            && run.state.changing != 0
+        {
+            run.on_piece(&[], false, &mut out)?;
+        }
+        // Nothing made of nothing still sends what waits.
+        self.write_plain(&out).await
     }
 
     /// Shows the plugins the end of the body, and sends what they kept back.

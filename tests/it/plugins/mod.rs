@@ -1,7 +1,10 @@
 //! Plugins: the pipeline by a plugin that does as it is told, then those that come with the server.
 
+mod auth;
 mod builtin;
 mod docs;
+mod encode;
+pub(crate) mod example;
 mod pipeline;
 mod traffic;
 

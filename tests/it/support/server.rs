@@ -115,6 +115,12 @@ impl Start {
         self
     }
 
+    /// Sets `plugins`, those of all routes.
+    pub(crate) fn plugins(mut self, plugins: Value) -> Self {
+        self.config["plugins"] = plugins;
+        self
+    }
+
     /// Sets `resolver.nameservers`.
     pub(crate) fn name_servers(mut self, addresses: &[SocketAddr]) -> Self {
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();

@@ -6,8 +6,6 @@
 
 use std::time::Duration;
 
-use crate::units::Rate;
-
 /// How many permits there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limit {
@@ -18,10 +16,10 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    /// Rounded so that it is never more than `rate`.
-    pub(super) fn new(rate: Rate, burst: u32) -> Self {
-        let per = u64::try_from(rate.per().as_nanos()).unwrap_or(u64::MAX);
-        Self { interval: per.div_ceil(rate.count().max(1).into()).max(1), burst: burst.max(1) }
+    /// So many in a time, rounded so that it is never more.
+    pub(super) fn new(count: u32, per: Duration, burst: u32) -> Self {
+        let per = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
+        Self { interval: per.div_ceil(count.max(1).into()).max(1), burst: burst.max(1) }
     }
 
     /// Nanoseconds until all permits are back when none is left.
@@ -110,9 +108,9 @@ mod tests {
 
     #[test]
     fn a_rate_is_rounded_down_and_a_wait_up() {
-        let limit = Limit::new("3/s".parse().unwrap(), 2);
+        let limit = Limit::new(3, Duration::from_secs(1), 2);
         assert_eq!((limit.interval, limit.span()), (333_333_334, 666_666_668));
-        assert_eq!(Limit::new("1/h".parse().unwrap(), 0).burst, 1);
+        assert_eq!(Limit::new(1, Duration::from_secs(3600), 0).burst, 1);
         assert_eq!((seconds_until(1, 0), seconds_until(0, 5), seconds_until(2_000_000_000, 0)), (1, 0, 2));
     }
 }

@@ -193,7 +193,8 @@ impl Build<Options> for RateLimit {
             mistakes.push(Mistake::at("key", expected, format!("{:?}", options.key)));
         }
         let status = Status::new(options.status).unwrap_or(Status::TOO_MANY_REQUESTS);
-        let limit = Limit::new(options.rate, options.burst.unwrap_or(options.rate.count()).min(RATE_BURST_MAX));
+        let rate = options.rate;
+        let limit = Limit::new(rate.count(), rate.per(), options.burst.unwrap_or(rate.count()).min(RATE_BURST_MAX));
         let Some(key) = key.filter(|_| mistakes.is_empty()) else { return Err(mistakes) };
         // A name may hold anything; a structured field's string may not.
         let is_plain = |b: u8| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\';

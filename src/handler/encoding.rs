@@ -1,10 +1,11 @@
-//! Which compressed sibling a client prefers (RFC 9110 section 12.5.3).
+//! Content codings, and which of them a client prefers (RFC 9110 section 12.5.3): for files that have compressed siblings,
+//! and for plugins that compress.
 
 use smallvec::SmallVec;
 
 use crate::http::head::list_members;
 
-/// A content coding of which files may have siblings.
+/// A content coding that the server knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Coding {
     /// `br`, in `.br` files (RFC 7932).
@@ -45,25 +46,27 @@ impl Coding {
 
 /// Whether a file may be sent as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Identity {
+pub enum Identity {
+    /// It may.
     Accepted,
+    /// The client takes another coding or nothing.
     Refused,
 }
 
 /// What a client takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Preference {
+pub struct Preference {
     /// What it likes at least as well as the file as it is, best first.
-    pub(super) codings: SmallVec<[Coding; Coding::ALL.len()]>,
+    pub codings: SmallVec<[Coding; Coding::ALL.len()]>,
     /// Whether it takes the file as it is.
-    pub(super) identity: Identity,
+    pub identity: Identity,
 }
 
 /// What the request's `Accept-Encoding` fields say of the codings `allowed`, whose order decides between equals.
 ///
 /// Without the field anything goes (section 12.5.3, rule 1), and the file as it is goes down best. A malformed member is
 /// left out; of a name that comes twice the last counts.
-pub(super) fn negotiate<'a>(values: impl Iterator<Item = &'a [u8]>, allowed: &[Coding]) -> Preference {
+pub fn negotiate<'a>(values: impl Iterator<Item = &'a [u8]>, allowed: &[Coding]) -> Preference {
     let mut weights: [Option<u16>; Coding::ALL.len()] = [None; Coding::ALL.len()];
     let (mut identity, mut any) = (None, None);
     for member in values.flat_map(list_members) {
@@ -93,7 +96,8 @@ pub(super) fn negotiate<'a>(values: impl Iterator<Item = &'a [u8]>, allowed: &[C
     }
 }
 
-fn coding_of(name: &[u8]) -> Option<Coding> {
+/// The coding of this name in a field, in any case.
+pub fn coding_of(name: &[u8]) -> Option<Coding> {
     // RFC 9110 section 8.4.1.3: `x-gzip` is the same.
     let name = if name.eq_ignore_ascii_case(b"x-gzip") { b"gzip" } else { name };
     Coding::ALL.into_iter().find(|coding| name.eq_ignore_ascii_case(coding.name().as_bytes()))

@@ -1,0 +1,208 @@
+//! Sets of keys that are fetched: on the master's thread, at an interval, and when tokens name a key that is not known.
+//! Workers read what was fetched last; a fetch that fails changes nothing.
+
+use std::net::ToSocketAddrs as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use super::jwks::{Origin, read_jwks};
+use super::key::Key;
+use crate::clock;
+use crate::http::Status;
+use crate::limits::{JWKS_BYTES_MAX, JWKS_FETCH_MS, JWKS_RETRY_MAX_MS, JWKS_RETRY_MS};
+use crate::proxy::fetch;
+use crate::rt::{self, Postbox, Remote};
+
+/// What `expected` says of a URL.
+pub(super) const URL: &str = "a URL such as \"http://127.0.0.1:8081/jwks.json\"";
+
+/// Where a set is fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Url {
+    /// Host and port, as `Host` says it.
+    authority: String,
+    /// The host alone, without brackets, and the port.
+    host: String,
+    port: u16,
+    /// Path and query.
+    target: String,
+}
+
+impl Url {
+    /// A URL of this text.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        if text.starts_with("https://") {
+            return Err(format!("{URL}; https is not supported yet, for there is no TLS client"));
+        }
+        Self::read_http(text).ok_or_else(|| URL.to_owned())
+    }
+
+    fn read_http(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("http://")?;
+        let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let target = if target.is_empty() { "/" } else { target };
+        let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|port| *port != 0)?),
+            _ => (authority, 80),
+        };
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_host = match bare {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
+        };
+        (is_host && is_plain(target)).then(|| Self {
+            authority: authority.to_owned(),
+            host: bare.unwrap_or(host).to_owned(),
+            port,
+            target: target.to_owned(),
+        })
+    }
+}
+
+/// A set of keys somewhere else.
+pub(in crate::plugin::builtin) struct Source {
+    url: Url,
+    /// How long a set is kept until it is looked at again.
+    refresh: Duration,
+    /// How long after a fetch a token with an unknown key may cause another.
+    cooldown: Duration,
+    keys: Mutex<Arc<Vec<Key>>>,
+    /// Grows with each change of the keys; 0: there never were any.
+    version: AtomicU64,
+    /// Somebody wants a fetch, and it has been told.
+    is_asked: AtomicBool,
+    bell: Mutex<Option<Postbox<()>>>,
+}
+
+/// Those in use: a plugin that is made anew on a reload goes on with the keys that were fetched.
+static KNOWN: Mutex<Vec<Weak<Source>>> = Mutex::new(Vec::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Source {
+    /// The one of this URL and these times, whether it is in use already or not.
+    pub(super) fn of(url: Url, refresh: Duration, cooldown: Duration) -> Arc<Self> {
+        let mut known = lock(&KNOWN);
+        known.retain(|source| source.strong_count() > 0);
+        let is_same =
+            |source: &Arc<Self>| source.url == url && (source.refresh, source.cooldown) == (refresh, cooldown);
+        if let Some(same) = known.iter().filter_map(Weak::upgrade).find(is_same) {
+            return same;
+        }
+        let source = Arc::new(Self {
+            url,
+            refresh,
+            cooldown,
+            keys: Mutex::default(),
+            version: AtomicU64::new(0),
+            is_asked: AtomicBool::new(false),
+            bell: Mutex::default(),
+        });
+        known.push(Arc::downgrade(&source));
+        source
+    }
+
+    /// Which keys there are: a number that grows when they change.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The keys; takes a lock, so only where the version has changed.
+    pub(super) fn keys(&self) -> Arc<Vec<Key>> {
+        lock(&self.keys).clone()
+    }
+
+    /// Puts these in place of those that there are.
+    pub(super) fn replace(&self, keys: Vec<Key>) {
+        let mut known = lock(&self.keys);
+        if **known != keys {
+            *known = Arc::new(keys);
+            self.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Wants the keys fetched soon: a token names one that is not known. The first of many costs a message, the others
+    /// nothing.
+    pub(super) fn ask(&self) {
+        if self.is_asked.load(Ordering::Relaxed) || self.is_asked.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(bell) = &*lock(&self.bell) {
+            // Full: it has been told already.
+            let _ = bell.post(());
+        }
+    }
+
+    /// Fetches the keys again and again.
+    pub(super) async fn attend(self: Arc<Self>) {
+        let (bell, asked) = rt::mailbox(1);
+        *lock(&self.bell) = Some(bell);
+        let mut retry = Duration::from_millis(JWKS_RETRY_MS);
+        let mut is_well = true;
+        loop {
+            self.is_asked.store(false, Ordering::Relaxed);
+            let fetched = self.fetch().await;
+            let pause = match &fetched {
+                Ok(()) => self.refresh,
+                Err(_) => retry.min(self.refresh),
+            };
+            match fetched {
+                Ok(()) => {
+                    if !is_well {
+                        tracing::info!(url = self.shown(), "the keys can be fetched again");
+                    }
+                    (is_well, retry) = (true, Duration::from_millis(JWKS_RETRY_MS));
+                }
+                Err(error) => {
+                    if is_well {
+                        tracing::warn!(url = self.shown(), %error, "the keys cannot be fetched; those that there are stay");
+                    }
+                    is_well = false;
+                    retry = (retry * 2).min(Duration::from_millis(JWKS_RETRY_MAX_MS));
+                }
+            }
+            let now = clock::now();
+            rt::sleep_until(now + self.cooldown.min(pause)).await;
+            let rest = rt::select(rt::sleep_until(now + pause), asked.next()).await;
+            if rest == rt::Either::Second(None) {
+                // Another one attends it too, and is the one that is told.
+                rt::sleep_until(now + pause).await;
+            }
+        }
+    }
+
+    fn shown(&self) -> String {
+        format!("http://{}{}", self.url.authority, self.url.target)
+    }
+
+    async fn fetch(&self) -> Result<(), String> {
+        let until = clock::now() + Duration::from_millis(JWKS_FETCH_MS);
+        let Url { authority, host, port, target } = self.url.clone();
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\nUser-Agent: ringfort-jwks\r\n\
+             Connection: close\r\n\r\n"
+        );
+        let found =
+            rt::timeout(until, rt::blocking(move || (&*host, port).to_socket_addrs().map(Vec::from_iter))).await;
+        let addresses = found.ok_or("its name was not resolved in time")?.map_err(|error| error.to_string())?;
+        let mut last = "its name has no address".to_owned();
+        for address in addresses {
+            match fetch(&Remote::Tcp(address), request.as_bytes(), JWKS_BYTES_MAX, until).await {
+                Ok((Status::OK, body)) => {
+                    self.replace(read_jwks(&body, Origin::Network).map_err(|found| format!("it sent {found}"))?);
+                    return Ok(());
+                }
+                Ok((status, _)) => return Err(format!("it answered {}", status.code())),
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(last)
+    }
+}
