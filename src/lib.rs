@@ -31,18 +31,8 @@ pub mod router;
 #[cfg(not(loom))]
 pub mod handler;
 pub mod proxy;
-#[cfg(not(loom))]
+#[cfg_attr(loom, path = "plugin/loom.rs")]
 pub mod plugin;
-#[cfg(loom)]
-#[allow(dead_code, reason = "the models take permits, and leave the rest alone")]
-mod plugin {
-    mod builtin {
-        mod rate_limit {
-            mod gcra;
-            mod table;
-        }
-    }
-}
 #[cfg(not(loom))]
 pub mod conn;
 #[cfg(not(loom))]
