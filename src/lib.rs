@@ -31,7 +31,7 @@ pub mod router;
 #[cfg(not(loom))]
 pub mod handler;
 pub mod proxy;
-#[cfg(not(loom))]
+#[cfg_attr(loom, path = "plugin/loom.rs")]
 pub mod plugin;
 #[cfg(not(loom))]
 pub mod conn;

@@ -333,6 +333,29 @@ pub const CACHE_ENTRY_BYTES: usize = 640;
 pub const PLUGIN_NAMES_MAX: usize = 256;
 /// One request of so many has its hooks' times taken: reading the clock between all of them would cost more than they do.
 pub const PLUGIN_TIMED_EVERY: u64 = 16;
+/// Networks in each list of an `ip-filter`: the lists of whole countries have some thousands.
+pub const IP_FILTER_NETWORKS_MAX: usize = 65_536;
+/// Origins, methods or fields in each list of a `cors`: the list is searched for each request.
+pub const CORS_NAMES_MAX: usize = 256;
+/// Keys that one `rate-limit` may tell apart: some 140 MB of cells, of 16 bytes each.
+pub const RATE_KEYS_MAX: usize = 4_000_000;
+/// Requests that a `rate-limit` may let through at once: with one an hour, the time until all are back still fits 64 bits.
+pub const RATE_BURST_MAX: u32 = 1_000_000;
+/// Permits that a core takes ahead: with more, the shared cell is hardly touched less often, and the error grows.
+pub const RATE_BATCH_MAX: u32 = 64;
+/// Keys of which one core keeps permits, or knows that they have none (32 bytes each); a power of two.
+pub const RATE_LEASES_PER_CORE: usize = 1024;
+/// Times that a core looks whether another is done with making a cell: many times as long as that takes, unless the other was
+/// interrupted in it.
+pub const RATE_SPINS_MAX: u32 = 4096;
+/// Idle cells that a core tries to take for a new key: one fails when its own key comes back at that very moment.
+pub const RATE_CLAIMS_MAX: u32 = 8;
+/// Requests that a `concurrency` may allow at once: as many as there may be connections, with much to spare.
+pub const CONCURRENCY_MAX: u32 = 1_000_000;
+/// Permits that a core takes from the others ahead: with more, the shared count is hardly touched less often.
+pub const CONCURRENCY_KEPT_MAX: u32 = 32;
+/// Names in each list of a `mirror-log`: the list is searched for each field and parameter of a request.
+pub const MIRROR_LOG_NAMES_MAX: usize = 256;
 
 // Plugins that authenticate
 

@@ -1,4 +1,4 @@
-//! Values that are written with a unit, and addresses: `"10s"`, `"64KiB"`, `"127.0.0.1:8080"`.
+//! Values that are written with a unit, and addresses: `"10s"`, `"64KiB"`, `"100/s"`, `"127.0.0.1:8080"`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -105,6 +105,64 @@ impl fmt::Display for ByteSize {
         let fits = |(_, factor): &&(&str, u64)| self.0 != 0 && self.0.is_multiple_of(*factor);
         let (unit, factor) = SIZE_UNITS.iter().find(fits).unwrap_or(&("B", 1));
         write!(f, "{}{unit}", self.0 / factor)
+    }
+}
+
+/// So many of something in a time, `"100/s"`, `"10/m"`, `"5/h"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rate {
+    count: u32,
+    per: Duration,
+}
+
+const RATE_UNITS: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3600)];
+/// What `expected` says of a rate.
+pub(crate) const RATE: &str = "a rate such as \"100/s\" (a whole number above 0 and one of /s, /m, /h)";
+
+impl Rate {
+    /// How many.
+    pub const fn count(self) -> u32 {
+        self.count
+    }
+
+    /// In what time.
+    pub const fn per(self) -> Duration {
+        self.per
+    }
+}
+
+impl FromStr for Rate {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        parse_rate(text).ok_or_else(|| UnitError { expected: RATE, suggestion: mend_rate(text) })
+    }
+}
+
+fn parse_rate(text: &str) -> Option<Rate> {
+    let (count, unit) = text.split_once('/')?;
+    let count = parse_digits(count)?.try_into().ok().filter(|count| *count > 0)?;
+    let (_, seconds) = RATE_UNITS.iter().find(|(name, _)| *name == unit)?;
+    Some(Rate { count, per: Duration::from_secs(*seconds) })
+}
+
+fn mend_rate(text: &str) -> Option<String> {
+    let text = text.trim().to_lowercase();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let unit = match text[digits..].trim_matches([' ', '/']) {
+        "" | "s" | "sec" | "second" | "r/s" | "rps" | "per second" => "s",
+        "m" | "min" | "minute" | "r/m" | "rpm" | "per minute" => "m",
+        "h" | "hour" | "r/h" | "per hour" => "h",
+        _ => return None,
+    };
+    let mended = format!("{}/{unit}", &text[..digits]);
+    parse_rate(&mended).map(|_| mended)
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = RATE_UNITS.iter().find(|(_, seconds)| *seconds == self.per.as_secs()).map_or("s", |(name, _)| name);
+        write!(f, "{}/{unit}", self.count)
     }
 }
 
@@ -317,6 +375,7 @@ in_text! {
     ByteSize: json_schema!({
         "type": ["string", "integer"], "x-unit": "size", "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)?$"
     });
+    Rate: json_schema!({ "type": "string", "x-unit": "rate", "pattern": "^[0-9]+/(s|m|h)$" });
     Address: json_schema!({ "type": "string", "x-unit": "address" });
 }
 
@@ -354,6 +413,26 @@ mod tests {
         }
         for text in ["", "KiB", "-1", "1.5MiB", "many", "99999999TiB"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_number_and_a_time() {
+        for (text, count, seconds) in [("100/s", 100, 1), ("10/m", 10, 60), ("1/h", 1, 3600)] {
+            let rate: Rate = text.parse().unwrap();
+            assert_eq!(
+                (rate.count(), rate.per(), rate.to_string().as_str()),
+                (count, Duration::from_secs(seconds), text)
+            );
+        }
+        let mended = |text: &str| text.parse::<Rate>().unwrap_err().suggestion;
+        for (text, suggestion) in
+            [("100", "100/s"), ("100r/s", "100/s"), ("10 / min", "10/m"), ("5/hour", "5/h"), ("7rps", "7/s")]
+        {
+            assert_eq!(mended(text).as_deref(), Some(suggestion), "{text}");
+        }
+        for text in ["", "0/s", "/s", "1/d", "-1/s", "1.5/s", "99999999999/s", "1/10s"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
         }
     }
 

@@ -86,6 +86,7 @@ pub(super) enum TextRule {
     Free,
     Duration { min: Option<TimeSpan>, max: Option<TimeSpan> },
     Size(Bounds),
+    Rate,
     Address,
     Server,
     NameServer,
@@ -252,6 +253,7 @@ fn text(schema: &Value) -> TextRule {
     match keyword(schema, "x-unit").and_then(Value::as_str) {
         Some("duration") => TextRule::Duration { min: bound("x-minimum"), max: bound("x-maximum") },
         Some("size") => TextRule::Size(Bounds::of(schema)),
+        Some("rate") => TextRule::Rate,
         Some("address") => TextRule::Address,
         Some("server") => TextRule::Server,
         Some("name-server") => TextRule::NameServer,

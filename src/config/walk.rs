@@ -12,7 +12,7 @@ use super::grammar::{HASH_KEY, NAME_SERVER, NETWORK, NameServer, SERVER_ADDRESS,
 use super::rules::{Choice, NumberRule, Others, Rule, RuleId, TextRule, allowed_values, root, rule};
 use super::schema::keyword;
 use crate::proxy::{HashKey, Network, ServerAddress};
-use crate::units::{ADDRESS, Address, BYTE_SIZE, ByteSize, TIME_SPAN, TimeSpan, UnitError};
+use crate::units::{ADDRESS, Address, BYTE_SIZE, ByteSize, RATE, Rate, TIME_SPAN, TimeSpan, UnitError};
 
 /// Everything that is wrong with a config.
 pub(super) fn check_config(value: &Value) -> Vec<ConfigError> {
@@ -207,6 +207,7 @@ impl<'v> Walk<'v> {
                 .parse()
                 .map(|span: TimeSpan| min.is_none_or(|min| span >= min) && max.is_none_or(|max| span <= max)),
             TextRule::Size(bounds) => text.parse().map(|size: ByteSize| bounds.hold(size.get())),
+            TextRule::Rate => text.parse::<Rate>().map(|_| true),
             TextRule::Address => text.parse::<Address>().map(|_| true),
             TextRule::Server => text.parse::<ServerAddress>().map(|_| true),
             TextRule::NameServer => text.parse::<NameServer>().map(|_| true),
@@ -280,6 +281,7 @@ pub(super) fn describe(schema: &Value) -> String {
     match unit {
         Some("duration") => return format!("{TIME_SPAN}{}", describe_bounds(schema, "x-minimum", "x-maximum", plain)),
         Some("size") => return format!("{BYTE_SIZE}{}", describe_bounds(schema, "minimum", "maximum", bytes)),
+        Some("rate") => return RATE.to_owned(),
         Some("address") => return ADDRESS.to_owned(),
         Some("server") => return SERVER_ADDRESS.to_owned(),
         Some("name-server") => return NAME_SERVER.to_owned(),

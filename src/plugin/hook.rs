@@ -1,14 +1,15 @@
 //! What each hook may look at and change.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Instance, Local};
+use super::client::Trust;
+use super::{Hook, Instance, Local, PluginError};
 use crate::clock::{self, Moment};
 use crate::handler::pipeline::{Draft, EditedHeads, Finished, Going, Origin, Repeat, Repeats, RunState, Slot};
 use crate::handler::{Body, BodyDecoder, Context, Request, RequestId};
-use crate::http::{BodyFraming, FieldError, Fields, HeadError, RequestHead, Status, Version};
+use crate::http::{BodyFraming, FieldError, Fields, HeadError, Method, RequestHead, Status, Version};
 
 /// What [`super::Plugin::going`] looks at.
 pub struct Peek<'p> {
@@ -88,9 +89,32 @@ macro_rules! editing {
             self.shared.state.edits.value(&self.request.head, name)
         }
 
+        /// The method.
+        pub fn method(&self) -> Method {
+            self.request.method()
+        }
+
+        /// The parameter that the route's pattern calls `name`; before the route is found there is none.
+        pub fn param(&self, name: &str) -> Option<&'x str> {
+            self.request.param(name)
+        }
+
         /// The address at the other end of the connection.
         pub fn peer(&self) -> SocketAddr {
             self.request.peer()
+        }
+
+        /// The client's address: the peer's, or whom it names where it is a proxy that is trusted.
+        ///
+        /// # Errors
+        /// When the request's head has become too large by the changes that were made so far.
+        pub fn client(&mut self, trust: &Trust) -> Result<IpAddr, PluginError> {
+            let peer = self.peer().ip().to_canonical();
+            if !trust.has(peer) {
+                return Ok(peer);
+            }
+            let request = self.request().map_err(|error| PluginError(error.detail().to_owned()))?;
+            Ok(trust.client(peer, &request))
         }
 
         /// The request's id.
@@ -327,6 +351,12 @@ impl PostResponse<'_> {
     /// How it ended.
     pub fn finished(&self) -> Finished {
         self.finished
+    }
+
+    /// Counts failures that are no request's: `ringfort_plugin_errors_total` shows them.
+    pub fn note_failures(&self, count: u64) {
+        let Some(local) = self.shared.context.get::<Local>().filter(|_| count > 0) else { return };
+        local.meter(self.shared.instance, |cells| cells.note_errors(Hook::PostResponse, count));
     }
 }
 

@@ -24,7 +24,11 @@ pub(super) struct HookCells {
 }
 
 fn step(cell: &AtomicU64) {
-    cell.store(cell.load(Relaxed) + 1, Relaxed);
+    add(cell, 1);
+}
+
+fn add(cell: &AtomicU64, count: u64) {
+    cell.store(cell.load(Relaxed) + count, Relaxed);
 }
 
 impl HookCells {
@@ -34,6 +38,10 @@ impl HookCells {
 
     pub(super) fn note_error(&self, hook: Hook) {
         step(&self.errors[hook as usize]);
+    }
+
+    pub(super) fn note_errors(&self, hook: Hook, count: u64) {
+        add(&self.errors[hook as usize], count);
     }
 
     /// A call that was timed took so many nanoseconds.

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `hook` | what each hook may look at and change |
+//! | `client` | who the client is behind proxies, tables of networks |
 //! | `chain` | the plugins of a route in their order: the pipeline that the connection runs |
 //! | `instance`, `local` | one plugin of a config; what each core keeps for it |
 //! | `kept` | what caches keep, as the operator sees it |
@@ -17,6 +18,7 @@
 mod attend;
 pub mod builtin;
 mod chain;
+pub mod client;
 mod hook;
 mod instance;
 mod kept;

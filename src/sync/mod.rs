@@ -2,8 +2,8 @@
 //!
 //! Code that two threads touch takes its atomics, `Mutex`, `OnceLock` and channel from here. They are those of std and
 //! crossbeam, under other names and at no cost, except in a build with `--cfg loom`: there they are loom's, and the models
-//! (`loom_models` here, in `metrics` and in `proxy::standing`) run that same code in every order of its steps that the memory model allows.
-//! `scripts/loom` runs them.
+//! (`loom_models` here, in `metrics`, in `proxy::standing` and beside the table of `rate-limit`) run that same code in every
+//! order of its steps that the memory model allows. `scripts/loom` runs them.
 //!
 //! What is deliberately not from here: reference counts (`std::sync::Arc`; no order of ours hangs on them), one-off
 //! numbers like [`crate::metrics::shard`]'s instances, and what one thread alone uses.

@@ -40,6 +40,8 @@ pub(crate) enum Bug {
     TakesSlotInTwoSteps,
     /// A slot is kept although another core has ejected the server.
     KeepsSlot,
+    /// An idle cell of a rate limit is looked at, and then made the looker's.
+    ClaimsInTwoSteps,
 }
 
 thread_local! {

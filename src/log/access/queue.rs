@@ -61,6 +61,8 @@ pub struct AccessLog {
 }
 
 struct Shared {
+    /// What it is, for the process log.
+    what: &'static str,
     outlets: Mutex<Vec<Arc<Outlet>>>,
     /// Locked to look at it, not while it is written to.
     destination: Mutex<Arc<Destination>>,
@@ -77,6 +79,14 @@ impl AccessLog {
         open(path).map(Self::new)
     }
 
+    /// The same for other lines than requests', which the process log calls `what` when they cannot be written.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open_as(what: &'static str, path: Option<&Path>) -> io::Result<Self> {
+        open(path).map(|destination| Self::named(what, destination))
+    }
+
     /// From now on lines go to this file, or to standard output.
     ///
     /// # Errors
@@ -88,10 +98,14 @@ impl AccessLog {
     }
 
     pub(super) fn new(destination: Arc<Destination>) -> Self {
+        Self::named("the access log", destination)
+    }
+
+    fn named(what: &'static str, destination: Arc<Destination>) -> Self {
         let (bell, rung) = bounded(1);
         let (ends, ended) = bounded(1);
         let (outlets, destination) = (Mutex::default(), Mutex::new(destination));
-        let shared = Arc::new(Shared { outlets, destination, bell, stops: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { what, outlets, destination, bell, stops: AtomicBool::new(false) });
         let (rung, ends) = (Mutex::new(Some(rung)), Mutex::new(Some(ends)));
         Self { shared, rung, ended, ends }
     }
@@ -144,11 +158,17 @@ impl Drop for AccessLog {
 impl Lane {
     /// Adds the line of a request, and hands the lines over when they are many.
     pub fn push(&mut self, spec: &Spec, record: &Record<'_>) {
+        let worker = self.worker;
+        self.push_text(|text| write_line(text, spec.form, &spec.fields, worker, record));
+    }
+
+    /// Adds the line that `write` appends, with its end, and hands the lines over when they are many.
+    pub fn push_text(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.text.capacity() == 0 {
             // At once, and not in many small steps.
             self.text.reserve(ACCESS_BATCH_BYTES + ACCESS_TEXT_BYTES_MAX);
         }
-        write_line(&mut self.text, spec.form, &spec.fields, self.worker, record);
+        write(&mut self.text);
         self.lines += 1;
         if self.text.len() >= ACCESS_BATCH_BYTES {
             self.hand_over();
@@ -203,7 +223,7 @@ impl Drop for Lane {
 impl Shared {
     /// Writes what comes, until it is told to stop and the queues are empty.
     fn write_all(&self, rung: &Receiver<()>) {
-        let mut writer = Writer::default();
+        let mut writer = Writer { what: self.what, ..Writer::default() };
         loop {
             let _ = rung.recv();
             // Asked before the queues are emptied: what was handed over before the stop is written.
@@ -258,6 +278,7 @@ impl Outlet {
 /// The thread's own.
 #[derive(Default)]
 struct Writer {
+    what: &'static str,
     /// The file in which the last line has no end, because a write failed in its middle.
     torn: Weak<File>,
     is_failing: bool,
@@ -273,11 +294,11 @@ impl Writer {
         let mut written = 0;
         let result = self.write_to(&file, text, &mut written);
         match &result {
-            Ok(()) if mem::replace(&mut self.is_failing, false) => tracing::info!("the access log is written again"),
+            Ok(()) if mem::replace(&mut self.is_failing, false) => tracing::info!("{} is written again", self.what),
             Ok(()) => {}
             Err(error) => {
                 if !mem::replace(&mut self.is_failing, true) {
-                    tracing::error!(%error, "the access log cannot be written; its lines are dropped and counted");
+                    tracing::error!(%error, "{} cannot be written; its lines are dropped and counted", self.what);
                 }
                 let is_torn = written > 0 && text[written - 1] != b'\n';
                 if is_torn {

@@ -5,15 +5,20 @@ mod api_key;
 mod auth_file;
 mod basic_auth;
 mod body_limit;
-mod credential;
-mod forward_auth;
 mod codec;
 mod compress;
+mod concurrency;
+mod cors;
+mod credential;
 mod decompress;
 mod cache;
+mod forward_auth;
 mod headers;
+mod ip_filter;
 mod jwt;
+mod mirror_log;
 pub mod oracle;
+mod rate_limit;
 mod recent;
 mod request_id;
 mod security_headers;
@@ -26,12 +31,17 @@ pub(super) const ALL: &[Registration] = &[
     api_key::REGISTRATION,
     basic_auth::REGISTRATION,
     body_limit::REGISTRATION,
-    forward_auth::REGISTRATION,
     compress::REGISTRATION,
+    concurrency::REGISTRATION,
+    cors::REGISTRATION,
     decompress::REGISTRATION,
     cache::REGISTRATION,
+    forward_auth::REGISTRATION,
     headers::REGISTRATION,
+    ip_filter::REGISTRATION,
     jwt::REGISTRATION,
+    mirror_log::REGISTRATION,
+    rate_limit::REGISTRATION,
     request_id::REGISTRATION,
     security_headers::REGISTRATION,
     time_out::REGISTRATION,

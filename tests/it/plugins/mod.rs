@@ -3,9 +3,11 @@
 mod auth;
 mod builtin;
 mod cache;
-pub(crate) mod example;
+mod docs;
 mod encode;
+pub(crate) mod example;
 mod pipeline;
+mod traffic;
 
 use serde_json::{Value, json};
 
