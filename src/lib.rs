@@ -26,6 +26,8 @@ pub mod http;
 pub mod router;
 #[cfg(not(loom))]
 pub mod handler;
+#[cfg(not(loom))]
+pub mod plugin;
 pub mod proxy;
 #[cfg(not(loom))]
 pub mod conn;

@@ -11,6 +11,8 @@ pub mod limits;
 pub mod memory;
 pub mod notify;
 pub mod probe;
+#[cfg(feature = "wasm")]
+pub mod random;
 pub mod send_queue;
 pub mod signal;
 pub mod socket;

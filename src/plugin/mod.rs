@@ -1,0 +1,4 @@
+//! Plugins.
+
+#[cfg(feature = "wasm")]
+pub(crate) mod wasm;
