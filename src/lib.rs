@@ -10,6 +10,10 @@ pub mod limits;
 pub mod clock;
 pub mod sync;
 #[cfg(not(loom))]
+pub mod units;
+#[cfg(not(loom))]
+pub mod secret;
+#[cfg(not(loom))]
 pub mod sys;
 #[cfg(not(loom))]
 pub mod rt;
@@ -26,9 +30,9 @@ pub mod http;
 pub mod router;
 #[cfg(not(loom))]
 pub mod handler;
+pub mod proxy;
 #[cfg(not(loom))]
 pub mod plugin;
-pub mod proxy;
 #[cfg(not(loom))]
 pub mod conn;
 #[cfg(not(loom))]

@@ -357,3 +357,11 @@ pub const UPGRADE_END_SECONDS: u64 = 5;
 pub const ADMIN_ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Values inside each other in a config file: everything that walks one may recurse.
 pub const CONFIG_DEPTH_MAX: usize = 64;
+/// Changed heads of one request whose storage is kept for the next one: a plugin that changes a head twice is rare.
+pub const EDITED_HEADS_KEPT: usize = 4;
+/// Plugins that a request may go through: what takes part in a body is kept as bits of one word.
+pub const PLUGINS_PER_ROUTE_MAX: usize = 64;
+/// Names of plugins that metrics tell apart, over all configs that one process has had; what comes later counts as `other`.
+pub const PLUGIN_NAMES_MAX: usize = 256;
+/// One request of so many has its hooks' times taken: reading the clock between all of them would cost more than they do.
+pub const PLUGIN_TIMED_EVERY: u64 = 16;

@@ -17,6 +17,7 @@ use crate::handler::{self, Routes};
 use crate::log::access::Lane;
 use crate::metrics::keys::Driver as DriverCode;
 use crate::metrics::{self, Activity, Counter, FreshCells, Gauge, ShardWriter};
+use crate::plugin::{self, Plugins};
 use crate::proxy::{self, Upstreams};
 use crate::rt::{self, Deadline, Listener, Mailbox, Postbox, RunError, Started};
 use crate::sync::Farewell;
@@ -82,6 +83,8 @@ pub struct TakeUp {
     pub routes: Arc<Routes>,
     /// What they forward to.
     pub upstreams: Arc<Upstreams>,
+    /// What their requests go through.
+    pub plugins: Arc<Plugins>,
     /// Where it counts the routes' requests; says which generation it is.
     pub cells: FreshCells,
     /// Listening sockets that are new.
@@ -151,7 +154,8 @@ impl Worker {
         let metrics = Rc::new(metrics);
         let seed = clock::wall().as_nanos() as u64 ^ (index as u64) << 48;
         let upstreams = proxy::Local::new(metrics.clone(), index, count, seed);
-        let context = handler::Context::default().with(context()).with(upstreams.clone());
+        let plugins = plugin::Local::new(index, count);
+        let context = handler::Context::default().with(context()).with(upstreams.clone()).with(plugins.clone());
         rt::spawn(beat(metrics.clone(), metrics::beat_every(stall)));
         let core = Core::new(settings, routes, metrics, index as u64, context);
         if let Some(lane) = access {
@@ -170,7 +174,7 @@ impl Worker {
             match rt::timeout(clock::now() + PUBLISH_EVERY, orders.next()).await {
                 None => {}
                 Some(Some(Order::TakeUp(next))) => {
-                    let generation = take_up(*next, &core, &upstreams, &mut doors);
+                    let generation = take_up(*next, &core, (&upstreams, &plugins), &mut doors);
                     let _ = news.post(News::TookUp(index, generation));
                 }
                 Some(Some(Order::Listen(listeners))) => {
@@ -221,10 +225,16 @@ fn open_doors(doors: &mut Vec<(SocketAddr, Door)>, listeners: Vec<(SocketAddr, r
 }
 
 /// Serves by another config from now on; returns which one.
-fn take_up(next: TakeUp, core: &Rc<Core>, local: &proxy::Local, doors: &mut Vec<(SocketAddr, Door)>) -> u64 {
-    let TakeUp { settings, routes, upstreams, cells, opened, closed } = next;
+fn take_up(
+    next: TakeUp,
+    core: &Rc<Core>,
+    (local, of_plugins): (&proxy::Local, &plugin::Local),
+    doors: &mut Vec<(SocketAddr, Door)>,
+) -> u64 {
+    let TakeUp { settings, routes, upstreams, plugins, cells, opened, closed } = next;
     core.take_up(settings, routes, cells);
     local.take_up(&upstreams);
+    of_plugins.take_up(&plugins);
     open_doors(doors, opened, core);
     #[cfg(feature = "sim")]
     if rt::sim::planted(rt::sim::Bug::DoorsShut) {

@@ -41,6 +41,8 @@ pub(super) enum Command {
     Upgrade(UpgradeOptions),
     /// Show the running server: cores, rates, percentiles, routes and upstreams, drawn anew each second
     Top(TopOptions),
+    /// List the plugins that a config can use, or the options of one
+    Plugins(PluginsOptions),
     /// Print the JSON Schema of the config
     Schema,
     /// Say what this host allows and what Ringfort would do with it
@@ -104,6 +106,16 @@ pub(super) struct CheckOptions {
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct PluginsOptions {
+    /// The plugin whose options are wanted
+    #[arg(value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Print JSON; of one plugin the JSON Schema of its options
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -4,6 +4,7 @@
 //! would be by the server.
 
 use std::io;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -17,6 +18,7 @@ use crate::handler::{Predicate, PredicateSet};
 use crate::http::error::HeadError;
 use crate::http::target::TargetForm;
 use crate::http::{Head, MethodSet, Parse, RequestHead, Status, parse_head};
+use crate::plugin::{Chain, Hook, Instance, OnFailure};
 use crate::router::explain::{Explanation, Reason};
 use crate::router::{Lookup, RouteId, RouteInfo, Router};
 
@@ -212,6 +214,12 @@ impl Source<'_> {
         self.predicates(id).into_iter().flat_map(PredicateSet::iter).map(Predicate::to_string).collect()
     }
 
+    /// The plugins that a request to this route goes through, in order, each with its hooks.
+    fn plugins(&self, id: RouteId) -> Vec<String> {
+        let Some(snapshot) = self.snapshot else { return Vec::new() };
+        describe_plugins(snapshot.chains.1.get(id.index()).and_then(Option::as_deref))
+    }
+
     /// What answers a request to this route.
     fn runs(&self, id: RouteId) -> String {
         match self.action(id) {
@@ -237,10 +245,22 @@ impl Source<'_> {
             "path": info.map(|info| info.pattern),
             "handler": self.kind(id),
             "when": self.conditions(id),
+            "plugins": self.plugins(id),
             "runs": self.runs(id),
             "upstreams": self.proxy(id).map(|(proxy, snapshot)| upstreams_json(proxy, &snapshot.upstreams.specs())),
         })
     }
+}
+
+/// `cors (pre_handler, post_handler)`, in the order of requests.
+fn describe_plugins(chain: Option<&Chain>) -> Vec<String> {
+    let describe = |instance: &Arc<Instance>| {
+        let hooks = Hook::ALL.iter().filter(|hook| instance.hooks().has(**hook)).map(|hook| hook.name());
+        let kind = if instance.name() == instance.kind() { String::new() } else { format!("{}: ", instance.kind()) };
+        let open = if instance.on_failure() == OnFailure::Open { "; goes on when it fails" } else { "" };
+        format!("{} ({kind}{}{open})", instance.name(), hooks.collect::<Vec<_>>().join(", "))
+    };
+    chain.into_iter().flat_map(Chain::iter).map(describe).collect()
 }
 
 fn describe_body(respond: &Respond) -> String {
@@ -337,6 +357,7 @@ impl<'r> Report<'r> {
                 let mut lines =
                     vec![format!("  route   {}: {} {host}{pattern}", source.label(*id), describe_methods(methods))];
                 lines.extend(source.conditions(*id).iter().map(|condition| format!("  because {condition}")));
+                lines.extend(source.plugins(*id).iter().map(|plugin| format!("  through {plugin}")));
                 lines.push(format!("  runs    {}", source.runs(*id)));
                 let proxy = source.proxy(*id);
                 lines.extend(

@@ -9,6 +9,7 @@ mod doctor;
 mod explain;
 mod listing;
 mod new;
+mod plugins;
 mod serve;
 mod top;
 mod upgrade;
@@ -29,6 +30,7 @@ use clap::error::ErrorKind;
 use crate::config::{self, Failure, Host, Input, Prepared};
 use crate::handler::Action;
 use crate::lifecycle::Launcher;
+use crate::plugin;
 use crate::router::RouteTable;
 use crate::worker::MakeContext;
 use arguments::{Arguments, Command};
@@ -96,6 +98,13 @@ impl Application {
         self
     }
 
+    /// A plugin of the program's own, which its config can use as it does the server's. For the whole process.
+    #[must_use]
+    pub fn plugin(self, registration: plugin::Registration) -> Self {
+        plugin::register(registration);
+        self
+    }
+
     /// Runs this process's command line.
     pub fn main(&self) -> ExitCode {
         let (mut out, mut err) = (io::stdout(), io::stderr());
@@ -131,6 +140,7 @@ pub fn run_application(
         Command::Diff(options) => diff::diff(&mut session, &options),
         Command::Upgrade(options) => upgrade::upgrade(&mut session, &options),
         Command::Top(options) => top::top(&mut session, &options),
+        Command::Plugins(options) => plugins::plugins(&mut session, &options),
         Command::Schema => session.out.write_all(config::schema_text().as_bytes()).map(|()| Exit::Done),
         Command::Doctor(options) => doctor::doctor(&mut session, &options),
         Command::New(options) => new::new(&mut session, &options),

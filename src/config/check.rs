@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use super::error::{ConfigError, Step, quote};
 use super::grammar::is_token;
 use super::model::{self, Config};
-use super::units::TimeSpan;
 use crate::http::Fields;
 use crate::http::encode::is_server_owned;
 use crate::log::{self, LogError};
 use crate::rt::{DriverChoice, ExecutorChoice};
+use crate::units::TimeSpan;
 
 /// What the loader left out of a config with mistakes, so that what is left can still be checked.
 #[derive(Clone, Debug, Default)]

@@ -1,5 +1,6 @@
 //! From the model to what the server runs on: an immutable [`Snapshot`], or everything that keeps it from being one.
 
+mod plugins;
 mod predicates;
 mod proxy;
 mod upstreams;
@@ -12,6 +13,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::check::{Omissions, check_settings};
 use super::error::{ConfigError, Step, quote, suggest};
+use super::watch::Fingerprint;
 use super::model::{self, AccessLog, Action, Config, Route};
 use crate::clock;
 use crate::conn;
@@ -22,6 +24,7 @@ use crate::handler::{
 use crate::http::{HeadLimits, Method, MethodSet, Status};
 use crate::limits::ROUTES_MAX;
 use crate::log::access::{Share, Spec, Which};
+use crate::plugin::{Chain, Plugins, wasm};
 use crate::proxy::{Network, Upstreams};
 use crate::router::{Pattern, Predicates, RouteError, RouteErrorKind, RouteSpec, RouteTable, RouterBuf};
 use crate::rt;
@@ -34,6 +37,12 @@ pub struct Snapshot {
     pub routes: Arc<Routes>,
     /// Its upstreams, in the order of their names; what forwards to them counts them so.
     pub upstreams: Arc<Upstreams>,
+    /// Its plugins.
+    pub plugins: Arc<Plugins>,
+    /// What lies beside the config and belongs to it.
+    pub beside: Beside,
+    /// Those of requests to no route of the config, and those of each route.
+    pub chains: (Option<Arc<Chain>>, Vec<Option<Arc<Chain>>>),
     /// How connections are served. `connections` is for the whole process: the master shares it out.
     pub settings: conn::Settings,
     /// How each core's executor is built.
@@ -54,7 +63,7 @@ pub fn compile(
     base_dir: &Path,
     tables: &[&'static RouteTable<handler::Action>],
 ) -> Result<Snapshot, Vec<ConfigError>> {
-    compile_rest(config, base_dir, tables, &Omissions::default(), &Upstreams::default())
+    compile_rest(config, base_dir, tables, &Omissions::default(), None)
 }
 
 /// [`compile`] for what is left of a config with mistakes.
@@ -63,13 +72,16 @@ pub(super) fn compile_rest(
     base_dir: &Path,
     tables: &[&'static RouteTable<handler::Action>],
     omissions: &Omissions,
-    before: &Upstreams,
+    before: Option<&Snapshot>,
 ) -> Result<Snapshot, Vec<ConfigError>> {
     let mut errors = check_settings(&config, omissions);
     let log_file = log_path("file", config.log.file.as_deref(), base_dir, &mut errors);
     let access_file = log_path("access_file", config.log.access_file.as_deref(), base_dir, &mut errors);
-    let upstreams =
-        Arc::new(Upstreams::succeed(upstreams::build_upstreams(&config, &mut errors), before, clock::now()));
+    let (no_upstreams, no_plugins) = (Upstreams::default(), Plugins::default());
+    let (upstreams_before, plugins_before) =
+        before.map_or((&no_upstreams, &no_plugins), |before| (&*before.upstreams, &*before.plugins));
+    let wanted = upstreams::build_upstreams(&config, &mut errors);
+    let upstreams = Arc::new(Upstreams::succeed(wanted, upstreams_before, clock::now()));
     let mut handlers = Vec::new();
     let parts = Parts { config: &config, upstreams: &upstreams, base_dir, omissions };
     for (index, route) in config.routes.iter().enumerate() {
@@ -77,6 +89,8 @@ pub(super) fn compile_rest(
         predicates::check_predicates(&route.matcher, &mut place);
         handlers.extend(build_handler(route, &parts, &mut place));
     }
+    let beside = beside(&config, base_dir);
+    let built = plugins::build_plugins(&config, base_dir, &upstreams, omissions, plugins_before, &mut errors);
     let router = match build_router(&config) {
         Ok(router) => Some(router),
         Err(found) => {
@@ -91,15 +105,36 @@ pub(super) fn compile_rest(
     });
     let routes = Routes::new(tables, router, handlers, names.collect());
     let routes = routes.with_predicates(config.routes.iter().map(|route| predicates::predicate_set(&route.matcher)));
+    let routes = routes.with_plugins(built.globals(), built.routes());
     Ok(Snapshot {
         settings: settings(&config),
         executor: executor(&config),
         routes: Arc::new(routes),
         upstreams,
+        plugins: Arc::new(built.plugins),
+        beside,
+        chains: (built.globals, built.routes),
         log_file,
         access_file,
         config,
     })
+}
+
+/// Directories whose files belong to a config: a change there is one of the config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// The directories.
+    pub directories: Vec<PathBuf>,
+    /// What was in them before any of it was read.
+    pub known: Fingerprint,
+}
+
+/// The directory of WASM modules, where one of them is used.
+fn beside(config: &Config, base_dir: &Path) -> Beside {
+    let mut used = config.plugins.iter().chain(config.routes.iter().flat_map(|route| &route.plugins));
+    let is_used = used.any(|plugin| plugin.enabled && plugin.kind == wasm::REGISTRATION.name);
+    let directories: Vec<_> = is_used.then(|| base_dir.join(&config.wasm.dir)).into_iter().collect();
+    Beside { known: Fingerprint::of_directories(&directories), directories }
 }
 
 fn settings(config: &Config) -> conn::Settings {

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use serde_json::{Map, Value};
 
 use super::error::{ConfigError, Place, Step, list_names, quote, suggest};
-use super::schema::{allows_type, keyword, names};
+use super::schema::{allows_type, keyword};
 
 /// What every variable begins with.
 pub const PREFIX: &str = "RINGFORT__";
@@ -122,10 +122,6 @@ impl<'s> Cursor<'s> {
         let properties = keyword(self.schema, "properties").and_then(Value::as_object);
         let keys: Vec<&'s str> = properties.iter().flat_map(|keys| keys.keys()).map(String::as_str).collect();
         let Some(key) = keys.iter().find(|key| key.eq_ignore_ascii_case(name)) else {
-            let not_built = names(self.schema, "x-not-built");
-            if not_built.iter().any(|key| key.eq_ignore_ascii_case(name)) {
-                return Err(self.fail("no such key yet", format!("{}, which is known, but not built yet", quote(name))));
-            }
             let close = suggest(name, keys.iter().copied()).map(|key| self.spell(at, &key));
             let upper: Vec<_> = keys.iter().map(|key| key.to_uppercase()).collect();
             let expected = format!("one of {} in {}", list_names(upper.iter().map(String::as_str)), self.here());

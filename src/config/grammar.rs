@@ -9,10 +9,10 @@ use std::str::FromStr;
 
 use schemars::json_schema;
 
-use super::units::{UnitError, in_text};
 use crate::http::Fields;
 use crate::limits::{HOST_BYTES_MAX, UNIX_PATH_BYTES_MAX};
 use crate::proxy::{HashKey, Network, ServerAddress};
+use crate::units::{UnitError, in_text};
 
 /// What `expected` says of where a server is.
 pub(super) const SERVER_ADDRESS: &str =

@@ -20,12 +20,12 @@ use super::environment::{Override, apply};
 use super::error::{ConfigError, Place, Step};
 use super::json;
 use super::model::Config;
+use super::plugins::check_plugins;
 use super::schema::schema;
 use super::walk::check_value;
 use super::watch::Fingerprint;
 use crate::handler::Action;
 use crate::limits::CONFIG_BYTES_MAX;
-use crate::proxy::Upstreams;
 use crate::router::RouteTable;
 
 /// The config that is used where no file is named: the welcome routes.
@@ -86,10 +86,10 @@ pub(super) struct Draft {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn prepare(input: &Input, host: &Host, tables: &[&'static RouteTable<Action>]) -> Result<Prepared, Failure> {
-    prepare_next(input, host, tables, &Upstreams::default())
+    prepare_next(input, host, tables, None)
 }
 
-/// [`prepare`] for a config that comes after one with these upstreams: those that it does not change are the same.
+/// [`prepare`] for a config that comes after another one: upstreams and plugins that it does not change are the same.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -97,7 +97,7 @@ pub fn prepare_next(
     input: &Input,
     host: &Host,
     tables: &[&'static RouteTable<Action>],
-    before: &Upstreams,
+    before: Option<&Snapshot>,
 ) -> Result<Prepared, Failure> {
     let origin = input.origin();
     let fail = |errors| Failure { origin: origin.clone(), errors };
@@ -177,6 +177,7 @@ pub(super) fn read_draft(text: &[u8], input: &Input) -> Draft {
         }
     }
     let mut found = check_value(&value, schema());
+    found.extend(check_plugins(&value));
     let places: Vec<Vec<Step>> = found.iter().filter_map(|error| steps_of(error).map(<[Step]>::to_vec)).collect();
     for error in &mut found {
         name_origin(error, &set);

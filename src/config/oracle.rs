@@ -10,7 +10,6 @@ use super::load::{Draft, Input, load_text, read_draft, redact};
 use super::model::{Action, Config};
 use super::{Snapshot, json};
 use crate::limits::CONFIG_DEPTH_MAX;
-use crate::proxy::Upstreams;
 
 /// Loads `data` as a config and compiles it. Panics unless
 /// - it is JSON exactly when `serde_json`, which is another parser, reads it, with the same values;
@@ -55,7 +54,7 @@ fn compile(draft: Draft, text: Option<&Value>) -> Option<Snapshot> {
     if config.routes.iter().any(|route| matches!(route.action, Action::Files(_))) {
         return None;
     }
-    match compile_rest(config, Path::new("."), &[], &omissions, &Upstreams::default()) {
+    match compile_rest(config, Path::new("."), &[], &omissions, None) {
         Ok(snapshot) => Some(snapshot),
         Err(errors) => {
             assert!(!errors.is_empty(), "refused without a reason");

@@ -156,7 +156,7 @@ fn every_object_of_the_schema_is_closed_and_every_key_described() {
 fn five_mistakes_of_five_kinds_are_told_at_once() {
     let config = json!({
         "server": { "lisen": ["0.0.0.0:80"], "timeouts": { "idle": "75" } },
-        "plugins": [],
+        "plugins": [{ "use": "request-id", "options": { "heder": "X" } }],
         "log": { "level": "inof" },
         "routes": [
             { "match": { "path": "/a/:id" }, "respond": { "text": "a" } },
@@ -174,9 +174,10 @@ fn five_mistakes_of_five_kinds_are_told_at_once() {
          \"request_id\" or \"trace\", found the unknown key \"lisen\"; did you mean \"listen\"?",
         "server.timeouts.idle: expected a duration such as \"10s\" (a whole number and one of ms, s, m, h) from 1ms to \
          24h, found \"75\"; did you mean \"75s\"?",
-        "plugins: expected no such key yet, found \"plugins\", which is known, but not built yet",
         "routes[1].match.methods[0]: expected one of \"GET\", \"HEAD\", \"POST\", \"PUT\", \"DELETE\", \"OPTIONS\", \
          \"TRACE\" or \"PATCH\", found \"get\"; did you mean \"GET\"?",
+        "plugins[0].options.heder: expected one of the keys \"header\", \"request\" or \"response\", found the unknown \
+         key \"heder\"; did you mean \"header\"?",
         "log.level: expected off, error, warn, info, debug or trace, or such levels for targets \
          (info,ringfort::conn=debug), found \"inof\"; did you mean \"info\"?",
         "routes[2].respond.text: expected a parameter of the path: {name}, found {id}",
@@ -268,21 +269,6 @@ fn an_executor_is_refused_where_it_is_not_built_and_on_a_driver_that_it_lacks() 
     }
 }
 
-#[test]
-fn what_is_known_and_not_built_is_refused_by_name() {
-    let route = |extra: Value| {
-        let mut route = json!({ "match": { "path": "/" } });
-        route.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        json!({ "routes": [route] })
-    };
-    for (config, path) in
-        [(json!({ "plugins": [] }), "plugins"), (route(json!({ "respond": {}, "plugins": [] })), "routes[0].plugins")]
-    {
-        let error = only_error_of(&config);
-        assert!(error.starts_with(path) && error.ends_with("known, but not built yet"), "{error}");
-    }
-}
-
 fn overridden(text: &str, variables: &[(&str, &str)]) -> Result<Value, Vec<String>> {
     let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
     let (overrides, errors) = read_variables(variables);
@@ -328,7 +314,6 @@ fn a_variable_that_sets_nothing_is_an_error() {
     for (name, text, error) in [
         ("SERVER__LISEN", "x", "did you mean \"RINGFORT__SERVER__LISTEN\"?"),
         ("SERVERS", "x", "did you mean \"RINGFORT__SERVER\"?"),
-        ("PLUGINS", "x", "not built yet"),
         ("UPSTREAMS__API__SLOW_START", "1s", "expected no name: upstreams is empty, found \"API\""),
         ("SERVER", "x", "such as RINGFORT__SERVER__LISTEN, found the whole object"),
         ("ROUTES", "x", "expected routes to be set in the file, found a variable"),

@@ -10,12 +10,17 @@ use serde_json::{Map, Value};
 use super::error::{ConfigError, Step, list_names, list_words, quote, show, suggest};
 use super::grammar::{HASH_KEY, NAME_SERVER, NETWORK, NameServer, SERVER_ADDRESS, STATUS_RANGE, StatusRange};
 use super::schema::{allows_type, keyword, names};
-use super::units::{ADDRESS, Address, BYTE_SIZE, ByteSize, TIME_SPAN, TimeSpan, UnitError};
 use crate::proxy::{HashKey, Network, ServerAddress};
+use crate::units::{ADDRESS, Address, BYTE_SIZE, ByteSize, TIME_SPAN, TimeSpan, UnitError};
 
 /// Everything that is wrong with `value`.
 pub(super) fn check_value(value: &Value, schema: &Value) -> Vec<ConfigError> {
-    let mut walk = Walk { path: Vec::new(), errors: Vec::new() };
+    check_value_at(Vec::new(), value, schema)
+}
+
+/// [`check_value`] of a value that stands at `path` of the config.
+pub(super) fn check_value_at(path: Vec<Step>, value: &Value, schema: &Value) -> Vec<ConfigError> {
+    let mut walk = Walk { path, errors: Vec::new() };
     walk.value(value, schema);
     walk.errors
 }
@@ -102,9 +107,6 @@ impl Walk {
             return;
         }
         let Value::String(text) = value else { return self.report(describe(schema), show(value)) };
-        if names(schema, "x-not-built").iter().any(|known| known == text) {
-            return self.report(describe(schema), format!("{}, which is known, but not built yet", quote(text)));
-        }
         let suggestion = suggest(text, allowed.iter().filter_map(Value::as_str));
         self.suggest(describe(schema), show(value), suggestion);
     }
@@ -113,7 +115,6 @@ impl Walk {
         let none = Map::new();
         let properties = keyword(schema, "properties").and_then(Value::as_object).unwrap_or(&none);
         let others = keyword(schema, "additionalProperties");
-        let not_built = names(schema, "x-not-built");
         let mut has_unknown = false;
         for (key, value) in members {
             match (properties.get(key), others) {
@@ -121,17 +122,13 @@ impl Walk {
                 (None, Some(Value::Bool(false))) => {
                     has_unknown = true;
                     self.path.push(key.as_str().into());
-                    if not_built.contains(&key.as_str()) {
-                        self.report("no such key yet", format!("{}, which is known, but not built yet", quote(key)));
-                    } else {
-                        let keys = properties.keys().map(String::as_str);
-                        let missing = keys.clone().filter(|known| !members.contains_key(*known));
-                        self.suggest(
-                            format!("one of the keys {}", list_names(keys)),
-                            format!("the unknown key {}", quote(key)),
-                            suggest(key, missing),
-                        );
-                    }
+                    let keys = properties.keys().map(String::as_str);
+                    let missing = keys.clone().filter(|known| !members.contains_key(*known));
+                    self.suggest(
+                        format!("one of the keys {}", list_names(keys)),
+                        format!("the unknown key {}", quote(key)),
+                        suggest(key, missing),
+                    );
                     self.path.pop();
                 }
                 (None, Some(other)) if other.is_object() => self.inside(key.as_str().into(), value, other),

@@ -93,6 +93,12 @@ impl<'c> Incoming<'c> {
         self
     }
 
+    /// With another bound than the server's.
+    pub(super) fn limited_to(mut self, most: u64) -> Self {
+        self.most = most;
+        self
+    }
+
     /// Gives up the present piece, which would be taken for the next request otherwise, and says whether the whole body
     /// has been read.
     pub(super) fn finish(&mut self) -> bool {

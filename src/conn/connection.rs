@@ -14,6 +14,7 @@ use super::output::Output;
 use super::pace::HeadTime;
 use super::turn::Turn;
 use crate::clock::{self, Moment};
+use crate::handler::pipeline::{Finished, Run};
 use crate::handler::{
     Answer, Body, BodyState, Exchange, Failure, NoBody, Outcome, Pace, Reply, Request, RequestId, Response,
 };
@@ -188,7 +189,8 @@ impl Connection {
         let head = RequestHead::new(self.input.bytes(), &turn.head);
         let mut spans = Spans::NONE;
         let found = serving.routes.find(&head, &mut spans);
-        if head.framing() != BodyFraming::None || found.pace() == Pace::Suspending {
+        let (pace, going) = found.pace(&head, &self.core.context);
+        if head.framing() != BodyFraming::None || pace == Pace::Suspending || serving.routes.pre_route().is_some() {
             return Some(Next::Exchange);
         }
         let persistent = self.may_persist(&turn.head, &serving.settings);
@@ -198,13 +200,17 @@ impl Connection {
         let terms = self.core.terms(serving, &body, id, head.version(), head.method() == Method::Head, persistent);
         let start = turn.out.len();
         let (mut no_body, mut no_sink) = (NoBody, NoSink);
-        let mut exchange = Exchange {
-            request: Request { head, params: found.params(), peer: self.peer, id },
-            body: Body::new(&mut no_body),
-            response: Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms),
-            context: &self.core.context,
-            notes: None,
-        };
+        let request = Request { head, params: found.params(), peer: self.peer, id };
+        let context = &self.core.context;
+        let run = found.plugins().map(|plugins| {
+            turn.edited.reset();
+            turn.run.begin();
+            turn.run.going = going;
+            Run::new(plugins, &mut turn.run, request, context)
+        });
+        let response = Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms).through(run);
+        let body = Body::new(&mut no_body);
+        let mut exchange = Exchange { request, body, response, context, notes: None, edited: Some(&turn.edited) };
         self.core.note_route(found.index());
         let reply = exchange::call(&found, &mut exchange).map(|answer| match answer {
             Answer::Now(reply) => reply,
@@ -212,6 +218,7 @@ impl Connection {
             Answer::Later(_) => Err(Failure::internal("a handler broke its pace")),
         });
         let (ended, code) = end_response(&mut exchange, reply, start, &self.core);
+        drop(exchange);
         if let Some(spec) = self.core.access_spec(observing) {
             let mut answered = Answered::new(id, ended.status(), code);
             answered.route = access::route_label(&serving.routes, found.index());
@@ -283,6 +290,7 @@ impl Connection {
         let mut response = Response::new(&mut turn.out, &mut turn.fields, &mut no_sink, terms);
         // A fresh response takes a problem.
         let _ = response.problem(status, detail);
+        drop(response);
         turn.answered.push((CountedRoute::NONE, status));
         if let Some(spec) = self.core.access_spec(&serving.settings.observing) {
             let mut answered = Answered::new(id, status, code);
@@ -503,6 +511,21 @@ pub(super) fn end_response(
     start: usize,
     core: &Core,
 ) -> (Ended, &'static str) {
+    let (ended, code) = complete_response(exchange, reply, start, core);
+    exchange.response.end_run(match ended {
+        Ended::Whole { status, .. } => Finished::Whole(status),
+        Ended::Cut { .. } if exchange.response.is_open() => Finished::Unanswered,
+        Ended::Cut { status, .. } => Finished::Cut(status),
+    });
+    (ended, code)
+}
+
+fn complete_response(
+    exchange: &mut Exchange<'_>,
+    reply: Result<Reply, Panicked>,
+    start: usize,
+    core: &Core,
+) -> (Ended, &'static str) {
     let id = exchange.request.id();
     let response = &mut exchange.response;
     let (failure, panicked) = match reply {
@@ -542,7 +565,15 @@ pub(super) fn end_response(
     if panicked || matches!(failure, Failure::Body(_)) {
         response.close_after();
     }
-    // A restarted response takes a problem.
-    let _ = response.problem(status, detail);
-    (Ended::Whole { status, persistent: response.is_persistent() }, code)
+    if let Some(answer) = response.ask_on_failure(status, detail)
+        && response.send_local(&answer).is_ok()
+    {
+        let status = response.current_status();
+        return (Ended::Whole { status, persistent: response.is_persistent() }, code);
+    }
+    // A restarted response takes a problem; where a plugin fails that sees it, it is sent without being shown to any.
+    if response.restart(start) && response.problem(status, detail).is_err() && response.restart(start) {
+        let _ = response.problem(status, detail);
+    }
+    (Ended::Whole { status: response.current_status(), persistent: response.is_persistent() }, code)
 }

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Poll, ready};
 
 use super::access::{self, Answered, Understood};
 use super::body::Incoming;
@@ -15,23 +15,24 @@ use super::core::{Core, Serving};
 use super::output::Output;
 use super::turn::Turn;
 use crate::clock;
+use crate::handler::pipeline::{EditedHeads, Pipeline, Routing, Run, RunState};
 use crate::handler::{
-    Answer, Body, BodyError, BodySource, BodyState, ClientIo, Exchange, Failure, Found, NoBody, Pace, Reply, Request,
-    Response, RouteIndex, Sink, Takeover,
+    Answer, Body, BodyError, BodySource, BodyState, ClientIo, Context, Exchange, Failure, Found, NoBody, Pace, Reply,
+    Request, Response, RouteIndex, Routes, Sink, Takeover,
 };
 use crate::http::{BodyFraming, Method, RequestHead};
 use crate::limits::COPY_BYTES_MAX;
 use crate::metrics::Counter;
 #[cfg(feature = "sim")]
 use crate::metrics::Gauge;
-use crate::router::Spans;
+use crate::router::{Params, Spans};
 use crate::rt::{Input, RecvHalf, RecvMode};
 
 /// The way out of a handler that answers at once: it has none of its own, its answer goes out with the batch.
 pub(super) struct NoSink;
 
 impl Sink for NoSink {
-    fn poll_send(&mut self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_send(&mut self, _: &mut task::Context<'_>, _: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
 }
@@ -124,56 +125,49 @@ pub(super) async fn answer(connection: &mut Connection, turn: &mut Turn) -> Next
 async fn exchange(connection: &mut Connection, turn: &mut Turn, serving: &Serving, persistent: bool) -> Left {
     let (core, settings) = (connection.core.clone(), &serving.settings);
     let head = RequestHead::new(&turn.head_bytes, &turn.head);
-    let mut spans = Spans::NONE;
-    let found = serving.routes.find(&head, &mut spans);
     let framing = head.framing();
-    let body = BodyState { awaited: Cell::new(turn.head.expect_continue), ..BodyState::default() };
     let id = settings.observing.request_id(turn.number, &head, connection.peer);
+    turn.edited.reset();
+    let mut request = Request { head, params: Params::NONE, peer: connection.peer, id };
+    let mut spans = Spans::NONE;
+    let (edited, run) = (&turn.edited, &mut turn.run);
+    let (found, refused) = find_route(&serving.routes, &mut request, edited, run, &core.context, &mut spans);
+    request.params = found.params();
+    let head = request.head;
+    let (pace, going) = found.pace(&head, &core.context);
+    run.going = going;
+    let body = BodyState { awaited: Cell::new(turn.head.expect_continue), ..BodyState::default() };
     let terms = core.terms(serving, &body, id, head.version(), head.method() == Method::Head, persistent);
-    let is_in_hand = |input: &Input| match framing {
-        BodyFraming::None => true,
-        BodyFraming::Length(length) => length <= input.bytes().len() as u64,
-        BodyFraming::Chunked => false,
-    };
-    if !is_in_hand(&connection.input) {
-        let is_short = matches!(framing, BodyFraming::Length(length) if length <= COPY_BYTES_MAX as u64);
-        receive_in_pieces(connection, if is_short { RecvMode::Pieces } else { RecvMode::LargePieces }).await;
-    }
-    if found.pace() == Pace::Suspending && !connection.input.is_empty() {
-        // A slow answer holds no receive buffer: neither for a body nor for the request behind this one.
-        connection.input.settle(&core.metrics);
-    }
-    let too_large = matches!(framing, BodyFraming::Length(length) if length > settings.body);
+    receive_on(connection, framing, pace).await;
+    let body_limit = found.plugins().and_then(Pipeline::body_limit).unwrap_or(settings.body);
+    let refused = refused.or_else(|| refuse_length(framing, body_limit, &core));
     let interim = body.awaited.get().then(|| connection.output.another());
-    let request = Request { head, params: found.params(), peer: connection.peer, id };
     let Connection { input, recv, deadline, output, .. } = connection;
-    let (mut incoming, mut ahead) = match framing {
-        BodyFraming::None | BodyFraming::Length(0) => {
-            (None, Some(Ahead { input: Some(input), aside: Input::default(), recv, core: &core, ended: false }))
+    let (incoming, mut ahead) = match framing {
+        BodyFraming::None | BodyFraming::Length(0) => (None, Some(Ahead::new(Some(input), recv, &core))),
+        BodyFraming::Length(_) if is_in_hand(framing, input) => {
+            let incoming = Incoming::new(framing, input, None, deadline, &core, settings, &body);
+            (Some(incoming), Some(Ahead::new(None, recv, &core)))
         }
-        BodyFraming::Length(_) if is_in_hand(input) => (
-            Some(Incoming::new(framing, input, None, deadline, &core, settings, &body).with_interim(interim)),
-            Some(Ahead { input: None, aside: Input::default(), recv, core: &core, ended: false }),
-        ),
-        BodyFraming::Length(_) | BodyFraming::Chunked => (
-            Some(Incoming::new(framing, input, Some(recv), deadline, &core, settings, &body).with_interim(interim)),
-            None,
-        ),
+        BodyFraming::Length(_) | BodyFraming::Chunked => {
+            (Some(Incoming::new(framing, input, Some(recv), deadline, &core, settings, &body)), None)
+        }
     };
+    let mut incoming = incoming.map(|incoming| incoming.with_interim(interim).limited_to(body_limit));
     let mut no_body = NoBody;
     let source: &mut dyn BodySource = match &mut incoming {
         Some(incoming) => incoming,
         None => &mut no_body,
     };
     let (mut ended, code, takeover) = {
-        let response = Response::new(&mut turn.out, &mut turn.fields, output, terms);
-        let notes = Some(&turn.notes);
-        let mut exchange = Exchange { request, body: Body::new(source), response, context: &core.context, notes };
-        let reply = if too_large {
-            core.metrics.add(Counter::BadTooLarge, 1);
-            Ok(Err(Failure::Body(BodyError::TooLarge)))
-        } else {
-            run_handler(&found, &mut exchange, ahead.as_mut(), &core).await
+        let context = &core.context;
+        let run = found.plugins().map(|plugins| Run::new(plugins, run, request, context));
+        let response = Response::new(&mut turn.out, &mut turn.fields, output, terms).through(run);
+        let (notes, edited) = (Some(&turn.notes), Some(&turn.edited));
+        let mut exchange = Exchange { request, body: Body::new(source), response, context, notes, edited };
+        let reply = match refused {
+            Some(failure) => Ok(Err(failure)),
+            None => run_handler(&found, &mut exchange, ahead.as_mut(), &core).await,
         };
         let (ended, code) = end_response(&mut exchange, reply, 0, &core);
         (ended, code, exchange.response.take_takeover())
@@ -192,6 +186,25 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, serving: &Servin
     connection.input.append(aside.bytes(), &core.metrics);
     connection.note(turn, serving.route(&found), ended);
     Left { ended, body_done, takeover, route: found.index(), code, received }
+}
+
+/// Shows the request to plugins that want to see it before it is routed, then finds its route. With a failure where one of
+/// them failed, and nothing may go on without it.
+fn find_route<'r, 'x>(
+    routes: &'r Routes,
+    request: &mut Request<'x>,
+    edited: &'x EditedHeads,
+    state: &mut RunState,
+    context: &Context,
+    spans: &'r mut Spans,
+) -> (Found<'r>, Option<Failure>) {
+    state.begin();
+    let Some(plugins) = routes.pre_route() else { return (routes.find(&request.head, spans), None) };
+    let result = plugins.pre_route(&mut Routing { request, edited, state, context });
+    match result {
+        Ok(()) if state.answer.is_none() => (routes.find(&request.head, spans), None),
+        result => (routes.unrouted(), result.err()),
+    }
 }
 
 impl Connection {
@@ -271,6 +284,36 @@ impl Drop for Unlogged<'_> {
         let took = clock::now().since(turn.began);
         self.core.write_lines(self.peer, &mut turn.log, 0, took);
         self.core.settle_access_log();
+    }
+}
+
+/// A body that announces to be longer than it may is not waited for.
+fn refuse_length(framing: BodyFraming, most: u64, core: &Core) -> Option<Failure> {
+    let is_too_long = matches!(framing, BodyFraming::Length(length) if length > most);
+    is_too_long.then(|| {
+        core.metrics.add(Counter::BadTooLarge, 1);
+        Failure::Body(BodyError::TooLarge)
+    })
+}
+
+/// Whether all of the body has come.
+fn is_in_hand(framing: BodyFraming, input: &Input) -> bool {
+    match framing {
+        BodyFraming::None => true,
+        BodyFraming::Length(length) => length <= input.bytes().len() as u64,
+        BodyFraming::Chunked => false,
+    }
+}
+
+/// Has the rest of a body come as it is best for the handler.
+async fn receive_on(connection: &mut Connection, framing: BodyFraming, pace: Pace) {
+    if !is_in_hand(framing, &connection.input) {
+        let is_short = matches!(framing, BodyFraming::Length(length) if length <= COPY_BYTES_MAX as u64);
+        receive_in_pieces(connection, if is_short { RecvMode::Pieces } else { RecvMode::LargePieces }).await;
+    }
+    if pace == Pace::Suspending && !connection.input.is_empty() {
+        // A slow answer holds no receive buffer: neither for a body nor for the request behind this one.
+        connection.input.settle(&connection.core.metrics);
     }
 }
 
@@ -363,10 +406,14 @@ struct Ahead<'c> {
     ended: bool,
 }
 
-impl Ahead<'_> {
+impl<'c> Ahead<'c> {
+    fn new(input: Option<&'c mut Input>, recv: &'c mut RecvHalf, core: &'c Core) -> Self {
+        Self { input, aside: Input::default(), recv, core, ended: false }
+    }
+
     /// Ready when the client is gone for good. Of what it sends ahead one piece is taken, and what had come before the
     /// receive was held: no more, and none of it stays in a receive buffer.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_gone(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
         let Some(input) = self.input.as_mut().filter(|input| input.is_empty() && !self.ended) else {
             self.recv.hold();
             self.take_rest(cx);
@@ -390,7 +437,7 @@ impl Ahead<'_> {
         }
     }
 
-    fn take_rest(&mut self, cx: &mut Context<'_>) {
+    fn take_rest(&mut self, cx: &mut task::Context<'_>) {
         let input = self.input.as_deref_mut().unwrap_or(&mut self.aside);
         input.take_rest(self.recv, cx, &self.core.metrics);
     }

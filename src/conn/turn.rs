@@ -7,6 +7,7 @@ use super::access::Pending;
 use super::core::CountedRoute;
 use crate::clock::Moment;
 use crate::handler::Notes;
+use crate::handler::pipeline::{EditedHeads, RunState};
 use crate::http::encode::Fields;
 use crate::http::{Head, Status};
 use crate::limits::BATCH_REQUESTS_MAX;
@@ -30,6 +31,10 @@ pub(super) struct Turn {
     pub(super) log: Pending,
     /// What the handler of an exchange tells the access log.
     pub(super) notes: Rc<Notes>,
+    /// What plugins know of the request.
+    pub(super) run: RunState,
+    /// The request's head, as plugins change it.
+    pub(super) edited: EditedHeads,
     /// When the batch's bytes were received.
     pub(super) began: Moment,
 }
@@ -45,6 +50,8 @@ impl Turn {
             number: 0,
             log: Pending::default(),
             notes: Rc::default(),
+            run: RunState::default(),
+            edited: EditedHeads::default(),
             began: Moment::default(),
         }
     }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use crate::http::{RequestError, Status, Trailers};
+use bytes::Bytes;
+
+use crate::http::{BodyFraming, RequestError, Status, Trailers};
 
 /// Why a request body could not be read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,11 +98,24 @@ impl BodySource for NoBody {
 /// The request body. Nothing of it is read before it is asked for, and no faster than it is asked for.
 pub struct Body<'x> {
     source: &'x mut dyn BodySource,
+    instead: Instead,
+}
+
+/// What is read instead of what the client sent.
+#[derive(Debug, Default)]
+enum Instead {
+    /// Nothing: what it sent is read.
+    #[default]
+    Source,
+    /// These bytes, in one piece.
+    Whole(Bytes),
+    /// They were read: they are the present piece.
+    Given(Bytes),
 }
 
 impl<'x> Body<'x> {
     pub(crate) fn new(source: &'x mut dyn BodySource) -> Self {
-        Self { source }
+        Self { source, instead: Instead::Source }
     }
 
     /// The next piece; `None` at the end. A client that waits for `100 Continue` gets it at the first call.
@@ -108,6 +123,18 @@ impl<'x> Body<'x> {
     /// # Errors
     /// See [`BodyError`].
     pub async fn next(&mut self) -> Result<Option<&[u8]>, BodyError> {
+        match std::mem::take(&mut self.instead) {
+            Instead::Source => {}
+            Instead::Whole(bytes) => {
+                let is_empty = bytes.is_empty();
+                self.instead = Instead::Given(bytes);
+                return Ok(self.given().filter(|_| !is_empty));
+            }
+            Instead::Given(_) => {
+                self.instead = Instead::Given(Bytes::new());
+                return Ok(None);
+            }
+        }
         let waiting = Waiting(&mut *self.source);
         let more = poll_fn(|cx| waiting.0.poll_piece(cx)).await?;
         drop(waiting);
@@ -132,6 +159,28 @@ impl<'x> Body<'x> {
         Ok(whole)
     }
 
+    fn given(&self) -> Option<&[u8]> {
+        match &self.instead {
+            Instead::Given(bytes) => Some(bytes),
+            Instead::Source | Instead::Whole(_) => None,
+        }
+    }
+
+    /// Has `bytes` read instead of what the client sends. For what has read the body to its end, and hands it on to the
+    /// handler as it was or changed; trailers are lost, as a body of known length has none.
+    pub fn replace(&mut self, bytes: Bytes) {
+        self.instead = Instead::Whole(bytes);
+    }
+
+    /// How the body ends that is read: as the request's head, `sent`, says, unless it was replaced.
+    pub fn framing(&self, sent: BodyFraming) -> BodyFraming {
+        match &self.instead {
+            Instead::Source => sent,
+            Instead::Whole(bytes) => BodyFraming::Length(bytes.len() as u64),
+            Instead::Given(_) => BodyFraming::Length(0),
+        }
+    }
+
     /// Has the trailers kept that may be forwarded. Before the first piece is asked for, or some may be lost.
     pub(crate) fn keep_trailers(&mut self) {
         self.source.keep_trailers();
@@ -139,11 +188,18 @@ impl<'x> Body<'x> {
 
     /// Those that were kept; all of them, when the body is at its end.
     pub(crate) fn trailers(&mut self) -> Option<&mut Trailers> {
-        self.source.trailers()
+        match self.instead {
+            Instead::Source => self.source.trailers(),
+            Instead::Whole(_) | Instead::Given(_) => None,
+        }
     }
 
     /// Bytes still to come; `None` when the body's length is not known ahead (chunked).
     pub fn remaining(&self) -> Option<u64> {
-        self.source.remaining()
+        match &self.instead {
+            Instead::Source => self.source.remaining(),
+            Instead::Whole(bytes) => Some(bytes.len() as u64),
+            Instead::Given(_) => Some(0),
+        }
     }
 }

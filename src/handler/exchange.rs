@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 
+use super::pipeline::EditedHeads;
 use super::{Body, Notes, Response};
 use crate::http::RequestHead;
 use crate::limits::REQUEST_ID_BYTES_MAX;
@@ -22,6 +23,8 @@ pub struct Exchange<'x> {
     pub(crate) context: &'x Context,
     /// What a handler that forwards tells the access log; `None` where a handler answers at once, and has nothing to tell.
     pub(crate) notes: Option<&'x Rc<Notes>>,
+    /// Where the request's head is kept when plugins change it; `None` where there are none.
+    pub(crate) edited: Option<&'x EditedHeads>,
 }
 
 impl<'x> Exchange<'x> {

@@ -8,6 +8,7 @@ mod body;
 mod exchange;
 mod failure;
 mod notes;
+pub mod pipeline;
 mod response;
 mod predicates;
 mod routes;

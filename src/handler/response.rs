@@ -1,12 +1,15 @@
 //! The response: written in one piece behind those before it, or streamed as it comes to be.
 
+mod prepared;
 mod relay;
+mod through;
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
+use super::pipeline::Run;
 use super::{Failure, Reply, RequestId};
 use crate::clock::{self, Moment};
 use crate::http::encode::{self, FieldError, Fields};
@@ -16,6 +19,8 @@ use crate::limits::{COPY_BYTES_MAX, DISCARD_BYTES_MAX, FILE_PIECE_BYTES};
 use crate::rt;
 use crate::rt::fs::File;
 
+pub use prepared::Prepared;
+use prepared::allows_body;
 pub use relay::{ClientIo, Takeover};
 
 /// Where a response's bytes go: the connection, or a test.
@@ -138,49 +143,20 @@ pub struct Response<'x> {
     /// then nobody knows how much of it went out. Nothing may follow it.
     torn: bool,
     takeover: Option<Box<dyn Takeover>>,
+    /// What plugins do with it.
+    pub(super) run: Option<Run<'x>>,
+    /// What becomes of the body because of them.
+    body: BodyWay,
 }
 
-/// A response made ahead: head and body as they are sent, but for what changes with each one.
-#[derive(Debug, Clone)]
-pub struct Prepared {
-    status: Status,
-    /// Status line, fields and `Content-Length`.
-    head: Vec<u8>,
-    body: Vec<u8>,
-    dated: bool,
-    named: bool,
-    /// The fields in `head`.
-    fields: Fields,
-}
-
-impl Prepared {
-    /// Prepares a response. Where the status allows no body, `body` is left out.
-    pub fn new(status: Status, fields: &Fields, body: Vec<u8>) -> Self {
-        let body = if allows_body(status) { body } else { Vec::new() };
-        let mut head = Vec::new();
-        encode::write_status_line(&mut head, status);
-        fields.write_to(&mut head);
-        if allows_body(status) {
-            encode::write_content_length(&mut head, body.len() as u64);
-        }
-        Self {
-            status,
-            head,
-            body,
-            dated: fields.contains("date"),
-            named: fields.contains("server"),
-            fields: fields.clone(),
-        }
-    }
-
-    /// The body.
-    pub fn body(&self) -> &[u8] {
-        &self.body
-    }
-}
-
-fn allows_body(status: Status) -> bool {
-    !status.is_bodiless()
+/// What becomes of the body that a handler sends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum BodyWay {
+    /// It is sent.
+    #[default]
+    Plain,
+    /// It goes through plugins.
+    ThroughHooks,
 }
 
 impl<'x> Response<'x> {
@@ -196,7 +172,15 @@ impl<'x> Response<'x> {
             sent: false,
             torn: false,
             takeover: None,
+            run: None,
+            body: BodyWay::Plain,
         }
+    }
+
+    /// With these plugins around it.
+    pub(crate) fn through(mut self, run: Option<Run<'x>>) -> Self {
+        self.run = run;
+        self
     }
 
     /// Sets the status; 200 when it is never set. An interim (1xx) status is taken for 500: interim responses are the
@@ -231,6 +215,14 @@ impl<'x> Response<'x> {
     /// When the response was begun already.
     pub fn send(&mut self, body: &[u8]) -> Reply {
         self.begin()?;
+        if self.run.is_some() {
+            return self.send_through(body);
+        }
+        self.send_plain(body);
+        Ok(())
+    }
+
+    fn send_plain(&mut self, body: &[u8]) {
         self.terms.persistent &= !self.terms.body.is_too_long_to_discard();
         let length = allows_body(self.status).then_some(body.len() as u64);
         self.write_head(length, false);
@@ -238,7 +230,6 @@ impl<'x> Response<'x> {
             self.out.extend_from_slice(body);
         }
         self.state = State::Whole;
-        Ok(())
     }
 
     /// Answers with text: `text/plain; charset=utf-8`.
@@ -265,6 +256,11 @@ impl<'x> Response<'x> {
     /// As [`Response::send`].
     pub fn send_prepared(&mut self, prepared: &Prepared) -> Reply {
         self.begin()?;
+        if self.run.is_some() {
+            self.status = prepared.status;
+            self.fields.clone_from(&prepared.fields);
+            return self.send_through(&prepared.body);
+        }
         self.terms.persistent &= !self.terms.body.is_too_long_to_discard();
         self.status = prepared.status;
         self.out.extend_from_slice(&prepared.head);
@@ -297,6 +293,14 @@ impl<'x> Response<'x> {
     /// As [`Response::send`].
     pub fn start(&mut self, length: BodyLength) -> Reply {
         self.begin()?;
+        if self.run.is_some() {
+            return self.start_through(length);
+        }
+        self.start_plain(length);
+        Ok(())
+    }
+
+    fn start_plain(&mut self, length: BodyLength) {
         let framing = match length {
             _ if self.terms.head_only || !allows_body(self.status) => Framing::Discard,
             BodyLength::Known(length) => Framing::Length(length),
@@ -314,7 +318,6 @@ impl<'x> Response<'x> {
             length == BodyLength::Unknown && self.terms.version == Version::Http11 && allows_body(self.status);
         self.write_head(known, chunked);
         self.state = State::Streaming(framing);
-        Ok(())
     }
 
     /// Sends a piece of a streamed response, with whatever waits to be sent before it. Who drops the future before it ends
@@ -323,6 +326,13 @@ impl<'x> Response<'x> {
     /// # Errors
     /// [`Failure::Gone`], also after a write that failed or was given up; an internal failure when the response was not started or the piece is more than was announced.
     pub async fn write(&mut self, piece: &[u8]) -> Reply {
+        if self.body == BodyWay::ThroughHooks {
+            return self.write_through(piece).await;
+        }
+        self.write_plain(piece).await
+    }
+
+    async fn write_plain(&mut self, piece: &[u8]) -> Reply {
         let State::Streaming(framing) = self.state else {
             return Err(Failure::internal("a piece was written to a response that was not started"));
         };
@@ -363,6 +373,9 @@ impl<'x> Response<'x> {
     /// As [`Response::write`]; an internal failure also when the file has become shorter.
     pub(crate) async fn write_file(&mut self, file: &File, offset: u64, length: u64) -> Result<u64, Failure> {
         let State::Streaming(Framing::Length(announced)) = self.state else { return Ok(0) };
+        if self.body == BodyWay::ThroughHooks {
+            return Ok(0);
+        }
         if self.torn {
             return Err(Failure::Gone);
         }
@@ -433,6 +446,9 @@ impl<'x> Response<'x> {
 
     /// Ends the response, as far as it can be ended, and says how it ended.
     pub(crate) fn finish(&mut self) -> Outcome {
+        if self.body == BodyWay::ThroughHooks && !self.is_torn() && self.end_through().is_err() {
+            return Outcome::Cut(self.status);
+        }
         match self.state {
             State::Open => Outcome::Unanswered,
             State::Whole | State::Streaming(_) if self.is_torn() => Outcome::Cut(self.status),
@@ -457,6 +473,7 @@ impl<'x> Response<'x> {
         self.fields.clear();
         self.status = Status::OK;
         self.state = State::Open;
+        self.body = BodyWay::Plain;
         true
     }
 

@@ -1,7 +1,10 @@
 //! From a request head to whoever answers it: the application's const tables, then the config's routes, then the answers
 //! that the server gives itself (404, 405, `OPTIONS`, `CONNECT`).
 
-use super::{Action, Answer, Exchange, Handler, Pace, PredicateSet, Reply, Response};
+use super::pipeline::{Going, Inner, Pipeline};
+use super::{Action, Answer, Context, Exchange, Handler, Pace, PredicateSet, Reply, Response};
+use std::sync::Arc;
+
 use crate::http::target::TargetForm;
 use crate::http::{Method, MethodSet, RequestHead, Status};
 use crate::router::{self, Lookup, Params, RouteId, RouteInfo, RouteTable, Router, RouterBuf, Spans};
@@ -36,6 +39,10 @@ pub struct Routes {
     own: Vec<OwnRoute>,
     /// Those of the tables in their order, then the config's.
     names: Vec<RouteName>,
+    /// The plugins of requests to routes that are not the config's, and of those that the server answers itself.
+    globals: Option<Arc<dyn Pipeline>>,
+    /// Whether some of them want to see requests before they are routed.
+    has_pre_route: bool,
 }
 
 /// A route of the config.
@@ -44,6 +51,8 @@ struct OwnRoute {
     /// Beside the handler, which is read in any case: whether there are conditions costs a route without them one branch
     /// on memory that is at hand.
     predicates: Option<Box<PredicateSet>>,
+    /// Its plugins, the global ones among them.
+    plugins: Option<Arc<dyn Pipeline>>,
 }
 
 /// Who answers a request.
@@ -51,6 +60,7 @@ pub struct Found<'r> {
     index: RouteIndex,
     params: Params<'r>,
     goal: Goal<'r>,
+    plugins: Option<&'r dyn Pipeline>,
 }
 
 enum Goal<'r> {
@@ -77,8 +87,60 @@ impl Routes {
             names.extend(table_names(table.router()));
         }
         names.extend(config_names);
-        let own = handlers.into_iter().map(|handler| OwnRoute { handler, predicates: None });
-        Self { tables: tables.to_vec(), config, own: own.collect(), names }
+        let own = handlers.into_iter().map(|handler| OwnRoute { handler, predicates: None, plugins: None });
+        Self { tables: tables.to_vec(), config, own: own.collect(), names, globals: None, has_pre_route: false }
+    }
+
+    /// With these plugins: `globals` for all requests but those of the config's routes, which have their own in their
+    /// order, the global ones among them.
+    #[must_use]
+    pub fn with_plugins(
+        mut self,
+        globals: Option<Arc<dyn Pipeline>>,
+        routes: impl IntoIterator<Item = Option<Arc<dyn Pipeline>>>,
+    ) -> Self {
+        for (route, plugins) in self.own.iter_mut().zip(routes) {
+            route.plugins = plugins;
+        }
+        self.has_pre_route = globals.as_ref().is_some_and(|globals| globals.has_pre_route());
+        self.globals = globals;
+        self
+    }
+
+    /// The plugins that see a request before it is routed.
+    #[inline]
+    pub fn pre_route(&self) -> Option<&dyn Pipeline> {
+        if self.has_pre_route { self.globals.as_deref() } else { None }
+    }
+
+    /// Nobody's: a request that was answered before it was routed.
+    pub fn unrouted(&self) -> Found<'_> {
+        self.own_answer(Goal::NotFound)
+    }
+
+    #[inline]
+    fn own_answer<'r>(&'r self, goal: Goal<'r>) -> Found<'r> {
+        Found { index: RouteIndex::NONE, params: Params::NONE, goal, plugins: self.globals.as_deref() }
+    }
+
+    fn refused(&self, method: Method, allow: MethodSet) -> Found<'_> {
+        self.own_answer(if method == Method::Options { Goal::Options(allow) } else { Goal::MethodNotAllowed(allow) })
+    }
+
+    #[inline]
+    fn own_route<'r>(
+        &'r self,
+        route: &'r OwnRoute,
+        found: &router::Found<'r>,
+        spans: &'r Spans,
+        base: u32,
+    ) -> Found<'r> {
+        Found {
+            index: RouteIndex(base + found.route.0),
+            params: found.params(spans),
+            goal: Goal::Handler(&*route.handler),
+            plugins: route.plugins.as_deref(),
+        }
     }
 
     /// With these conditions of the config's routes, in their order. A route has some exactly where its
@@ -116,8 +178,8 @@ impl Routes {
     pub fn find<'r>(&'r self, head: &RequestHead<'_>, spans: &'r mut Spans) -> Found<'r> {
         match head.form() {
             TargetForm::Origin | TargetForm::Absolute if head.path_bytes().first() == Some(&b'/') => {}
-            TargetForm::Authority => return Found::own(Goal::Connect),
-            _ => return Found::own(Goal::ServerOptions),
+            TargetForm::Authority => return self.own_answer(Goal::Connect),
+            _ => return self.own_answer(Goal::ServerOptions),
         }
         let (host, path, method) = (head.host_bytes(), head.path_bytes(), head.method());
         let mut base = 0;
@@ -130,24 +192,21 @@ impl Routes {
                         index: RouteIndex(base + found.route.0),
                         params: found.params(spans),
                         goal: Goal::Handler(handler),
+                        plugins: self.globals.as_deref(),
                     };
                 }
-                Lookup::MethodNotAllowed(allow) => return Found::refused(method, allow),
+                Lookup::MethodNotAllowed(allow) => return self.refused(method, allow),
                 Lookup::NotFound => base += table.router().len() as u32,
             }
         }
         match self.config.lookup(host, path, method, spans) {
             Lookup::Found(found) => match self.own.get(found.route.index()) {
-                Some(OwnRoute { handler, predicates: None }) => Found {
-                    index: RouteIndex(base + found.route.0),
-                    params: found.params(spans),
-                    goal: Goal::Handler(&**handler),
-                },
+                Some(route) if route.predicates.is_none() => self.own_route(route, &found, spans, base),
                 Some(_) => self.find_by_predicates(found, head, spans, base),
-                None => Found::own(Goal::NotFound),
+                None => self.own_answer(Goal::NotFound),
             },
-            Lookup::MethodNotAllowed(allow) => Found::refused(method, allow),
-            Lookup::NotFound => Found::own(Goal::NotFound),
+            Lookup::MethodNotAllowed(allow) => self.refused(method, allow),
+            Lookup::NotFound => self.own_answer(Goal::NotFound),
         }
     }
 
@@ -164,17 +223,13 @@ impl Routes {
         let mut candidate = Some(first);
         while let Some(found) = candidate {
             match self.own.get(found.route.index()) {
-                Some(OwnRoute { handler, predicates }) if predicates.as_ref().is_none_or(|set| set.holds(head)) => {
-                    return Found {
-                        index: RouteIndex(base + found.route.0),
-                        params: found.params(spans),
-                        goal: Goal::Handler(&**handler),
-                    };
+                Some(route) if route.predicates.as_ref().is_none_or(|set| set.holds(head)) => {
+                    return self.own_route(route, &found, spans, base);
                 }
                 _ => candidate = found.next_candidate(),
             }
         }
-        Found::own(Goal::NotFound)
+        self.own_answer(Goal::NotFound)
     }
 }
 
@@ -187,14 +242,6 @@ fn table_names(router: Router<'static>) -> impl Iterator<Item = RouteName> {
 }
 
 impl<'r> Found<'r> {
-    fn own(goal: Goal<'r>) -> Self {
-        Self { index: RouteIndex::NONE, params: Params::NONE, goal }
-    }
-
-    fn refused(method: Method, allow: MethodSet) -> Self {
-        Self::own(if method == Method::Options { Goal::Options(allow) } else { Goal::MethodNotAllowed(allow) })
-    }
-
     /// Which route it is.
     pub fn index(&self) -> RouteIndex {
         self.index
@@ -206,19 +253,45 @@ impl<'r> Found<'r> {
     }
 }
 
-impl Found<'_> {
-    /// Whether it answers at once.
+impl<'r> Found<'r> {
+    /// The plugins that it goes through.
     #[inline]
-    pub fn pace(&self) -> Pace {
-        match self.goal {
+    pub fn plugins(&self) -> Option<&'r dyn Pipeline> {
+        self.plugins
+    }
+}
+
+impl Found<'_> {
+    /// Whether the request is answered at once, and how it goes through plugins.
+    #[inline]
+    pub fn pace(&self, head: &RequestHead<'_>, context: &Context) -> (Pace, Going) {
+        let own = match self.goal {
             Goal::Handler(handler) => handler.pace(),
             _ => Pace::Immediate,
+        };
+        match self.plugins {
+            None => (own, Going::AtOnce),
+            Some(plugins) => match plugins.going(head, context) {
+                Going::AtOnce => (own, Going::AtOnce),
+                Going::Answers => (Pace::Immediate, Going::Answers),
+                Going::Suspends => (Pace::Suspending, Going::Suspends),
+            },
         }
     }
 
     /// Answers the exchange.
     #[inline]
     pub fn handle<'a>(&'a self, exchange: &'a mut Exchange<'_>) -> Answer<'a> {
+        match self.plugins {
+            None => self.answer(exchange),
+            Some(plugins) => plugins.handle(self, exchange),
+        }
+    }
+}
+
+impl Inner for Found<'_> {
+    #[inline]
+    fn answer<'a>(&'a self, exchange: &'a mut Exchange<'_>) -> Answer<'a> {
         match &self.goal {
             Goal::Handler(handler) => handler.handle(exchange),
             own => Answer::Now(own.answer(&mut exchange.response)),

@@ -147,6 +147,7 @@ async fn exchange(handler: &dyn Handler, pattern: &str, raw: &str, most: usize) 
             response: Response::new(&mut out, &mut fields, &mut sink, terms),
             context: &super::Context::default(),
             notes: None,
+            edited: None,
         };
         let reply = match handler.handle(&mut exchange) {
             Answer::Now(reply) => reply,

@@ -100,6 +100,13 @@ pub enum ServeError {
         /// Why.
         reason: String,
     },
+    /// A plugin refuses its config.
+    Plugin {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A part of the program could not start, or failed.
     Launch(LaunchError),
 }
@@ -115,6 +122,7 @@ impl fmt::Display for ServeError {
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Executor(error) => error.fmt(f),
             Self::Worker { index, reason } => write!(f, "worker {index} ended: {reason}"),
+            Self::Plugin { name, reason } => write!(f, "the plugin {name:?} refuses: {reason}"),
             Self::Launch(error) => error.fmt(f),
         }
     }
@@ -165,6 +173,8 @@ pub fn serve_with(mut service: Service, launcher: Launcher) -> Result<(), ServeE
             "the limit on open files is below server.limits.connections: when it is reached, accepting rests"
         );
     }
+    let plugins = service.snapshot.plugins.init();
+    plugins.map_err(|(name, reason)| ServeError::Plugin { name, reason })?;
     let access = Arc::new(logs::open_access_log(&service.snapshot).map_err(ServeError::AccessLog)?);
     let inheritance = service.origin.inheritance();
     let listening = Listening::open(config, &service.plan.workers, inheritance)?;
@@ -238,6 +248,7 @@ async fn run(
         cores: plan.workers.clone(),
         listening: listening.clone(),
         attendants: RefCell::new(Attendants::new(clock::wall().as_nanos() as u64)),
+        plugin_attendants: RefCell::default(),
         drain: drain.clone(),
         access: access.clone(),
     });

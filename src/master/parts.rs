@@ -93,10 +93,12 @@ async fn attend(master: Rc<Master>, handle: Handle) -> Outcome {
     let snapshot = master.state.snapshot();
     let name_servers = snapshot.config.resolver.name_servers();
     master.reloader.attendants.borrow_mut().attend(&snapshot.upstreams, &name_servers);
+    master.reloader.plugin_attendants.borrow_mut().attend(&snapshot.plugins);
     // Another config may come into force.
     drop(snapshot);
     wait(handle).await?;
     master.reloader.attendants.borrow_mut().leave();
+    master.reloader.plugin_attendants.borrow_mut().leave();
     Ok(())
 }
 
@@ -111,7 +113,8 @@ async fn take_changes(master: Rc<Master>, ((post, reloads), upgrades): Changes, 
     let watching = async {
         if let Some(file) = master.reloader.source.watched.clone() {
             let known = master.reloader.source.known;
-            reload::watch_file(file, known, post).await;
+            let beside = || master.state.snapshot().beside.clone();
+            reload::watch_file(file, known, beside, post).await;
         }
         pending::<()>().await;
     };

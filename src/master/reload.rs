@@ -15,13 +15,14 @@ use super::supervisor::Orders;
 use super::{ServeError, logs};
 use crate::admin::{Cause, Outcome, ReloadRequest, State};
 use crate::clock::{self, Moment};
-use crate::config::{Changes, Config, Failure, Fingerprint, Prepared, Snapshot, Watch};
+use crate::config::{Beside, Changes, Config, Failure, Fingerprint, Prepared, Snapshot, Watch};
 use crate::conn::Settings;
 use crate::lifecycle::Phase;
 use crate::limits::{CONFIG_LOOK_SECONDS, CONFIG_SETTLE_MS, CONFIG_SETTLE_MS_MAX, GENERATIONS_MAX, TAKE_UP_MS_MAX};
 use crate::log::access::AccessLog;
 use crate::metrics::FreshCells;
-use crate::proxy::{Attendants, Upstreams};
+use crate::plugin;
+use crate::proxy::Attendants;
 use crate::rt::{self, Mailbox, Postbox};
 use crate::worker::{Order, TakeUp};
 
@@ -34,9 +35,9 @@ pub struct Source {
     pub watched: Option<PathBuf>,
     /// What the file held when it was read.
     pub known: Fingerprint,
-    /// Reads, checks and compiles it; the upstreams are those in force.
+    /// Reads, checks and compiles it, as what comes after the config in force.
     #[allow(clippy::type_complexity, reason = "a function is what it is")]
-    pub load: Arc<dyn Fn(&Upstreams) -> Result<Prepared, Failure> + Send + Sync>,
+    pub load: Arc<dyn Fn(Option<&Snapshot>) -> Result<Prepared, Failure> + Send + Sync>,
 }
 
 /// What is being changed: one thing at a time.
@@ -59,6 +60,7 @@ pub(super) struct Reloader {
     pub(super) cores: Vec<usize>,
     pub(super) listening: Rc<RefCell<Listening>>,
     pub(super) attendants: RefCell<Attendants>,
+    pub(super) plugin_attendants: RefCell<plugin::Attendants>,
     /// The generation that each worker serves by.
     pub(super) taken_up: RefCell<Vec<u64>>,
     /// How long a drain may take, as the config in force says.
@@ -148,10 +150,13 @@ impl Reloader {
         let (load, before) = (self.source.load.clone(), self.state.snapshot());
         let (next, workers) = (self.state.generation() + 1, self.orders.count());
         rt::blocking(move || {
-            let Prepared { snapshot, .. } = load(&before.upstreams).map_err(Outcome::Invalid)?;
+            let Prepared { snapshot, .. } = load(Some(&before)).map_err(Outcome::Invalid)?;
             let changes = Changes::between(&before.config, &snapshot.config);
             if !changes.can_be_reloaded() {
                 return Err(Outcome::Fixed(Box::new(changes)));
+            }
+            if let Err((name, reason)) = snapshot.plugins.init() {
+                return Err(Outcome::Impossible(format!("the plugin {name:?} refuses: {reason}")));
             }
             let routes = snapshot.routes.names().len();
             let cells = (0..workers).map(|_| FreshCells::new(next, routes)).collect();
@@ -173,6 +178,7 @@ impl Reloader {
         }
         let snapshot = Arc::new(snapshot);
         self.attendants.borrow_mut().attend(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
+        self.plugin_attendants.borrow_mut().attend(&snapshot.plugins);
         // A server that is new has no address before its name is looked up, and requests would find it unavailable.
         Attendants::wait_for_addresses(&snapshot.upstreams, patience()).await;
         before.upstreams.retire_all_but(&snapshot.upstreams);
@@ -240,6 +246,7 @@ fn take_ups(
         settings: Settings { connections, ..snapshot.settings.clone() },
         routes: snapshot.routes.clone(),
         upstreams: snapshot.upstreams.clone(),
+        plugins: snapshot.plugins.clone(),
         cells,
         opened,
         closed: closed.to_vec(),
@@ -273,7 +280,14 @@ fn tell(cause: Cause, outcome: &Outcome) {
 
 /// Asks for a reload whenever the content of `file` has changed, once it has settled; ends with the executor. `known` is
 /// the content that is in force, or one from before: it is compared as soon as changes are watched.
-pub(super) async fn watch_file(file: PathBuf, mut known: Fingerprint, requests: Postbox<ReloadRequest>) {
+///
+/// `beside` tells the directories whose files belong to the config in force.
+pub(super) async fn watch_file(
+    file: PathBuf,
+    mut known: Fingerprint,
+    beside: impl Fn() -> Beside,
+    requests: Postbox<ReloadRequest>,
+) {
     // One is enough, however many events there are.
     let (event_post, events) = rt::mailbox(1);
     let on_event = move || {
@@ -287,15 +301,20 @@ pub(super) async fn watch_file(file: PathBuf, mut known: Fingerprint, requests: 
             None
         }
     };
+    let mut asked_beside = None;
     loop {
-        if let Some(watch) = &mut watch
-            && let Err(error) = watch.follow()
-        {
-            tracing::debug!(file = %file.display(), %error, "a directory of the config file cannot be watched now");
+        let Beside { directories, known: known_beside } = beside();
+        if let Some(watch) = &mut watch {
+            watch.set_beside(directories.clone());
+            if let Err(error) = watch.follow() {
+                tracing::debug!(file = %file.display(), %error, "a directory of the config cannot be watched now");
+            }
         }
-        let found = fingerprint(&file).await;
-        if found != known {
-            known = found;
+        let (found, found_beside) = fingerprints(&file, directories).await;
+        // What was asked for once may have been refused: the config in force has other files then, and goes on with them.
+        let is_new_beside = found_beside != known_beside && asked_beside != Some(found_beside);
+        if found != known || is_new_beside {
+            (known, asked_beside) = (found, Some(found_beside));
             if requests.post(ReloadRequest { cause: Cause::File, reply: None }).is_err() {
                 // So many wait already that one of them will see it.
                 tracing::debug!("as many reloads wait as may");
@@ -319,8 +338,8 @@ async fn settle(events: &Mailbox<()>) {
     }
 }
 
-/// Reads the file off this thread: it may be on a file system that hangs.
-async fn fingerprint(file: &Path) -> Fingerprint {
+/// Reads the file, and looks at those in `directories`, off this thread: they may be on a file system that hangs.
+async fn fingerprints(file: &Path, directories: Vec<PathBuf>) -> (Fingerprint, Fingerprint) {
     let file = file.to_owned();
-    rt::blocking(move || Fingerprint::of(&file)).await
+    rt::blocking(move || (Fingerprint::of(&file), Fingerprint::of_directories(&directories))).await
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::super::error::{ConfigError, Step, quote};
 use super::super::grammar::StatusRange;
 use super::super::model::{self, Health, Upstream, UpstreamServer};
-use super::super::units::TimeSpan;
 use super::proxy::{check_authority, check_target};
 use crate::limits::{UPSTREAM_NAME_BYTES_MAX, UPSTREAMS_MAX};
 use crate::proxy::{
     BreakerSpec, EjectionSpec, HealthSpec, PoolSpec, Probe, RetrySpec, ServerAddress, ServerSpec,
     UpstreamLimits as LimitsSpec, UpstreamSpec, UpstreamTimeouts as TimeoutsSpec,
 };
+use crate::units::TimeSpan;
 
 /// All upstreams, in the order of their names; what is wrong with them goes to `errors`.
 pub(super) fn build_upstreams(config: &model::Config, errors: &mut Vec<ConfigError>) -> Vec<UpstreamSpec> {

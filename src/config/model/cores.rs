@@ -5,9 +5,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::units::{self, ByteSize, TimeSpan};
 use crate::limits::RING_BUFFERS_MAX;
 use crate::rt;
+use crate::units::{self, ByteSize, TimeSpan};
 
 /// Which cores do what, and the executor on them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

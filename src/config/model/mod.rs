@@ -2,14 +2,16 @@
 //! bound and the sentence that explains it stand here and nowhere else.
 //!
 //! Keywords beside those of JSON Schema: `x-unit` names a text's parser, `x-minimum` and `x-maximum` bound a duration,
-//! `x-power-of-two` speaks for itself, and `x-not-built` lists keys or values that are known and refused by that name.
+//! `x-power-of-two` speaks for itself, and `x-secret` marks a text that is not shown.
 
 mod cores;
 mod log;
+mod plugins;
 mod predicates;
 mod proxy;
 mod routes;
 mod upstreams;
+mod wasm;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,24 +23,25 @@ use serde::{Deserialize, Serialize};
 
 pub use cores::{Auto, Cores, Driver, Executor, MasterCore, Pin, Ring, Steering, Workers};
 pub use log::{AccessLog, Log, LogFormat};
+pub use plugins::{OnFailure, PluginUse};
 pub use predicates::{Condition, Conditions};
 pub use proxy::{FieldEdits, Mirror, Proxy, Split};
 pub use routes::{Action, Coding, Files, Match, Method, Redirect, Respond, Route};
 pub use upstreams::{
     Breaker, Ejection, Health, Pool, Retry, Upstream, UpstreamLimits, UpstreamServer, UpstreamTimeouts,
 };
+pub use wasm::Wasm;
 
 use super::grammar::NameServer;
-use super::units::{self, Address, ByteSize, TimeSpan};
 use crate::conn;
 use crate::http;
-use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, NAME_SERVERS_MAX, TRUST_MAX};
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, NAME_SERVERS_MAX, PLUGINS_PER_ROUTE_MAX, TRUST_MAX};
 use crate::proxy::Network;
+use crate::units::{self, Address, ByteSize, TimeSpan};
 
 /// Ringfort's config: one JSON file. Every key may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-not-built" = ["plugins"]))]
 pub struct Config {
     /// Where this schema is, for editors; not used otherwise.
     #[serde(rename = "$schema", skip_serializing_if = "Option::is_none")]
@@ -58,6 +61,11 @@ pub struct Config {
     pub resolver: Resolver,
     /// Upstreams by name (letters, digits, `-`, `_`, `.`), for `proxy` routes: servers that do the same work.
     pub upstreams: BTreeMap<String, Upstream>,
+    /// Plugins in WebAssembly: where their modules are, and what each may use. docs/plugins/wasm.md says more.
+    pub wasm: Wasm,
+    /// Plugins that all requests go through, in this order, whatever their route.
+    #[schemars(extend("maxItems" = PLUGINS_PER_ROUTE_MAX))]
+    pub plugins: Vec<PluginUse>,
     /// Routes. A static path wins over `:param`, and that over `*wildcard`. Their order matters only among routes of one
     /// path that conditions on headers, query or cookies tell apart: those are tried in order, before one without. Where
     /// none holds, the request has no route: 404.

@@ -6,10 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::plugins::PluginUse;
 use super::predicates::Conditions;
 use super::proxy::Proxy;
 use crate::handler;
 use crate::http;
+use crate::limits::PLUGINS_PER_ROUTE_MAX;
 
 /// A route: what it matches, and what answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +22,8 @@ pub struct Route {
     pub matcher: Match,
     /// What answers them.
     pub action: Action,
+    /// Plugins of its own, behind the global ones.
+    pub plugins: Vec<PluginUse>,
 }
 
 /// What answers the requests of a route.
@@ -52,7 +56,6 @@ impl Action {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Route", extend(
     "oneOf" = [{ "required": ["respond"] }, { "required": ["files"] }, { "required": ["redirect"] }, { "required": ["proxy"] }],
-    "x-not-built" = ["plugins"],
 ))]
 struct RouteForm {
     #[serde(rename = "match")]
@@ -69,6 +72,10 @@ struct RouteForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Proxy")]
     proxy: Option<Box<Proxy>>,
+    /// Plugins of this route, which come behind the global ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = PLUGINS_PER_ROUTE_MAX))]
+    plugins: Vec<PluginUse>,
 }
 
 impl TryFrom<RouteForm> for Route {
@@ -82,14 +89,15 @@ impl TryFrom<RouteForm> for Route {
             (None, None, None, Some(proxy)) => Action::Proxy(proxy),
             _ => return Err("expected exactly one of respond, files, redirect and proxy"),
         };
-        Ok(Self { matcher: form.matcher, action })
+        Ok(Self { matcher: form.matcher, action, plugins: form.plugins })
     }
 }
 
 impl From<Route> for RouteForm {
     fn from(route: Route) -> Self {
-        let mut form = Self { matcher: route.matcher, respond: None, files: None, redirect: None, proxy: None };
-        match route.action {
+        let Route { matcher, action, plugins } = route;
+        let mut form = Self { matcher, respond: None, files: None, redirect: None, proxy: None, plugins };
+        match action {
             Action::Respond(respond) => form.respond = Some(respond),
             Action::Files(files) => form.files = Some(files),
             Action::Redirect(redirect) => form.redirect = Some(redirect),

@@ -6,12 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::grammar::StatusRange;
-use super::super::units::{self, TimeSpan};
 use crate::limits::{UPSTREAM_SERVERS_MAX, WEIGHT_MAX};
 use crate::proxy::{
     Balance, BreakerSpec, EjectionSpec, HashAlgorithm, HashKey, HealthSpec, PoolSpec, Probe, RetrySpec, ServerAddress,
     UpstreamLimits as LimitsSpec, UpstreamTimeouts as TimeoutsSpec,
 };
+use crate::units::{self, TimeSpan};
 
 /// Servers that do the same work, and how requests are shared out among them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

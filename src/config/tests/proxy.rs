@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use super::{errors_of, folder, only_error_of};
 use crate::config::compile::compile_rest;
 use crate::config::{compile, load_text};
-use crate::proxy::Upstreams;
 
 /// A config with the upstreams `api1` and `api2`, and a route that forwards with these keys.
 fn with(proxy: Value) -> Value {
@@ -67,8 +66,7 @@ fn an_upstream_with_a_mistake_is_not_told_as_missing_too() {
     config["upstreams"]["api2"]["health"] = json!({ "path": "x" });
     let input = crate::config::Input::default();
     let draft = super::read_draft(config.to_string().as_bytes(), &input);
-    let before = Upstreams::default();
-    let rest = compile_rest(draft.config.unwrap(), &folder(), &[], &draft.omissions, &before);
+    let rest = compile_rest(draft.config.unwrap(), &folder(), &[], &draft.omissions, None);
     let paths: Vec<_> = rest.err().unwrap().iter().map(|error| error.path.to_string()).collect();
     assert_eq!(paths, ["upstreams.api2.health.path", "routes[1].proxy.upstream"]);
 }

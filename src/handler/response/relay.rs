@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use super::{Framing, Response, State};
+use super::{BodyWay, Framing, Response, State};
 use crate::handler::{Failure, Reply};
 use crate::http::encode;
 use crate::http::{Status, StatusClass, Version};
@@ -52,7 +52,7 @@ impl Response<'_> {
     /// As [`Response::write`].
     pub(crate) async fn gather(&mut self, piece: &[u8]) -> Reply {
         let framing = match self.state {
-            State::Streaming(framing) if !self.is_torn() => framing,
+            State::Streaming(framing) if !self.is_torn() && self.body == BodyWay::Plain => framing,
             State::Open | State::Whole | State::Streaming(_) => return self.write(piece).await,
         };
         // The size line, and the line end behind the chunk.
@@ -111,6 +111,9 @@ impl Response<'_> {
         };
         if self.is_torn() {
             return Err(Failure::Gone);
+        }
+        if self.body == BodyWay::ThroughHooks {
+            self.end_through()?;
         }
         if framing == Framing::Chunked && !lines.is_empty() {
             self.out.extend_from_slice(b"0\r\n");

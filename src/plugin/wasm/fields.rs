@@ -77,11 +77,6 @@ impl FieldMap {
         self.touched.iter().map(|name| self.part(name))
     }
 
-    /// Whether a guest has changed any field.
-    pub(crate) fn is_touched(&self) -> bool {
-        !self.touched.is_empty()
-    }
-
     /// Takes the changes for done.
     pub(crate) fn settle(&mut self) {
         self.touched.clear();

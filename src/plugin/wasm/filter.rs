@@ -12,7 +12,7 @@ use super::instance::{Fault, Instance};
 use super::manifest::{self, configuration_of};
 use super::messages::{self, decide, fill_request, show_response, show_response_body, take_over};
 use super::options::Options;
-use super::program::Program;
+use super::program::{Program, hex};
 use super::seat::{Common, Seat, Visit};
 use super::shared::Shared;
 use super::stream::{Stage, Wish};
@@ -25,6 +25,7 @@ use crate::plugin::{
     PostResponse, PreHandler, Step, Verdict,
 };
 use crate::rt;
+use crate::units::{ByteSize, TimeSpan};
 
 /// A WASM plugin of a config.
 #[derive(Debug)]
@@ -88,14 +89,16 @@ impl Build<Options> for Filter {
             module: options.module.clone(),
             root_id: options.root_id.clone().or(manifest.root_id).unwrap_or_default(),
             configuration: configuration_of(options.configuration.as_ref().or(manifest.configuration.as_ref())),
-            memory_max: options.memory.or(manifest.memory).unwrap_or(settings.memory) as usize,
-            time_max: options.time.or(manifest.time).unwrap_or(settings.time),
+            memory_max: options.memory.or(manifest.memory).map_or(settings.memory, ByteSize::get) as usize,
+            time_max: options.time.or(manifest.time).map_or(settings.time, TimeSpan::get),
             body_max: settings.body as usize,
             shared: Shared::of(&options.module),
         });
         let program = Program::of(&found.bytes).map_err(|error| wrong(error.to_string()))?;
         // What a core would make: its faults are found here, and not at the first request.
         Instance::start(&program, &setting).map_err(|fault| wrong(format!("it does not start: {fault}")))?;
+        let (name, about, hash) = (manifest.name.as_deref(), manifest.about.as_deref(), hex(&program.hash));
+        tracing::debug!(plugin = context.name, module = options.module, name, about, sha256 = hash, "a WASM plugin was checked");
         let traits = Traits::of(&program);
         Ok(Self { common: Common::new(program, setting), traits })
     }

@@ -90,7 +90,6 @@ struct Callbacks {
     request_trailers: Callback<(u32, u32), u32>,
     response_headers: OnHeaders,
     response_body: Callback<(u32, u32, u32), u32>,
-    response_trailers: Callback<(u32, u32), u32>,
     done: Callback<u32, u32>,
     log: Callback<u32, ()>,
     delete: Callback<u32, ()>,
@@ -250,13 +249,6 @@ impl Instance {
         self.call(id, &callback, (id, size, u32::from(end))).map(Action::of)
     }
 
-    /// Shows it the trailers of the response.
-    pub(crate) fn response_trailers(&mut self, id: u32) -> Result<Action, Fault> {
-        let number = self.stream(id)?.response.trailers.len() as u32;
-        let Some(callback) = self.callbacks.response_trailers.clone() else { return Ok(Action::Continue) };
-        self.call(id, &callback, (id, number)).map(Action::of)
-    }
-
     /// The exchange is over: unless the guest wants to know of it for longer, it is forgotten.
     pub(crate) fn finish(&mut self, id: u32) -> Result<(), Fault> {
         self.stream(id)?;
@@ -298,6 +290,7 @@ impl Instance {
     }
 
     /// How many requests it has.
+    #[cfg(test)]
     pub(crate) fn streams(&self) -> usize {
         self.store.data().streams.len()
     }
@@ -384,7 +377,6 @@ impl Callbacks {
             request_trailers: find(made, store, "proxy_on_request_trailers"),
             response_headers: OnHeaders::find(made, store, "proxy_on_response_headers"),
             response_body: find(made, store, "proxy_on_response_body"),
-            response_trailers: find(made, store, "proxy_on_response_trailers"),
             done: find(made, store, "proxy_on_done"),
             log: find(made, store, "proxy_on_log"),
             delete: find(made, store, "proxy_on_delete"),

@@ -3,14 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::program::{hash_of, hex};
 use crate::limits::{WASM_MANIFEST_BYTES_MAX, WASM_MODULE_BYTES_MAX};
-use crate::units;
+use crate::units::{ByteSize, TimeSpan};
 
 /// What a manifest may say. All of it may be missing, and so may the manifest.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -32,11 +31,11 @@ pub(crate) struct Manifest {
     #[serde(default)]
     pub(crate) root_id: Option<String>,
     /// Memory of one instance where the config does not say.
-    #[serde(default, with = "units::as_optional_byte_size")]
-    pub(crate) memory: Option<u64>,
+    #[serde(default)]
+    pub(crate) memory: Option<ByteSize>,
     /// CPU time of one call where the config does not say.
-    #[serde(default, with = "units::as_optional_time_span")]
-    pub(crate) time: Option<Duration>,
+    #[serde(default)]
+    pub(crate) time: Option<TimeSpan>,
 }
 
 /// A module as it was found.

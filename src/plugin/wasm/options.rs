@@ -9,11 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::limits::WASM_MEMORY_BYTES_MAX;
 use crate::plugin::Registration;
-use crate::units::{self, ByteSize, TimeSpan};
+use crate::units::{ByteSize, TimeSpan};
 
 /// The plugin `wasm`.
-pub(in crate::plugin) const REGISTRATION: Registration = Registration::new(
+pub const REGISTRATION: Registration = Registration::new(
     "wasm",
     "a plugin in WebAssembly, by the ABI that Envoy's have (proxy-wasm 0.2.1)",
     PhantomData::<(Options, super::Filter)>,
@@ -30,15 +31,16 @@ pub(super) struct Options {
     pub configuration: Option<Value>,
     /// Which of the module's plugins, for modules that hold several (Envoy's `root_id`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub root_id: Option<String>,
     /// Memory of one instance, instead of `wasm.memory`.
-    #[serde(default, with = "units::as_optional_byte_size", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<ByteSize>", extend("x-minimum" = "64KiB", "x-maximum" = "1GiB"))]
-    pub memory: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ByteSize", extend("minimum" = 65_536, "maximum" = WASM_MEMORY_BYTES_MAX))]
+    pub memory: Option<ByteSize>,
     /// CPU time of one call, instead of `wasm.time`.
-    #[serde(default, with = "units::as_optional_time_span", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<TimeSpan>", extend("x-minimum" = "1ms", "x-maximum" = "10s"))]
-    pub time: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TimeSpan", extend("x-minimum" = "1ms", "x-maximum" = "10s"))]
+    pub time: Option<TimeSpan>,
 }
 
 /// The settings of all WASM plugins.

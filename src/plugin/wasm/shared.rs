@@ -14,22 +14,20 @@ use crate::sync::Mutex;
 
 /// What a metric counts (`proxy_metric_type_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MetricKind {
+enum MetricKind {
     Counter,
     Gauge,
-    /// Of which this host keeps the number of values and their sum.
+    /// Of which this host keeps the number of values.
     Histogram,
 }
 
 /// A metric that a guest has defined.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Metric {
-    pub(crate) kind: MetricKind,
-    pub(crate) name: String,
+struct Metric {
+    kind: MetricKind,
+    name: String,
     /// The value; of a histogram how many there were.
-    pub(crate) value: u64,
-    /// The sum of a histogram's values.
-    pub(crate) sum: u64,
+    value: u64,
 }
 
 #[derive(Debug, Default)]
@@ -162,7 +160,7 @@ impl Shared {
             if state.metrics.len() >= WASM_METRICS_MAX || name.len() > WASM_SHARED_NAME_BYTES_MAX {
                 return Err(Status::InternalFailure);
             }
-            state.metrics.push(Metric { kind, name: name.to_owned(), value: 0, sum: 0 });
+            state.metrics.push(Metric { kind, name: name.to_owned(), value: 0 });
             Ok(state.metrics.len() as u32)
         })
     }
@@ -185,10 +183,7 @@ impl Shared {
             match metric.kind {
                 MetricKind::Counter => metric.value = metric.value.saturating_add(value),
                 MetricKind::Gauge => metric.value = value,
-                MetricKind::Histogram => {
-                    metric.value = metric.value.saturating_add(1);
-                    metric.sum = metric.sum.saturating_add(value);
-                }
+                MetricKind::Histogram => metric.value = metric.value.saturating_add(1),
             }
             Ok(())
         })
@@ -197,11 +192,6 @@ impl Shared {
     /// The value of a metric.
     pub(crate) fn metric(&self, metric: u32) -> Result<u64, Status> {
         self.change(metric, |metric| Ok(metric.value))
-    }
-
-    /// All metrics, as they are now.
-    pub(crate) fn metrics(&self) -> Vec<Metric> {
-        self.with(|state| state.metrics.clone())
     }
 
     fn change<T>(&self, metric: u32, work: impl FnOnce(&mut Metric) -> Result<T, Status>) -> Result<T, Status> {

@@ -8,7 +8,7 @@ use super::abi::Half;
 use super::fields::{FieldMap, Of};
 use super::host::ROOT;
 use crate::clock::Moment;
-use crate::limits::{WASM_PROPERTIES_MAX, WASM_PROPERTY_BYTES_MAX, WASM_STREAMS_MAX};
+use crate::limits::{LARGE_BUFFER_BYTES, WASM_PROPERTIES_MAX, WASM_PROPERTY_BYTES_MAX, WASM_STREAMS_MAX};
 
 /// An answer that a guest gives in the place of the handler.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Message {
         self.headers.reset(of);
         self.trailers.reset(Of::Other);
         self.body.clear();
-        self.body.shrink_to(super::BODY_KEPT_BYTES);
+        self.body.shrink_to(LARGE_BUFFER_BYTES);
         self.stage = Stage::Unknown;
         self.resumed = false;
     }
@@ -104,13 +104,6 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn message(&self, half: Half) -> &Message {
-        match half {
-            Half::Request => &self.request,
-            Half::Response => &self.response,
-        }
-    }
-
     pub(crate) fn message_mut(&mut self, half: Half) -> &mut Message {
         match half {
             Half::Request => &mut self.request,
@@ -210,6 +203,7 @@ impl Streams {
     }
 
     /// Contexts that are open.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }

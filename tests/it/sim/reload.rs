@@ -5,6 +5,7 @@ use super::set_up::{Serving, Shared, pause};
 use ringfort::clock;
 use ringfort::handler::Routes;
 use ringfort::metrics::FreshCells;
+use ringfort::plugin::Plugins;
 use ringfort::proxy::Upstreams;
 use ringfort::rt::sim::{self, Random};
 use ringfort::worker::{Order, TakeUp};
@@ -47,6 +48,7 @@ impl Generations {
                 settings: self.shared.settings.clone(),
                 routes: routes.clone(),
                 upstreams: Arc::new(Upstreams::default()),
+                plugins: Arc::new(Plugins::default()),
                 cells: FreshCells::new(generation, routes.names().len()),
                 opened: Vec::new(),
                 closed: Vec::new(),

@@ -32,7 +32,7 @@ pub struct TimeSpan(Duration);
 
 const TIME_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 /// What `expected` says of a span of time.
-pub(super) const TIME_SPAN: &str = "a duration such as \"10s\" (a whole number and one of ms, s, m, h)";
+pub(crate) const TIME_SPAN: &str = "a duration such as \"10s\" (a whole number and one of ms, s, m, h)";
 
 impl TimeSpan {
     /// So many milliseconds.
@@ -76,7 +76,7 @@ pub struct ByteSize(u64);
 
 const SIZE_UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 /// What `expected` says of a size.
-pub(super) const BYTE_SIZE: &str =
+pub(crate) const BYTE_SIZE: &str =
     "a size such as \"64KiB\" (a whole number and one of B, KiB, MiB, GiB, TiB) or bytes";
 
 impl ByteSize {
@@ -113,7 +113,7 @@ impl fmt::Display for ByteSize {
 pub struct Address(SocketAddr);
 
 /// What `expected` says of an address.
-pub(super) const ADDRESS: &str = "an IP address and a port such as \"0.0.0.0:8080\" or \"[::]:8080\"";
+pub(crate) const ADDRESS: &str = "an IP address and a port such as \"0.0.0.0:8080\" or \"[::]:8080\"";
 
 impl Address {
     /// An address.
@@ -207,23 +207,23 @@ fn mend_address(text: &str) -> Option<String> {
 }
 
 /// `#[serde(with)]` for a [`Duration`] that is written as a [`TimeSpan`].
-pub(super) mod as_time_span {
+pub(crate) mod as_time_span {
     use super::{Deserialize, Deserializer, Duration, Serializer, TimeSpan};
 
-    pub(in super::super) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&TimeSpan(*span))
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         TimeSpan::deserialize(deserializer).map(TimeSpan::get)
     }
 }
 
 /// `#[serde(with)]` for an integer that is written as a [`ByteSize`].
-pub(super) mod as_byte_size {
+pub(crate) mod as_byte_size {
     use super::{ByteSize, Deserialize, Deserializer, Serializer, de};
 
-    pub(in super::super) fn serialize<N, S>(bytes: &N, serializer: S) -> Result<S::Ok, S::Error>
+    pub(crate) fn serialize<N, S>(bytes: &N, serializer: S) -> Result<S::Ok, S::Error>
     where
         N: Copy + TryInto<u64>,
         S: Serializer,
@@ -231,7 +231,7 @@ pub(super) mod as_byte_size {
         serializer.collect_str(&ByteSize((*bytes).try_into().unwrap_or(u64::MAX)))
     }
 
-    pub(in super::super) fn deserialize<'de, N, D>(deserializer: D) -> Result<N, D::Error>
+    pub(crate) fn deserialize<'de, N, D>(deserializer: D) -> Result<N, D::Error>
     where
         N: TryFrom<u64>,
         D: Deserializer<'de>,
@@ -242,22 +242,17 @@ pub(super) mod as_byte_size {
 }
 
 /// `#[serde(with)]` for an address that may be `"off"`.
-pub(super) mod as_address_or_off {
+pub(crate) mod as_address_or_off {
     use super::{Deserialize, Deserializer, Serializer, SocketAddr, de};
 
-    pub(in super::super) fn serialize<S: Serializer>(
-        address: &Option<SocketAddr>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
         match address {
             Some(address) => serializer.collect_str(address),
             None => serializer.serialize_str("off"),
         }
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<SocketAddr>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
         match String::deserialize(deserializer)?.as_str() {
             "off" => Ok(None),
             text => text.parse::<super::Address>().map(|address| Some(address.get())).map_err(de::Error::custom),
@@ -266,7 +261,7 @@ pub(super) mod as_address_or_off {
 }
 
 /// Reads one of these types from text; a size or a status from a number too.
-pub(super) struct Reader<T>(pub(super) std::marker::PhantomData<T>);
+pub(crate) struct Reader<T>(pub(crate) std::marker::PhantomData<T>);
 
 impl<T: FromStr<Err = UnitError>> Visitor<'_> for Reader<T> {
     type Value = T;
@@ -289,7 +284,7 @@ macro_rules! in_text {
     ($($name:ident: $schema:expr;)*) => {$(
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(super::units::Reader(std::marker::PhantomData))
+                deserializer.deserialize_any(crate::units::Reader(std::marker::PhantomData))
             }
         }
 
@@ -314,7 +309,7 @@ macro_rules! in_text {
         }
     )*};
 }
-pub(super) use in_text;
+pub(crate) use in_text;
 
 // `x-unit` names the parser that the loader runs; `pattern` says nearly the same to other readers of the schema.
 in_text! {

@@ -1,0 +1,129 @@
+//! A response on its way through plugins: they see its head before it is written, and its body where they want to.
+
+use super::{BodyLength, BodyWay, Framing, Response, State, allows_body};
+use crate::handler::pipeline::{BodyPlan, Draft, Finished, LocalAnswer, Run};
+use crate::handler::{Failure, Reply};
+use crate::http::Status;
+use crate::http::encode;
+use crate::pool::{self, Class};
+
+impl<'x> Response<'x> {
+    /// The plugins, for those who show them the request; [`Response::give_run`] gives them back.
+    pub(crate) fn take_run(&mut self) -> Option<Run<'x>> {
+        self.run.take()
+    }
+
+    pub(crate) fn give_run(&mut self, run: Run<'x>) {
+        self.run = Some(run);
+    }
+
+    /// The plugins' answer in place of a failure.
+    pub(crate) fn ask_on_failure(&mut self, status: Status, detail: &'static str) -> Option<LocalAnswer> {
+        self.run.as_mut()?.on_failure(status, detail)
+    }
+
+    /// Tells the plugins that the exchange has ended.
+    pub(crate) fn end_run(&mut self, finished: Finished) {
+        if let Some(mut run) = self.run.take() {
+            run.end(finished);
+        }
+    }
+
+    /// Shows the plugins the head.
+    fn draft(&mut self, length: Option<u64>) -> Result<BodyPlan, Failure> {
+        let Some(run) = &mut self.run else { return Ok(BodyPlan::AsIs) };
+        let (head_only, version) = (self.terms.head_only, self.terms.version);
+        let mut draft = Draft { status: &mut self.status, fields: self.fields, length, head_only, version };
+        run.on_head(&mut draft)
+    }
+
+    /// [`Response::send`] through plugins.
+    pub(super) fn send_through(&mut self, body: &[u8]) -> Reply {
+        let plan = self.draft(Some(body.len() as u64))?;
+        let is_empty = self.terms.head_only || !allows_body(self.status);
+        match (plan, &mut self.run) {
+            // What a change would make of a body that is not sent, nobody knows; the length is left out with it.
+            (BodyPlan::Changed, _) if is_empty => {
+                self.start_plain(BodyLength::Unknown);
+                self.state = State::Whole;
+            }
+            (BodyPlan::Watched | BodyPlan::Changed, Some(run)) => {
+                let mut out = pool::take(Class::Small);
+                run.on_piece(if is_empty { &[] } else { body }, true, &mut out)?;
+                let out = if is_empty { body } else { &out };
+                self.send_plain(out);
+            }
+            (BodyPlan::Replaced(body), _) => self.send_plain(&body),
+            (BodyPlan::AsIs | BodyPlan::Watched | BodyPlan::Changed, _) => self.send_plain(body),
+        }
+        Ok(())
+    }
+
+    /// [`Response::start`] through plugins.
+    pub(super) fn start_through(&mut self, length: BodyLength) -> Reply {
+        let known = match length {
+            BodyLength::Known(length) => Some(length),
+            BodyLength::Unknown => None,
+        };
+        match self.draft(known)? {
+            BodyPlan::AsIs => self.start_plain(length),
+            BodyPlan::Watched => {
+                self.start_plain(length);
+                self.body = BodyWay::ThroughHooks;
+            }
+            BodyPlan::Changed => {
+                self.start_plain(BodyLength::Unknown);
+                self.body = BodyWay::ThroughHooks;
+            }
+            BodyPlan::Replaced(body) => {
+                self.start_plain(BodyLength::Known(body.len() as u64));
+                if self.state != State::Streaming(Framing::Discard) {
+                    self.out.extend_from_slice(&body);
+                }
+                // What the handler sends instead is counted for nothing.
+                self.state = State::Streaming(Framing::Discard);
+            }
+        }
+        Ok(())
+    }
+
+    /// [`Response::write`] through plugins.
+    pub(super) async fn write_through(&mut self, piece: &[u8]) -> Reply {
+        if self.state == State::Streaming(Framing::Discard) || piece.is_empty() {
+            return self.flush().await;
+        }
+        let mut out = pool::take(Class::Large);
+        if let Some(run) = &mut self.run {
+            run.on_piece(piece, false, &mut out)?;
+        }
+        // A plugin may keep a piece back: it is not the handler's wish to send what waits, then.
+        if out.is_empty() { Ok(()) } else { self.write_plain(&out).await }
+    }
+
+    /// Shows the plugins the end of the body, and sends what they kept back.
+    pub(super) fn end_through(&mut self) -> Reply {
+        self.body = BodyWay::Plain;
+        let mut out = pool::take(Class::Small);
+        let State::Streaming(framing) = self.state else { return Ok(()) };
+        if let Some(run) = &mut self.run {
+            run.on_piece(&[], true, &mut out)?;
+        }
+        match framing {
+            Framing::Discard => {}
+            _ if out.is_empty() => {}
+            Framing::UntilClose => self.out.extend_from_slice(&out),
+            Framing::Chunked => {
+                encode::write_chunk_head(self.out, out.len() as u64);
+                self.out.extend_from_slice(&out);
+                self.out.extend_from_slice(encode::CHUNK_END);
+            }
+            Framing::Length(left) => {
+                let left = left.checked_sub(out.len() as u64);
+                let left = left.ok_or_else(|| Failure::internal("a plugin made the body longer than was announced"))?;
+                self.out.extend_from_slice(&out);
+                self.state = State::Streaming(Framing::Length(left));
+            }
+        }
+        Ok(())
+    }
+}
