@@ -75,6 +75,7 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 }
 
 /// Whether `bytes` may be the value of a field: no control bytes but TAB (RFC 9110 section 5.5).
+#[cfg(feature = "wasm")]
 pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
     all(bytes, FIELD_VALUE)
 }

@@ -28,6 +28,9 @@ mod abi;
 #[cfg(feature = "wasm")]
 mod calls;
 #[cfg(feature = "wasm")]
+#[doc(hidden)]
+pub mod drive;
+#[cfg(feature = "wasm")]
 mod engine;
 #[cfg(feature = "wasm")]
 mod fields;
