@@ -84,6 +84,7 @@ fn facts<'a>(patterns: &'a [String]) -> Facts<'a> {
         process: ProcessSample::default(),
         routes: RouteNames { generation: 1, patterns },
         upstreams: &[],
+        plugins: &[],
         workers: &[],
     }
 }

@@ -5,6 +5,7 @@
 //! nothing (see `upstreams`).
 
 mod life;
+mod plugins;
 mod reload;
 mod state;
 mod upgrade;
@@ -113,6 +114,7 @@ fn metrics(exchange: &mut Exchange<'_>) -> Reply {
         routes: RouteNames { generation: state.generation(), patterns: &state.route_labels() },
         workers: &workers,
         upstreams: &upstreams,
+        plugins: &snapshot.plugins.sample(),
     };
     exposition::write_prometheus(&mut text, &state.aggregator(), &facts);
     exchange.response.field("Content-Type", exposition::CONTENT_TYPE)?;
@@ -146,6 +148,7 @@ fn status(exchange: &mut Exchange<'_>) -> Reply {
             "max_fds": sample.max_fds,
             "threads": sample.threads,
         },
+        "plugins": plugins::describe(&state.snapshot(), state.uptime()),
         "metrics": report::build(&state.aggregator(), names),
     });
     answer_json(exchange, Status::OK, &value)

@@ -5,7 +5,8 @@
 //! Names follow Prometheus: base units (`_seconds`, `_bytes`), `_total` at the end of counters, and `process_*` for what
 //! every process exports, so that existing dashboards fit.
 
-use super::{changes, life};
+use super::plugins::PluginSeries;
+use super::{changes, life, plugins};
 
 pub use super::keys::{
     BreakerState, Class, Counter, Driver, Gauge, LifeSeries, ServerCounter, ServerFigure, ServerState, UpstreamCounter,
@@ -83,6 +84,8 @@ pub enum Source {
     ServerLatency,
     /// The moving average of those.
     ServerLatencyEwma,
+    /// Plugins, all cores together.
+    Plugins(PluginSeries),
     /// The process's phase, services and health checks.
     Life(LifeSeries),
     /// The version and how it was built.
@@ -532,6 +535,10 @@ pub const TABLE: &[Definition] = &[
         UpstreamCounter::MirrorsDropped,
         "Copies of requests that were not sent: too many under way, a long body, or no server available.",
     ),
+    plugins::CALLS,
+    plugins::ERRORS,
+    plugins::TIME,
+    plugins::DURATIONS,
     process(
         "ringfort_log_lines_dropped_total",
         Kind::Counter,

@@ -16,6 +16,7 @@ use super::aggregate::{Aggregator, CoreStatus, Window};
 use super::defs::{Class, Definition, Driver, Gauge, Kind, ProcessValue, Source, TABLE};
 use super::keys::{ReloadResult, UpgradeResult};
 use super::life::{self, Life};
+use super::plugins::{self, PluginSample};
 use super::process::ProcessSample;
 use super::pulse::WorkerSample;
 use super::report::{self, RouteNames};
@@ -69,6 +70,8 @@ pub struct Facts<'a> {
     pub workers: &'a [WorkerSample],
     /// The upstreams.
     pub upstreams: &'a [UpstreamSample],
+    /// The plugins.
+    pub plugins: &'a [PluginSample],
 }
 
 /// Appends the text to `out`.
@@ -110,6 +113,7 @@ fn write_metric(
         Source::Upstream(_) | Source::UpstreamPending | Source::UpstreamTerminations => {
             facts.upstreams.iter().try_for_each(|upstream| upstreams::write_upstream(out, definition, upstream))
         }
+        Source::Plugins(series) => plugins::write_plugins(out, definition, series, facts.plugins),
         Source::Server(_)
         | Source::ServerBy(_)
         | Source::ServerFigure(_)
@@ -355,6 +359,7 @@ mod tests {
             routes: RouteNames { generation: 1, patterns },
             workers: const { &[WorkerSample { core: 1, heartbeat_age: Duration::from_millis(250), stalls: 2 }] },
             upstreams: &[],
+            plugins: &[],
         }
     }
 

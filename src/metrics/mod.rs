@@ -17,6 +17,7 @@ pub mod route_history;
 pub mod aggregate;
 pub mod report;
 pub mod upstreams;
+pub mod plugins;
 pub mod life;
 pub mod exposition;
 pub mod process;

@@ -156,6 +156,7 @@ mod tests {
             routes: RouteNames { generation: 1, patterns: &[] },
             workers: &[],
             upstreams,
+            plugins: &[],
         };
         let mut out = String::new();
         write_prometheus(&mut out, &Aggregator::new(Duration::ZERO), &facts);

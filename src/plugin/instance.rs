@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::meter::NameMeter;
-use super::{Hooks, Plugin, PluginSample};
+use super::{Hooks, Plugin};
 use crate::limits::PLUGIN_NAMES_MAX;
+use crate::metrics::plugins::PluginSample;
 
 /// What becomes of a request when a plugin fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Hook;
 use crate::limits::PLUGIN_TIMED_EVERY;
 use crate::metrics::histogram::{COMPACT, SteadyHistogram};
+use crate::metrics::plugins::{HookSample, PluginSample};
 use crate::metrics::snapshot::Snapshot;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How many hooks there are.
-pub const HOOKS: usize = Hook::ALL.len();
+const HOOKS: usize = Hook::ALL.len();
 
 /// One plugin's numbers on one core.
 #[derive(Default)]
@@ -69,45 +70,16 @@ impl NameMeter {
     /// All cores together.
     pub(super) fn sample(&self) -> PluginSample {
         let cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sample = PluginSample { name: self.name.clone(), hooks: std::array::from_fn(|_| HookSample::new()) };
-        for cells in cores.iter().flatten() {
-            for (at, hook) in sample.hooks.iter_mut().enumerate() {
-                hook.calls += cells.calls[at].load(Relaxed);
-                hook.errors += cells.errors[at].load(Relaxed);
-                hook.times.merge(&cells.times[at].read());
+        let hooks = Hook::ALL.into_iter().map(|hook| {
+            let (mut calls, mut errors, mut times) = (0, 0, Snapshot::empty(COMPACT));
+            for cells in cores.iter().flatten() {
+                calls += cells.calls[hook as usize].load(Relaxed);
+                errors += cells.errors[hook as usize].load(Relaxed);
+                times.merge(&cells.times[hook as usize].read());
             }
-        }
-        sample
-    }
-}
-
-/// One plugin at one moment.
-#[derive(Clone, Debug)]
-pub struct PluginSample {
-    /// As the config calls it.
-    pub name: String,
-    /// By [`Hook`].
-    pub hooks: [HookSample; HOOKS],
-}
-
-/// One hook of a plugin at one moment.
-#[derive(Clone, Debug)]
-pub struct HookSample {
-    /// How often it was called.
-    pub calls: u64,
-    /// How often it failed.
-    pub errors: u64,
-    /// How long the calls took that were timed.
-    pub times: Snapshot,
-}
-
-impl HookSample {
-    fn new() -> Self {
-        Self { calls: 0, errors: 0, times: Snapshot::empty(COMPACT) }
-    }
-
-    /// Nanoseconds that all calls took, as far as those that were timed can tell.
-    pub fn nanos(&self) -> u64 {
-        self.times.sum.saturating_mul(PLUGIN_TIMED_EVERY)
+            let nanos = times.sum.saturating_mul(PLUGIN_TIMED_EVERY);
+            HookSample { hook: hook.name(), calls, errors, times, nanos }
+        });
+        PluginSample { name: self.name.clone(), hooks: hooks.collect() }
     }
 }

@@ -34,7 +34,6 @@ pub use chain::Chain;
 pub use hook::{BodyHook, OnError, Peek, PostHandler, PostResponse, PreHandler, PreRoute};
 pub use instance::{Instance, OnFailure, Plugins, Wanted};
 pub use local::Local;
-pub use meter::{HOOKS, HookSample, PluginSample};
 pub use registry::{
     Build, BuildContext, Maker, Mistake, OptionStep, Registration, find, names, register, registrations,
 };

@@ -17,6 +17,7 @@ mod drain;
 mod fallback;
 mod faults;
 mod lifecycle;
+mod plugins;
 mod proxy;
 mod reload;
 mod service;

@@ -68,6 +68,8 @@ ringfort::routes! {
         POST "/echo" => ringfort::suspending!(echo),
         POST "/collect" => ringfort::suspending!(collect),
         POST "/ignore" => Action::Immediate(hello),
+        GET "/seen" => Action::Immediate(super::plugin::seen),
+        GET "/ended" => Action::Immediate(super::plugin::ended),
         POST "/peek" => ringfort::suspending!(peek),
     }
 }
@@ -217,6 +219,7 @@ async fn peek(exchange: &mut Exchange<'_>) -> Reply {
 
 /// What `ringfort serve` does, with the application's routes.
 fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    ringfort::plugin::register(super::plugin::REGISTRATION);
     let origin = master::Origin::new(std::env::args_os().skip(1).collect(), std::env::vars_os().collect())?;
     let patience = std::env::var(UPGRADE_MS).ok().map(|ms| ms.parse().map(Duration::from_millis)).transpose()?;
     let origin = patience.into_iter().fold(origin, master::Origin::with_patience);

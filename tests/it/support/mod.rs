@@ -4,6 +4,7 @@ pub(crate) mod app;
 mod client;
 pub(crate) mod dns;
 mod message;
+mod plugin;
 mod server;
 pub(crate) mod upstream;
 

@@ -110,6 +110,12 @@ impl Start {
         self
     }
 
+    /// Sets a key of the config.
+    pub(crate) fn set(mut self, name: &str, value: Value) -> Self {
+        self.config[name] = value;
+        self
+    }
+
     /// Sets `upstreams.<name>`.
     pub(crate) fn upstream(mut self, name: &str, upstream: Value) -> Self {
         self.config["upstreams"][name] = upstream;
