@@ -13,8 +13,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::check::{Omissions, check_settings};
 use super::error::{ConfigError, Step, quote, suggest};
-use super::watch::Fingerprint;
 use super::model::{self, AccessLog, Action, Config, Route};
+use super::watch::Fingerprint;
 use crate::clock;
 use crate::conn;
 use crate::handler::{

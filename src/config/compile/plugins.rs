@@ -10,7 +10,7 @@ use super::super::error::{ConfigError, Step};
 use super::super::model::{Config, PluginUse};
 use crate::handler::pipeline::Pipeline;
 use crate::limits::PLUGINS_PER_ROUTE_MAX;
-use crate::plugin::{self, wasm, BuildContext, Chain, Instance, Mistake, OptionStep, Plugins, Wanted};
+use crate::plugin::{self, BuildContext, Chain, Instance, Mistake, OptionStep, Plugins, Wanted, wasm};
 use crate::proxy::Upstreams;
 
 /// The plugins of a config.
@@ -50,7 +50,8 @@ pub(super) fn build_plugins(
     before: &Plugins,
     errors: &mut Vec<ConfigError>,
 ) -> Built {
-    let mut builder = Builder { base_dir, upstreams, wasm: (&config.wasm).into(), before, plugins: Plugins::after(before), errors };
+    let mut builder =
+        Builder { base_dir, upstreams, wasm: (&config.wasm).into(), before, plugins: Plugins::after(before), errors };
     let globals = builder.list(&config.plugins, &["plugins".into()], None);
     let shared = (!globals.is_empty()).then(|| Arc::new(Chain::new(globals.clone())));
     let mut routes = Vec::with_capacity(config.routes.len());

@@ -44,12 +44,13 @@ pub(crate) fn machine() -> Result<&'static Machine, String> {
 
 impl Machine {
     fn start() -> Result<Self, String> {
-        let engine = Engine::new(&settings()).map_err(|error| format!("WebAssembly cannot be run here: {error:#}"))?;
+        let engine = make_engine()?;
         let mut linker = Linker::new(&engine);
         calls::link(&mut linker).map_err(|error| format!("host functions cannot be linked: {error:#}"))?;
         let ticking = engine.clone();
         let thread = thread::Builder::new().name("ringfort-wasm".to_owned()).spawn(move || tick(&ticking));
-        let thread = thread.map_err(|error| format!("the thread that stops slow plugins cannot be started: {error}"))?;
+        let thread =
+            thread.map_err(|error| format!("the thread that stops slow plugins cannot be started: {error}"))?;
         // It runs as long as the process, holds nothing that others wait for, and sleeps when no guest runs.
         Ok(Self { engine, linker, ticker: thread.thread().clone() })
     }
@@ -63,11 +64,24 @@ impl Machine {
     }
 }
 
-fn settings() -> Config {
+/// The engine for as many instances as the host has address space for: some have 512 GiB instead of 128 TiB.
+fn make_engine() -> Result<Engine, String> {
+    let mut error = String::new();
+    for instances in [WASM_INSTANCES_MAX, WASM_INSTANCES_MAX / 8, WASM_INSTANCES_MAX / 64] {
+        match Engine::new(&settings(instances)) {
+            Ok(engine) => return Ok(engine),
+            Err(cause) => error = format!("WebAssembly cannot be run here: {cause:#}"),
+        }
+        tracing::warn!(instances, "there is no address space for so many instances of WASM plugins: trying with fewer");
+    }
+    Err(error)
+}
+
+fn settings(instances: u32) -> Config {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_core_instances(WASM_INSTANCES_MAX)
-        .total_memories(WASM_INSTANCES_MAX)
-        .total_tables(WASM_INSTANCES_MAX)
+    pool.total_core_instances(instances)
+        .total_memories(instances)
+        .total_tables(instances)
         .max_memories_per_module(1)
         .max_tables_per_module(1)
         .table_elements(WASM_TABLE_ELEMENTS_MAX)

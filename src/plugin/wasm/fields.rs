@@ -200,3 +200,79 @@ fn part<'b>(bytes: &'b [u8], range: &Range<u32>) -> &'b [u8] {
 pub(crate) fn is_guests(name: &[u8]) -> bool {
     name.first() != Some(&b':') && !is_server_owned(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What the map should be, the simplest way.
+    #[derive(Default)]
+    struct Naive(Vec<(Vec<u8>, Vec<u8>)>);
+
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            Just("a"),
+            Just("B"),
+            Just("b"),
+            Just("c-d"),
+            Just(":path"),
+            Just("bad name"),
+            Just(""),
+            Just("x\r\ny")
+        ]
+        .prop_map(|text| text.as_bytes().to_vec())
+    }
+
+    proptest! {
+        #[test]
+        fn edits_do_what_their_names_say(edits in prop::collection::vec((0..3_u8, text(), text()), 0..40)) {
+            let (mut map, mut naive) = (FieldMap::default(), Naive::default());
+            map.reset(Of::Request);
+            map.load(b":path", b"/");
+            naive.0.push((b":path".to_vec(), b"/".to_vec()));
+            for (kind, name, value) in edits {
+                let lower = name.to_ascii_lowercase();
+                let is_part = name.first() == Some(&b':');
+                let has = |text: &[u8], byte| text.contains(&byte);
+                let is_bad = name.is_empty() || has(&name, b' ') || has(&name, b'\n') || has(&value, b'\n');
+                let is_good = !is_bad && (!is_part || !value.is_empty());
+                let first = naive.0.iter().position(|(held, _)| *held == lower);
+                let done = match kind {
+                    0 if !is_part => map.add(&name, &value),
+                    0 | 1 => map.replace(&name, &value),
+                    _ => map.remove(&name),
+                };
+                if kind == 2 {
+                    prop_assert!(done.is_ok());
+                    naive.0.retain(|(held, _)| *held != lower || is_part);
+                    continue;
+                }
+                prop_assert_eq!(done.is_ok(), is_good);
+                match (is_good, kind, first) {
+                    (false, ..) => {}
+                    (true, 1, Some(first)) | (true, 0, Some(first)) if kind == 1 || is_part => {
+                        let mut index = 0;
+                        naive.0.retain(|(held, _)| { index += 1; index - 1 <= first || *held != lower });
+                        naive.0[first].1 = value;
+                    }
+                    _ => naive.0.push((lower, value)),
+                }
+            }
+            let found = map.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect::<Vec<_>>();
+            prop_assert_eq!(found, naive.0);
+        }
+    }
+
+    #[test]
+    fn a_map_has_room_for_so_much_and_no_more() {
+        let mut map = FieldMap::default();
+        map.reset(Of::Response);
+        let value = vec![b'x'; 60_000];
+        let added = (0..100).take_while(|_| map.replace(b"a", &value).is_ok()).count();
+        assert_eq!(added, WASM_FIELDS_BYTES_MAX / 60_001);
+        map.reset(Of::Response);
+        let added = (0..WASM_FIELDS_MAX + 10).take_while(|_| map.add(b"a", b"").is_ok()).count();
+        assert_eq!((added, map.len()), (WASM_FIELDS_MAX, WASM_FIELDS_MAX));
+    }
+}

@@ -98,7 +98,14 @@ impl Build<Options> for Filter {
         // What a core would make: its faults are found here, and not at the first request.
         Instance::start(&program, &setting).map_err(|fault| wrong(format!("it does not start: {fault}")))?;
         let (name, about, hash) = (manifest.name.as_deref(), manifest.about.as_deref(), hex(&program.hash));
-        tracing::debug!(plugin = context.name, module = options.module, name, about, sha256 = hash, "a WASM plugin was checked");
+        tracing::debug!(
+            plugin = context.name,
+            module = options.module,
+            name,
+            about,
+            sha256 = hash,
+            "a WASM plugin was checked"
+        );
         let traits = Traits::of(&program);
         Ok(Self { common: Common::new(program, setting), traits })
     }

@@ -92,3 +92,38 @@ pub(crate) fn configuration_of(value: Option<&Value>) -> Vec<u8> {
         Some(other) => other.to_string().into_bytes(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_text_is_passed_as_it_is_and_anything_else_as_json() {
+        let cases = [
+            (None, ""),
+            (Some(json!(null)), ""),
+            (Some(json!("plain {text}")), "plain {text}"),
+            (Some(json!({"b": [1, true], "a": "x"})), r#"{"b":[1,true],"a":"x"}"#),
+            (Some(json!(3)), "3"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(configuration_of(value.as_ref()), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_manifest_with_an_unknown_key_is_refused() {
+        assert!(serde_json::from_value::<Manifest>(json!({ "sha265": "" })).is_err());
+        let manifest: Manifest =
+            serde_json::from_value(json!({ "memory": "4MiB", "time": "2ms", "name": "x" })).unwrap();
+        assert_eq!(manifest.memory.map(ByteSize::get), Some(4 << 20));
+    }
+
+    #[test]
+    fn a_name_leads_nowhere_else() {
+        for name in ["", ".", "..", "a/b", "../a", ".hidden", "a\0b", "é"] {
+            assert!(read(Path::new("/"), name).unwrap_err().contains("a module's name"), "{name:?}");
+        }
+    }
+}

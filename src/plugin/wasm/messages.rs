@@ -149,7 +149,8 @@ fn take_over_response(headers: &mut FieldMap, hook: &mut PostHandler<'_, '_>) {
     for name in headers.touched() {
         if name == b":status" {
             let code = headers.get(name).and_then(|code| str::from_utf8(code).ok()?.parse().ok());
-            if let Some(status) = code.and_then(Status::new) {
+            // Interim responses are the server's.
+            if let Some(status) = code.filter(|code| *code >= 200).and_then(Status::new) {
                 hook.set_status(status);
             }
             continue;

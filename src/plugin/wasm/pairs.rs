@@ -27,7 +27,8 @@ pub(crate) fn write<'a>(out: &mut Vec<u8>, pairs: impl Iterator<Item = Pair<'a>>
 
 /// Bytes that [`write`] appends.
 pub(crate) fn size<'a>(pairs: impl Iterator<Item = Pair<'a>>) -> usize {
-    let (count, bytes) = pairs.fold((0, 0), |(count, bytes), (name, value)| (count + 1, bytes + name.len() + value.len()));
+    let (count, bytes) =
+        pairs.fold((0, 0), |(count, bytes), (name, value)| (count + 1, bytes + name.len() + value.len()));
     if count == 0 { 0 } else { 4 + 10 * count + bytes }
 }
 

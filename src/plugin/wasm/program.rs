@@ -40,7 +40,10 @@ pub(crate) struct Program {
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program").field("hash", &hex(&self.hash)).field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("Program")
+            .field("hash", &hex(&self.hash))
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -65,7 +68,9 @@ impl Program {
     pub(crate) fn of(bytes: &[u8]) -> Result<Arc<Self>, ProgramError> {
         if bytes.len() > WASM_MODULE_BYTES_MAX {
             let found = bytes.len();
-            return Err(ProgramError(format!("the module has {found} bytes, at most {WASM_MODULE_BYTES_MAX} are read")));
+            return Err(ProgramError(format!(
+                "the module has {found} bytes, at most {WASM_MODULE_BYTES_MAX} are read"
+            )));
         }
         let hash = hash_of(bytes);
         let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,9 +95,10 @@ impl Program {
             .map_err(|error| ProgramError(format!("the module cannot be compiled: {error:#}")))?;
         let version = version_of(&module)?;
         check_exports(&module)?;
-        let pre = machine.linker.instantiate_pre(&module).map_err(|error| {
-            ProgramError(format!("the module imports what this server does not have: {error:#}"))
-        })?;
+        let pre = machine
+            .linker
+            .instantiate_pre(&module)
+            .map_err(|error| ProgramError(format!("the module imports what this server does not have: {error:#}")))?;
         let imports = module.imports().map(|import| import.name().to_owned()).collect();
         let exports = module.exports().map(|export| export.name().to_owned()).collect();
         Ok(Self { hash, machine, pre, version, imports, exports })
@@ -117,7 +123,9 @@ fn version_of(module: &Module) -> Result<Version, ProgramError> {
         let wanted = Version::ALL.map(Version::export).join(", ");
         ProgramError(match others.as_slice() {
             [] => format!("the module is no proxy-wasm plugin: it exports none of {wanted}"),
-            others => format!("the module is for another ABI: it exports {}, this server knows {wanted}", others.join(", ")),
+            others => {
+                format!("the module is for another ABI: it exports {}, this server knows {wanted}", others.join(", "))
+            }
         })
     })
 }

@@ -46,20 +46,20 @@ struct World {
 }
 
 fn world() -> World {
-    let program = compile(GUEST).unwrap();
+    let program = compile(GUEST).expect("the guest compiles");
     let mut store = Store::new(&program.machine.engine, Host::new(setting("random", "configuration")));
     store.limiter(|host| &mut host.memory);
     store.set_epoch_deadline(1 << 40);
-    let made = program.pre.instantiate(&mut store).unwrap();
-    let memory = made.get_memory(&mut store, "memory").unwrap();
+    let made = program.pre.instantiate(&mut store).expect("it can be made");
+    let memory = made.get_memory(&mut store, "memory").expect("it has one");
     // Sizes and texts that mean something, among much that does not.
     for (index, byte) in memory.data_mut(&mut store).iter_mut().enumerate() {
         *byte = [0, 0, 0, 1, b'a', b':', 0, 0, 0, 255, b'x', 0][index % 12];
     }
     let allocate = made.get_typed_func(&mut store, "malloc").ok();
-    let next = made.get_global(&mut store, "next").unwrap();
+    let next = made.get_global(&mut store, "next").expect("it has one");
     store.data_mut().reach = Some(Reach { memory, allocate });
-    let (id, stream) = store.data_mut().streams.open().unwrap();
+    let (id, stream) = store.data_mut().streams.open().expect("there is room");
     stream.request.headers.reset(Of::Request);
     stream.request.headers.load(b":path", b"/");
     stream.request.headers.load(b"a", b"b");
@@ -109,17 +109,53 @@ fn every_function_of_the_abi_is_there() {
     let World { functions, .. } = world();
     let has = |name: &str| functions.iter().any(|(known, _)| known.ends_with(&format!(".{name}")));
     for name in [
-        "proxy_log", "proxy_get_log_level", "proxy_get_current_time_nanoseconds", "proxy_set_tick_period_milliseconds",
-        "proxy_set_buffer_bytes", "proxy_get_buffer_bytes", "proxy_get_buffer_status", "proxy_get_header_map_size",
-        "proxy_get_header_map_pairs", "proxy_set_header_map_pairs", "proxy_get_header_map_value",
-        "proxy_add_header_map_value", "proxy_replace_header_map_value", "proxy_remove_header_map_value",
-        "proxy_continue_stream", "proxy_close_stream", "proxy_get_status", "proxy_send_local_response", "proxy_http_call",
-        "proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send", "proxy_grpc_cancel", "proxy_grpc_close",
-        "proxy_set_shared_data", "proxy_get_shared_data", "proxy_register_shared_queue", "proxy_resolve_shared_queue",
-        "proxy_enqueue_shared_queue", "proxy_dequeue_shared_queue", "proxy_define_metric", "proxy_record_metric",
-        "proxy_increment_metric", "proxy_get_metric", "proxy_get_property", "proxy_set_property", "proxy_done",
-        "proxy_set_effective_context", "proxy_call_foreign_function", "fd_write", "clock_time_get", "random_get",
-        "environ_sizes_get", "environ_get", "args_sizes_get", "args_get", "proc_exit",
+        "proxy_log",
+        "proxy_get_log_level",
+        "proxy_get_current_time_nanoseconds",
+        "proxy_set_tick_period_milliseconds",
+        "proxy_set_buffer_bytes",
+        "proxy_get_buffer_bytes",
+        "proxy_get_buffer_status",
+        "proxy_get_header_map_size",
+        "proxy_get_header_map_pairs",
+        "proxy_set_header_map_pairs",
+        "proxy_get_header_map_value",
+        "proxy_add_header_map_value",
+        "proxy_replace_header_map_value",
+        "proxy_remove_header_map_value",
+        "proxy_continue_stream",
+        "proxy_close_stream",
+        "proxy_get_status",
+        "proxy_send_local_response",
+        "proxy_http_call",
+        "proxy_grpc_call",
+        "proxy_grpc_stream",
+        "proxy_grpc_send",
+        "proxy_grpc_cancel",
+        "proxy_grpc_close",
+        "proxy_set_shared_data",
+        "proxy_get_shared_data",
+        "proxy_register_shared_queue",
+        "proxy_resolve_shared_queue",
+        "proxy_enqueue_shared_queue",
+        "proxy_dequeue_shared_queue",
+        "proxy_define_metric",
+        "proxy_record_metric",
+        "proxy_increment_metric",
+        "proxy_get_metric",
+        "proxy_get_property",
+        "proxy_set_property",
+        "proxy_done",
+        "proxy_set_effective_context",
+        "proxy_call_foreign_function",
+        "fd_write",
+        "clock_time_get",
+        "random_get",
+        "environ_sizes_get",
+        "environ_get",
+        "args_sizes_get",
+        "args_get",
+        "proc_exit",
     ] {
         assert!(has(name), "{name}");
     }

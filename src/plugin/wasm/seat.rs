@@ -146,7 +146,7 @@ impl Seat {
     }
 }
 
-/// Calls the guest's timer for as long as it wants it and takes requests.
+/// Calls the guest's timer for as long as it wants it, and takes requests or has some: those may wait for it.
 async fn tick(seat: Weak<Seat>, room: Weak<Room>) {
     loop {
         let period = {
@@ -160,20 +160,14 @@ async fn tick(seat: Weak<Seat>, room: Weak<Room>) {
         };
         rt::sleep_until(clock::turn() + period).await;
         let (Some(seat), Some(room)) = (seat.upgrade(), room.upgrade()) else { return };
-        let is_current = seat.current.borrow().as_ref().is_some_and(|current| Rc::ptr_eq(current, &room));
-        if !is_current || seat.common.is_off() {
+        // What went wrong is noted; the next request gets another instance.
+        if call(&seat, &room, Instance::tick).is_err() {
             return;
         }
-        // What went wrong is noted; the instance is another one then.
-        let _ = call(&seat, &room, Instance::tick);
     }
 }
 
-fn call<T>(
-    seat: &Rc<Seat>,
-    room: &Rc<Room>,
-    work: impl FnOnce(&mut Instance) -> Result<T, Fault>,
-) -> Result<T, Fault> {
+fn call<T>(seat: &Rc<Seat>, room: &Rc<Room>, work: impl FnOnce(&mut Instance) -> Result<T, Fault>) -> Result<T, Fault> {
     let result = {
         let mut held = room.instance.try_borrow_mut().map_err(|_| Fault::Gone("the plugin is being called"))?;
         let instance = held.as_mut().ok_or(Fault::Gone("the plugin's instance was given up"))?;

@@ -206,3 +206,62 @@ fn queue_of(queues: &mut [Queue], number: u32) -> Result<&mut Queue, Status> {
     let index = (number as usize).checked_sub(1).ok_or(Status::NotFound)?;
     queues.get_mut(index).ok_or(Status::NotFound)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_has_changed_meanwhile_is_not_overwritten() {
+        let shared = Shared::default();
+        shared.set(b"key", b"one", 0).unwrap();
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let cas = shared.get(b"key", &mut first).unwrap();
+        assert_ne!(cas, 0, "zero would overwrite whatever there is");
+        shared.set(b"key", b"two", cas).unwrap();
+        assert_eq!(shared.set(b"key", b"three", cas), Err(Status::CasMismatch));
+        shared.get(b"key", &mut second).unwrap();
+        assert_eq!((first, second), (b"one".to_vec(), b"two".to_vec()));
+        assert_eq!(shared.get(b"other", &mut Vec::new()), Err(Status::NotFound));
+    }
+
+    #[test]
+    fn data_and_items_share_one_bound_and_free_what_they_had() {
+        let shared = Shared::default();
+        let most = vec![0; WASM_SHARED_BYTES_MAX - 10];
+        let queue = shared.register_queue(b"queue").unwrap();
+        assert_eq!(shared.find_queue(b"queue"), Ok(queue));
+        shared.enqueue(queue, &most).unwrap();
+        assert_eq!(shared.set(b"key", b"123456789", 0), Err(Status::InternalFailure));
+        shared.dequeue(queue, &mut Vec::new()).unwrap();
+        assert_eq!(shared.dequeue(queue, &mut Vec::new()), Err(Status::Empty));
+        for _ in 0..3 {
+            shared.set(b"key", &most[..1 << 23], 0).unwrap();
+        }
+        assert_eq!(shared.enqueue(0, b""), Err(Status::NotFound));
+    }
+
+    #[test]
+    fn metrics_do_what_their_kind_says() {
+        let shared = Shared::default();
+        let [counter, gauge, histogram] = [0, 1, 2].map(|kind| shared.define_metric(kind, b"name").unwrap());
+        shared.increment(counter, 3).unwrap();
+        assert_eq!(shared.increment(counter, -1), Err(Status::BadArgument));
+        shared.record(gauge, 7).unwrap();
+        shared.increment(gauge, -2).unwrap();
+        shared.record(histogram, 9).unwrap();
+        assert_eq!([counter, gauge, histogram].map(|metric| shared.metric(metric).unwrap()), [3, 5, 1]);
+        assert_eq!(shared.define_metric(0, b"name"), Ok(counter), "the same one again");
+        assert_eq!(
+            (shared.metric(99), shared.define_metric(3, b"x")),
+            (Err(Status::NotFound), Err(Status::BadArgument))
+        );
+    }
+
+    #[test]
+    fn a_module_has_the_same_shared_things_while_anybody_uses_them() {
+        let (one, other) = (Shared::of("shared-tests"), Shared::of("shared-tests"));
+        assert!(Arc::ptr_eq(&one, &other));
+        assert!(!Arc::ptr_eq(&one, &Shared::of("shared-tests-other")));
+    }
+}

@@ -126,7 +126,8 @@ impl Stream {
     /// Keeps a property for this request; whether there is room.
     pub(crate) fn set_property(&mut self, path: &[u8], value: &[u8]) -> bool {
         let is_new = !self.properties.contains_key(path);
-        if path.len() + value.len() > WASM_PROPERTY_BYTES_MAX || is_new && self.properties.len() >= WASM_PROPERTIES_MAX {
+        if path.len() + value.len() > WASM_PROPERTY_BYTES_MAX || is_new && self.properties.len() >= WASM_PROPERTIES_MAX
+        {
             return false;
         }
         self.properties.insert(path.to_vec(), value.to_vec());
@@ -212,5 +213,47 @@ impl Streams {
         let number = id.checked_sub(FIRST)?;
         let (turn, index) = (number >> PLACE_BITS, (number & ((1 << PLACE_BITS) - 1)) as usize);
         self.places.get(index).is_some_and(|place| place.is_taken && place.turn == turn).then_some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_id_finds_its_own_request_and_no_other(steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..300)) {
+            let mut streams = Streams::default();
+            let mut open: Vec<u32> = Vec::new();
+            let mut closed: Vec<u32> = Vec::new();
+            for (is_opened, which) in steps {
+                if is_opened || open.is_empty() {
+                    let (id, stream) = streams.open().unwrap();
+                    prop_assert!(id > ROOT && !open.contains(&id) && !closed.contains(&id));
+                    prop_assert!(stream.facts.route.is_empty());
+                    stream.facts.route.push_str(&id.to_string());
+                    open.push(id);
+                } else {
+                    let id = open.swap_remove(which.index(open.len()));
+                    streams.close(id);
+                    streams.close(id);
+                    closed.push(id);
+                }
+                prop_assert_eq!(streams.len(), open.len());
+                prop_assert!(open.iter().all(|id| streams.get(*id).is_some_and(|stream| stream.facts.route == id.to_string())));
+                prop_assert!(closed.iter().all(|id| streams.get(*id).is_none()));
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_a_bound_on_requests_and_ids_outside_find_nothing() {
+        let mut streams = Streams::default();
+        for _ in 0..WASM_STREAMS_MAX {
+            streams.open().unwrap();
+        }
+        assert!(streams.open().is_none());
+        assert!([0, ROOT, u32::MAX, 1 << 31].iter().all(|id| streams.get(*id).is_none()));
     }
 }

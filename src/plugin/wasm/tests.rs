@@ -1,5 +1,7 @@
 //! Guests that behave, and guests that do not.
 
+use std::net::SocketAddr;
+
 use super::abi::Action;
 use super::fields::Of;
 use super::instance::{Fault, Instance};
@@ -14,7 +16,7 @@ fn open(instance: &mut Instance) -> Result<u32, Fault> {
         for (name, value) in [(":method", "GET"), (":path", "/a?b=c"), (":authority", "example.com"), ("X-One", "1")] {
             stream.request.headers.load(name.as_bytes(), value.as_bytes());
         }
-        stream.facts.peer = "192.0.2.7:4711".parse().unwrap();
+        stream.facts.peer = SocketAddr::from(([192, 0, 2, 7], 4711));
     })
 }
 

@@ -55,6 +55,64 @@ fn each_failure_is_that_of_one_request_and_names_the_plugin() {
 }
 
 #[test]
+fn a_body_goes_on_whole_without_a_plugin_that_failed_over_it() {
+    let modules = Modules::new();
+    let imports = r#"(import "env" "proxy_set_buffer_bytes" (func $set (param i32 i32 i32 i32 i32) (result i32)))"#;
+    // It empties the body, and traps then.
+    let body = r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+        (drop (call $set (i32.const 0) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 0))) unreachable)"#;
+    modules.put("spoils", imports, body);
+    let upstream = super::echo();
+    let plugins = |on_failure| json!([plugin("spoils", on_failure)]);
+    let proxy = json!({ "upstream": "echo" });
+    let routes = json!([
+        { "match": { "path": "/open" }, "proxy": proxy, "plugins": plugins("open") },
+        { "match": { "path": "/closed" }, "proxy": proxy, "plugins": plugins("closed") },
+    ]);
+    let servers = json!({ "servers": [{ "address": upstream.address.to_string() }] });
+    let server = modules.start(routes).upstream("echo", servers).serve();
+    let mut client = server.client();
+    client.send("POST /open HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello");
+    let response = client.response();
+    assert_eq!(response.status, 200);
+    assert!(response.text().ends_with("\r\n\r\nhello"), "{}", response.text());
+    client.send("POST /closed HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello");
+    assert_eq!(client.response().status, 500);
+}
+
+#[test]
+fn requests_of_an_instance_that_failed_for_another_end_with_it() {
+    let modules = Modules::new();
+    let imports = r#"
+        (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_set_tick_period_milliseconds" (func $every (param i32) (result i32)))
+        (import "env" "proxy_set_effective_context" (func $turn_to (param i32) (result i32)))
+        (import "env" "proxy_continue_stream" (func $resume (param i32) (result i32)))"#;
+    // Requests wait until one of them has trapped.
+    let body = r#"(data (i32.const 0) "x-trap")
+        (global $paused (mut i32) (i32.const 0)) (global $trapped (mut i32) (i32.const 0))
+        (func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $every (i32.const 10))) i32.const 1)
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+          (if (i32.eqz (call $get (i32.const 0) (i32.const 0) (i32.const 6) (i32.const 16) (i32.const 20)))
+            (then (global.set $trapped (i32.const 1)) unreachable))
+          (global.set $paused (local.get 0))
+          i32.const 1)
+        (func (export "proxy_on_tick") (param i32)
+          (if (i32.and (global.get $trapped) (i32.ne (global.get $paused) (i32.const 0))) (then
+            (drop (call $turn_to (global.get $paused)))
+            (drop (call $resume (i32.const 0))))))"#;
+    modules.put("waits", imports, body);
+    let server = modules.start(json!([route("/", plugin("waits", "closed"))])).workers(1).serve();
+    let mut waiting = server.client();
+    waiting.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    server.wait_metric("ringfort_requests_in_flight", "", 1.0);
+    let mut other = server.client();
+    other.send("GET / HTTP/1.1\r\nHost: test\r\nX-Trap: 1\r\n\r\n");
+    assert_eq!(other.response().status, 500);
+    assert_eq!(waiting.response().status, 200);
+}
+
+#[test]
 fn others_are_answered_while_a_plugin_loops_until_it_is_switched_off() {
     let modules = Modules::new();
     let mut server = serve(&modules);

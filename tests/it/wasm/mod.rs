@@ -8,8 +8,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::upstream::Upstream;
 use crate::support::on_each_driver;
+use crate::support::upstream::Upstream;
 use guests::{Modules, plugin, route};
 
 /// Made by AssemblyScript with the SDK of `@solo-io/proxy-runtime`, for Envoy: see `tests/plugins/stamp`.
@@ -48,7 +48,7 @@ fn a_plugin_that_an_sdk_made_for_envoy_runs_unchanged() {
         }
         let refused = client.get("/forbidden");
         assert_eq!((refused.status, refused.text()), (403, "stamped out\n"));
-            let stamps = refused.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-stamp"));
+        let stamps = refused.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-stamp"));
         let stamps: Vec<_> = stamps.map(|(_, value)| value.as_str()).collect();
         assert_eq!(stamps, ["refused", "sealed 403"], "the answer goes through it as well");
     });
@@ -67,7 +67,8 @@ fn bodies_are_rewritten_both_ways() {
         (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) (call $wrap (i32.const 0) (local.get 2)))
         (func (export "proxy_on_response_body") (param i32 i32 i32) (result i32) (call $wrap (i32.const 1) (local.get 2)))"#;
     modules.put("wrap", imports, body);
-    let routes = json!([{ "match": { "path": "/" }, "proxy": { "upstream": "echo" }, "plugins": [plugin("wrap", "closed")] }]);
+    let routes =
+        json!([{ "match": { "path": "/" }, "proxy": { "upstream": "echo" }, "plugins": [plugin("wrap", "closed")] }]);
     let servers = json!({ "servers": [{ "address": upstream.address.to_string() }] });
     let server = modules.start(routes).upstream("echo", servers).serve();
     let mut client = server.client();

@@ -13,9 +13,11 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap("env", "proxy_get_header_map_size", |mut guest: Guest<'_>, map: u32, size_at: u32| {
         told(size(&mut guest, map, size_at))
     })?;
-    linker.func_wrap("env", "proxy_get_header_map_pairs", |mut guest: Guest<'_>, map: u32, at: u32, size_at: u32| {
-        told(all(&mut guest, map, at, size_at))
-    })?;
+    linker.func_wrap(
+        "env",
+        "proxy_get_header_map_pairs",
+        |mut guest: Guest<'_>, map: u32, at: u32, size_at: u32| told(all(&mut guest, map, at, size_at)),
+    )?;
     linker.func_wrap("env", "proxy_set_header_map_pairs", |mut guest: Guest<'_>, map: u32, at: u32, size: u32| {
         told(set_all(&mut guest, map, at, size))
     })?;

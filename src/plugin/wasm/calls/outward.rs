@@ -28,11 +28,9 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             told(http_call(&mut guest, [(upstream, upstream_size), (fields, fields_size), (body, body_size)], call_at))
         },
     )?;
-    linker.func_wrap(
-        "env",
-        "proxy_get_status",
-        |mut guest: Guest<'_>, code_at: u32, at: u32, size_at: u32| told(status(&mut guest, code_at, at, size_at)),
-    )?;
+    linker.func_wrap("env", "proxy_get_status", |mut guest: Guest<'_>, code_at: u32, at: u32, size_at: u32| {
+        told(status(&mut guest, code_at, at, size_at))
+    })?;
     linker.func_wrap(
         "env",
         "proxy_grpc_call",
@@ -55,8 +53,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "proxy_grpc_stream",
         |_: Guest<'_>, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32, _: u32| UNIMPLEMENTED,
     )?;
-    linker
-        .func_wrap("env", "proxy_grpc_send", |_: Guest<'_>, _: u32, _: u32, _: u32, _: u32| UNIMPLEMENTED)?;
+    linker.func_wrap("env", "proxy_grpc_send", |_: Guest<'_>, _: u32, _: u32, _: u32, _: u32| UNIMPLEMENTED)?;
     linker.func_wrap("env", "proxy_grpc_cancel", |_: Guest<'_>, _: u32| UNIMPLEMENTED)?;
     linker.func_wrap("env", "proxy_grpc_close", |_: Guest<'_>, _: u32| UNIMPLEMENTED)?;
     linker.func_wrap(

@@ -17,7 +17,8 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         told(Half::of(half).map_err(Into::into).and_then(|half| resume(&mut guest, half)))
     })?;
     // The ways of ABI 0.1.0.
-    linker.func_wrap("env", "proxy_continue_request", |mut guest: Guest<'_>| told(resume(&mut guest, Half::Request)))?;
+    linker
+        .func_wrap("env", "proxy_continue_request", |mut guest: Guest<'_>| told(resume(&mut guest, Half::Request)))?;
     linker
         .func_wrap("env", "proxy_continue_response", |mut guest: Guest<'_>| told(resume(&mut guest, Half::Response)))?;
     linker.func_wrap("env", "proxy_close_stream", |mut guest: Guest<'_>, half: u32| {

@@ -47,9 +47,8 @@ fn link_output(linker: &mut Linker<Host>, module: &str) -> wasmtime::Result<()> 
         Err(format_err!("the plugin ended itself (proc_exit {exit})"))
     })?;
     linker.func_wrap(module, "sched_yield", |_: Guest<'_>| Errno::Success as u32)?;
-    linker.func_wrap(module, "poll_oneoff", |_: Guest<'_>, _: u32, _: u32, _: u32, _: u32| {
-        Errno::NotSupported as u32
-    })?;
+    linker
+        .func_wrap(module, "poll_oneoff", |_: Guest<'_>, _: u32, _: u32, _: u32, _: u32| Errno::NotSupported as u32)?;
     Ok(())
 }
 
