@@ -163,6 +163,10 @@ pub const GIVE_BACK_EVERY_SECONDS: u64 = 5;
 pub const TIMER_GRAIN_MS: u64 = 4;
 /// Threads of a core's blocking pool: cold file look-ups, and file reads on the epoll driver.
 pub const BLOCKING_THREADS_MAX: usize = 64;
+/// Milliseconds after which the making of a config gives way to everything else on its core: a small one is made by then.
+pub const BACKGROUND_GIVES_WAY_MS: u64 = 10;
+/// Milliseconds for which it gives way at most: a core that is busy all the time must not put a reload off for ever.
+pub const BACKGROUND_GIVES_WAY_MS_MAX: u64 = 5_000;
 /// Control messages under way to one worker, or from all of them to the master.
 pub const CONTROL_MESSAGES_MAX: usize = 1024;
 /// Times that a worker shows itself alive within `cores.stall`, and the master looks: with one beat and one look of delay
@@ -303,6 +307,10 @@ pub const ACCESS_BUFFER_KEPT_BYTES: usize = 64 * 1024;
 pub const ACCESS_TEXT_BYTES_MAX: usize = 2 * 1024;
 /// Milliseconds that a stop waits for the access log's writer, which may be stuck in a write.
 pub const ACCESS_FINISH_MS: u64 = 1_000;
+/// Milliseconds that a stop waits for the process log to be written, whose writer may be stuck too.
+pub const LOG_FINISH_MS: u64 = 1_000;
+const _: () =
+    assert!(ACCESS_FINISH_MS + LOG_FINISH_MS < 1000 * SERVICE_STOP_SECS, "the logs are given up before their service");
 /// Bytes of a request id that is accepted: UUIDs have 36, AWS's trace ids some 70.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 

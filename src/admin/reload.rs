@@ -1,6 +1,7 @@
 //! `POST /reload`, and what is known of reloads so far.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -109,7 +110,7 @@ pub struct Request {
     /// Why.
     pub cause: Cause,
     /// Where to tell what came of it: status and JSON.
-    pub reply: Option<Postbox<(Status, Value)>>,
+    pub reply: Option<Postbox<(Status, Arc<Value>)>>,
 }
 
 /// Reloads so far.
@@ -126,7 +127,8 @@ struct Last {
     cause: Cause,
     /// Since the Unix epoch.
     when: Duration,
-    outcome: Value,
+    /// Shared with who asked: it may name a hundred thousand routes.
+    outcome: Arc<Value>,
     result: ReloadResult,
 }
 
@@ -137,13 +139,13 @@ impl Reloads {
     }
 
     /// Notes what came of one, and what to answer whoever asked for it.
-    pub fn note(&mut self, cause: Cause, outcome: &Outcome) -> (Status, Value) {
+    pub fn note(&mut self, cause: Cause, outcome: &Outcome) -> (Status, Arc<Value>) {
         let (result, when) = (outcome.result(), clock::wall());
         self.counts[result as usize] += 1;
         if result == ReloadResult::Success {
             self.succeeded = when;
         }
-        let value = outcome.to_json();
+        let value = Arc::new(outcome.to_json());
         self.last = Some(Last { cause, when, outcome: value.clone(), result });
         let status = match result {
             ReloadResult::Success => Status::OK,
@@ -177,7 +179,7 @@ impl Reloads {
         json!({
             "counts": counts,
             "last": self.last.as_ref().map(|last| {
-                let mut value = last.outcome.clone();
+                let mut value = Value::clone(&last.outcome);
                 value["cause"] = last.cause.name().into();
                 value["time_seconds"] = last.when.as_secs_f64().into();
                 value
@@ -202,8 +204,8 @@ pub(super) async fn reload(exchange: &mut Exchange<'_>) -> Reply {
         return Err(Failure::Status(Status::SERVICE_UNAVAILABLE, "too many reloads wait already"));
     }
     match answer.next().await {
-        Some((Status::OK, value)) => answer_json(exchange, Status::OK, &value),
-        Some((status, value)) => send_problem(exchange, status, value),
+        Some((Status::OK, value)) => answer_json(exchange, Status::OK, &*value),
+        Some((status, value)) => send_problem(exchange, status, Value::clone(&value)),
         None => Err(Failure::Status(Status::SERVICE_UNAVAILABLE, "the process is stopping")),
     }
 }

@@ -10,7 +10,7 @@ use crate::handler::{Exchange, Failure, Reply, Request, decode_percent};
 use crate::http::Status;
 use crate::metrics::keys::{ServerCounter, UpstreamCounter};
 use crate::metrics::upstreams::{ServerSample, UpstreamSample};
-use crate::proxy::{Availability, Balance, HashAlgorithm, Health, Upstream, Upstreams};
+use crate::proxy::{Availability, Health, Upstream, Upstreams};
 
 pub(super) fn list(exchange: &mut Exchange<'_>) -> Reply {
     let state = state(exchange)?;
@@ -89,7 +89,7 @@ fn describe(upstream: &Upstream, now: Moment) -> Value {
     let servers: Vec<_> = servers.map(|(index, server)| describe_server(upstream, server, index, now)).collect();
     json!({
         "name": upstream.spec.name,
-        "balance": balance_name(&upstream.spec.balance),
+        "balance": upstream.spec.balance.to_string(),
         "pending": sample.pending,
         "counters": upstream_counters(&sample),
         "terminations": sample.terminations.iter().filter(|(_, count)| *count > 0).copied().collect::<BTreeMap<_, _>>(),
@@ -131,17 +131,6 @@ fn why(availability: Availability) -> Option<&'static str> {
         Availability::Ejected => Some("it failed too many requests in a row"),
         Availability::BreakerOpen => Some("it could not be reached too many times in a row"),
         Availability::ProbeTaken => Some("one request is finding out whether it is back"),
-    }
-}
-
-fn balance_name(balance: &Balance) -> String {
-    match balance {
-        Balance::RoundRobin => "round_robin".to_owned(),
-        Balance::Random => "random".to_owned(),
-        Balance::LeastConn => "least_conn".to_owned(),
-        Balance::P2c => "p2c".to_owned(),
-        Balance::Hash { algorithm: HashAlgorithm::Rendezvous, key } => format!("hash rendezvous over {key}"),
-        Balance::Hash { algorithm: HashAlgorithm::Maglev, key } => format!("hash maglev over {key}"),
     }
 }
 

@@ -34,11 +34,10 @@ pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Re
         format: settings.format.into(),
         file: prepared.snapshot.log_file.clone(),
     };
-    let log_lines_dropped: Box<dyn Fn() -> u64> = match log::init(&log_options) {
-        // Lives in here until the service ends: what is logged while it stops is written.
-        Ok(guard) => Box::new(move || guard.dropped()),
+    let log = match log::init(&log_options) {
+        Ok(guard) => Some(guard),
         // The application's own logs are as good as ours.
-        Err(LogError::AlreadySet) => Box::new(|| 0),
+        Err(LogError::AlreadySet) => None,
         Err(error) => {
             session.complain(error)?;
             return Ok(Exit::Config);
@@ -51,8 +50,7 @@ pub(super) fn serve(session: &mut Session<'_>, options: &ServeOptions) -> io::Re
         known: prepared.fingerprint,
         load: Arc::new(move |before| config::prepare_next(&input, &Host::read(), &tables, before)),
     };
-    let service =
-        Service { snapshot: prepared.snapshot, plan: prepared.plan, context, log_lines_dropped, source, origin };
+    let service = Service { snapshot: prepared.snapshot, plan: prepared.plan, context, log, source, origin };
     let mut launcher = Launcher::new();
     (session.application.parts)(&mut launcher);
     match master::serve_with(service, launcher) {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::config::model::Proxy;
-use crate::proxy::{Balance, HashAlgorithm, ServerSpec, UpstreamSpec};
+use crate::proxy::{ServerSpec, UpstreamSpec};
 
 /// The upstreams that a route names, each with its weight, and the sum of the weights.
 fn targets<'c>(proxy: &'c Proxy, upstreams: &'c [UpstreamSpec]) -> (Vec<(&'c UpstreamSpec, u32)>, u32) {
@@ -28,7 +28,7 @@ pub(super) fn upstream_lines(proxy: &Proxy, upstreams: &[UpstreamSpec]) -> Vec<S
     let mut lines = Vec::new();
     for (upstream, weight) in &found {
         let share = if found.len() == 1 { String::new() } else { format!(" for {weight} of {sum} requests") };
-        lines.push(format!("  to      {}{share}, by {}", upstream.name, describe_balance(&upstream.balance)));
+        lines.push(format!("  to      {}{share}, by {}", upstream.name, upstream.balance));
         lines.extend(upstream.servers.iter().map(|server| format!("  server  {}", describe_server(server))));
     }
     lines.extend(
@@ -56,22 +56,11 @@ pub(super) fn upstreams_json(proxy: &Proxy, upstreams: &[UpstreamSpec]) -> Value
             "name": upstream.name,
             "weight": weight,
             "of": sum,
-            "balance": describe_balance(&upstream.balance),
+            "balance": upstream.balance.to_string(),
             "servers": servers.collect::<Vec<_>>(),
         })
     });
     list.collect()
-}
-
-fn describe_balance(balance: &Balance) -> String {
-    match balance {
-        Balance::RoundRobin => "round_robin".to_owned(),
-        Balance::Random => "random".to_owned(),
-        Balance::LeastConn => "least_conn".to_owned(),
-        Balance::P2c => "p2c".to_owned(),
-        Balance::Hash { algorithm: HashAlgorithm::Rendezvous, key } => format!("hash over {key} (rendezvous)"),
-        Balance::Hash { algorithm: HashAlgorithm::Maglev, key } => format!("hash over {key} (maglev)"),
-    }
 }
 
 fn describe_server(server: &ServerSpec) -> String {

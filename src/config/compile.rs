@@ -53,6 +53,14 @@ pub struct Snapshot {
     pub access_file: Option<PathBuf>,
 }
 
+impl Snapshot {
+    /// How each of so many workers serves connections: with its share of those that there may be.
+    pub fn settings_of_each(&self, workers: usize) -> conn::Settings {
+        let connections = self.settings.connections.div_ceil(workers.max(1));
+        conn::Settings { connections, ..self.settings.clone() }
+    }
+}
+
 /// Compiles a config: checks it, opens the directories that it names (relative to `base_dir`), builds its routes, which
 /// are asked after those in `tables`.
 ///
@@ -100,7 +108,7 @@ pub(super) fn compile_rest(
     };
     let (Some(router), true) = (router, errors.is_empty()) else { return Err(errors) };
     let names = config.routes.iter().map(|route| RouteName {
-        label: format!("{}{}", route.matcher.host.as_deref().unwrap_or_default(), route.matcher.path),
+        label: [route.matcher.host.as_deref().unwrap_or_default(), &route.matcher.path].concat(),
         kind: route.action.name(),
     });
     let routes = Routes::new(tables, router, handlers, names.collect());
@@ -222,20 +230,22 @@ fn route_spec(route: &Route, predicates: Predicates) -> RouteSpec<'_> {
 
 /// Collects the mistakes of one route.
 struct RoutePlace<'e> {
-    base: Vec<Step>,
+    index: usize,
+    /// From the route to what is looked at; mostly nothing, for most routes are good.
+    inside: Vec<Step>,
     errors: &'e mut Vec<ConfigError>,
 }
 
 impl<'e> RoutePlace<'e> {
     fn new(index: usize, errors: &'e mut Vec<ConfigError>) -> Self {
-        Self { base: vec!["routes".into(), index.into()], errors }
+        Self { index, inside: Vec::new(), errors }
     }
 
     /// An element of a list in the route.
     fn inside(&mut self, keys: &[&str], index: usize) -> RoutePlace<'_> {
-        let mut base = self.steps(keys);
-        base.push(index.into());
-        RoutePlace { base, errors: self.errors }
+        let keys = keys.iter().map(|key| Step::from(*key));
+        let inside = self.inside.iter().cloned().chain(keys).chain([index.into()]).collect();
+        RoutePlace { index: self.index, inside, errors: self.errors }
     }
 
     fn report(&mut self, keys: &[&str], expected: impl Into<String>, found: impl Into<String>) {
@@ -243,7 +253,8 @@ impl<'e> RoutePlace<'e> {
     }
 
     fn steps(&self, keys: &[&str]) -> Vec<Step> {
-        self.base.iter().cloned().chain(keys.iter().map(|key| Step::from(*key))).collect()
+        let route = [Step::from("routes"), self.index.into()];
+        route.into_iter().chain(self.inside.iter().cloned()).chain(keys.iter().map(|key| Step::from(*key))).collect()
     }
 
     fn report_param(&mut self, keys: &[&str], unknown: &UnknownParam) {

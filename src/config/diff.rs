@@ -4,15 +4,16 @@
 //! Routes are told apart by what they match, upstreams by their names, servers and listening sockets by their addresses:
 //! a route that moves within the list has not changed. The rest is compared key by key.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::{Place, Step, quote_value};
-use super::model::{Config, Match, Route, Upstream};
+use super::model::{Config, Match, PluginUse, Route, Upstream};
 
 /// What a reload leaves as it is: the key, and why.
 const FIXED: &[(&[&str], &str)] = &[
@@ -31,6 +32,8 @@ pub struct Changes {
     pub listeners: Names,
     /// Routes, by what they match.
     pub routes: Names,
+    /// Global plugins by name.
+    pub plugins: Names,
     /// Upstreams by name.
     pub upstreams: Names,
     /// What has changed inside the upstreams that changed: servers that came, went or are others, and other keys.
@@ -78,16 +81,26 @@ impl Names {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }
 
-    /// Compares two sets of named things; the order is that of the names.
+    /// Compares two sets of named things, in one pass over both; the order is that of the names.
     fn compare<T: PartialEq>(old: &BTreeMap<String, T>, new: &BTreeMap<String, T>) -> Self {
-        let only = |these: &BTreeMap<String, T>, those: &BTreeMap<String, T>| {
-            these.keys().filter(|name| !those.contains_key(*name)).cloned().collect()
-        };
-        let has_changed = |(name, value): &(&String, &T)| old.get(*name).is_some_and(|before| before != *value);
-        Self {
-            added: only(new, old),
-            removed: only(old, new),
-            changed: new.iter().filter(has_changed).map(|(name, _)| name.clone()).collect(),
+        let mut names = Self::default();
+        let (mut olds, mut news) = (old.iter().peekable(), new.iter().peekable());
+        loop {
+            let order = match (olds.peek(), news.peek()) {
+                (None, None) => return names,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((one, _)), Some((other, _))) => one.cmp(other),
+            };
+            let before = if order.is_le() { olds.next() } else { None };
+            let after = if order.is_ge() { news.next() } else { None };
+            match (before, after) {
+                (Some((_, before)), Some((_, after))) if before == after => {}
+                (Some((name, _)), Some(_)) => names.changed.push(name.clone()),
+                (Some((name, _)), None) => names.removed.push(name.clone()),
+                (None, Some((name, _))) => names.added.push(name.clone()),
+                (None, None) => {}
+            }
         }
     }
 }
@@ -97,12 +110,16 @@ impl Changes {
     pub fn between(old: &Config, new: &Config) -> Self {
         let mut changes = Self {
             listeners: Names::compare(&listeners(old), &listeners(new)),
+            plugins: Names::compare(&plugins(old), &plugins(new)),
             routes: Names::compare(&routes(old), &routes(new)),
             upstreams: Names::compare(&old.upstreams, &new.upstreams),
             ..Self::default()
         };
         if changes.routes.is_empty() && orders(old) != orders(new) {
             changes.routes.changed.push("(their order, where conditions tell routes of one path apart)".to_owned());
+        }
+        if changes.plugins.is_empty() && old.plugins != new.plugins {
+            changes.plugins.changed.push("(their order)".to_owned());
         }
         for name in &changes.upstreams.changed {
             if let (Some(old), Some(new)) = (old.upstreams.get(name), new.upstreams.get(name)) {
@@ -149,8 +166,13 @@ impl Changes {
         if parts.is_empty() { "no change".to_owned() } else { parts.join(", ") }
     }
 
-    fn names(&self) -> [(&'static str, &Names); 3] {
-        [("listeners", &self.listeners), ("routes", &self.routes), ("upstreams", &self.upstreams)]
+    fn names(&self) -> [(&'static str, &Names); 4] {
+        [
+            ("listeners", &self.listeners),
+            ("plugins", &self.plugins),
+            ("routes", &self.routes),
+            ("upstreams", &self.upstreams),
+        ]
     }
 }
 
@@ -186,6 +208,18 @@ fn listeners(config: &Config) -> BTreeMap<String, SocketAddr> {
     config.server.listen.iter().map(|address| (address.to_string(), *address)).collect()
 }
 
+/// The global plugins by name; of several with one name the later ones are numbered.
+fn plugins(config: &Config) -> BTreeMap<String, &PluginUse> {
+    let mut plugins = BTreeMap::new();
+    for plugin in &config.plugins {
+        let count = config.plugins.iter().take_while(|other| !std::ptr::eq(*other, plugin));
+        let before = count.filter(|other| other.name == plugin.name).count();
+        let name = if before == 0 { plugin.name.clone() } else { format!("{} ({})", plugin.name, before + 1) };
+        plugins.insert(name, plugin);
+    }
+    plugins
+}
+
 /// The routes by what they match; the match itself is the name, so a route that matches otherwise is another one.
 fn routes(config: &Config) -> BTreeMap<String, &Route> {
     config.routes.iter().map(|route| (name_match(&route.matcher), route)).collect()
@@ -202,6 +236,10 @@ fn orders(config: &Config) -> BTreeMap<(Option<&str>, &str), Vec<String>> {
 
 /// `GET,POST example.com/users/:id {"headers": …}`.
 fn name_match(matcher: &Match) -> String {
+    let Match { host, path, methods, headers, query, cookies } = matcher;
+    if methods.is_empty() && [headers, query, cookies].iter().all(|conditions| conditions.is_empty()) {
+        return [host.as_deref().unwrap_or_default(), path].concat();
+    }
     let mut value = serde_json::to_value(matcher).unwrap_or_default();
     let mut name = String::new();
     if let Value::Object(members) = &mut value {
@@ -247,18 +285,24 @@ fn compare_upstreams(name: &str, old: &Upstream, new: &Upstream, changes: &mut V
     changes.extend(rest.into_iter().map(|(_, change)| change));
 }
 
-/// The config without what is compared by name.
+/// The config without what is compared by name, which may be most of it.
 fn rest(config: &Config) -> Value {
-    let mut value = serde_json::to_value(config).unwrap_or_default();
-    if let Some(members) = value.as_object_mut() {
-        for key in ["$schema", "routes", "upstreams"] {
-            members.remove(key);
-        }
-        if let Some(server) = members.get_mut("server").and_then(Value::as_object_mut) {
-            server.remove("listen");
-        }
+    let Config { schema: _, server, cores, admin, log, reload, resolver, wasm, upstreams: _, plugins: _, routes: _ } =
+        config;
+    let parts = [
+        ("server", serde_json::to_value(server)),
+        ("cores", serde_json::to_value(cores)),
+        ("admin", serde_json::to_value(admin)),
+        ("log", serde_json::to_value(log)),
+        ("reload", serde_json::to_value(reload)),
+        ("resolver", serde_json::to_value(resolver)),
+        ("wasm", serde_json::to_value(wasm)),
+    ];
+    let mut rest: Map<_, _> = parts.into_iter().map(|(key, part)| (key.to_owned(), part.unwrap_or_default())).collect();
+    if let Some(server) = rest.get_mut("server").and_then(Value::as_object_mut) {
+        server.remove("listen");
     }
-    value
+    Value::Object(rest)
 }
 
 /// Every value that is no object and differs.
@@ -310,6 +354,18 @@ mod tests {
         assert_eq!(changed, ["GET,PUT /b"]);
         assert_eq!(removed, ["/c"]);
         assert!(added.len() == 1 && added[0].starts_with("x.org/c {"), "{added:?}");
+    }
+
+    #[test]
+    fn plugins_are_told_apart_by_their_names() {
+        let list = |plugins: &str| format!(r#"{{"plugins": [{plugins}]}}"#);
+        let (one, two) = (r#"{"use": "request-id"}"#, r#"{"use": "headers", "name": "x"}"#);
+        let other = r#"{"use": "headers", "name": "x", "enabled": false}"#;
+        let plugins = |old: &[&str], new: &[&str]| changes(&list(&old.join(",")), &list(&new.join(","))).plugins;
+        assert_eq!(plugins(&[one, two], &[one, other]).changed, ["x"]);
+        assert_eq!(plugins(&[one, two], &[two, one]).changed, ["(their order)"]);
+        let twice = plugins(&[one], &[one, one, two]);
+        assert_eq!((twice.added, twice.changed.len()), (vec!["request-id (2)".to_owned(), "x".to_owned()], 0));
     }
 
     #[test]

@@ -19,10 +19,11 @@ use super::cores::{Host, Plan, resolve};
 use super::environment::{Override, apply};
 use super::error::{ConfigError, Place, Step};
 use super::json;
-use super::model::Config;
-use super::plugins::check_plugins;
+use super::model::{Config, Route};
+use super::plugins::{check_plugins, check_route_plugins};
+use super::rules::element_rule;
 use super::schema::schema;
-use super::walk::check_value;
+use super::walk::{check_config, fits};
 use super::watch::Fingerprint;
 use crate::handler::Action;
 use crate::limits::CONFIG_BYTES_MAX;
@@ -159,15 +160,18 @@ impl Input {
 
 pub(super) fn read_draft(text: &[u8], input: &Input) -> Draft {
     let mut errors = input.errors.clone();
-    let mut value = match json::parse(text) {
-        Ok(parsed) => {
-            errors.extend(parsed.errors);
-            parsed.value
-        }
-        Err(error) => {
-            errors.push(error);
-            return Draft { config: None, omissions: Omissions::default(), errors };
-        }
+    let (mut value, routes) = match read_apart(text, input) {
+        Some((value, routes)) => (value, Some(routes)),
+        None => match json::parse(text) {
+            Ok(parsed) => {
+                errors.extend(parsed.errors);
+                (parsed.value, None)
+            }
+            Err(error) => {
+                errors.push(error);
+                return Draft { config: None, omissions: Omissions::default(), errors };
+            }
+        },
     };
     let mut set: Vec<(Vec<Step>, &str)> = Vec::new();
     for setting in &input.overrides {
@@ -176,7 +180,7 @@ pub(super) fn read_draft(text: &[u8], input: &Input) -> Draft {
             Err(error) => errors.push(error),
         }
     }
-    let mut found = check_value(&value, schema());
+    let mut found = check_config(&value);
     found.extend(check_plugins(&value));
     let places: Vec<Vec<Step>> = found.iter().filter_map(|error| steps_of(error).map(<[Step]>::to_vec)).collect();
     for error in &mut found {
@@ -184,8 +188,11 @@ pub(super) fn read_draft(text: &[u8], input: &Input) -> Draft {
     }
     errors.extend(found);
     let omissions = leave_out(&mut value, &places);
-    match Config::deserialize(&value) {
-        Ok(config) => Draft { config: Some(config), omissions, errors },
+    match Config::deserialize(value) {
+        Ok(mut config) => {
+            config.routes = routes.unwrap_or(config.routes);
+            Draft { config: Some(config), omissions, errors }
+        }
         Err(error) => {
             // The schema says all that the model does; where it does not, this is still an error and not a panic.
             if errors.is_empty() {
@@ -194,6 +201,24 @@ pub(super) fn read_draft(text: &[u8], input: &Input) -> Draft {
             Draft { config: None, omissions, errors }
         }
     }
+}
+
+/// Reads the routes one by one, and the rest as a value without them: a hundred thousand routes as one value take more
+/// memory than the config that is made of them, and more time to make and free than the rest of the way.
+///
+/// `None`: something is wrong with them, and the whole must be looked at to tell it; or a setting is about them.
+fn read_apart(text: &[u8], input: &Input) -> Option<(Value, Vec<Route>)> {
+    const KEY: &str = "routes";
+    let is_about_routes = |setting: &Override| setting.path.first().is_some_and(|key| key.eq_ignore_ascii_case(KEY));
+    if input.overrides.iter().any(is_about_routes) {
+        return None;
+    }
+    let (rule, mut routes) = (element_rule(KEY)?, Vec::new());
+    let value = json::parse_apart(text, KEY, &mut |value| {
+        let fits = fits(&value, rule) && check_route_plugins(&value, routes.len()).is_empty();
+        fits && Route::deserialize(value).map(|route| routes.push(route)).is_ok()
+    })?;
+    Some((value, routes))
 }
 
 fn steps_of(error: &ConfigError) -> Option<&[Step]> {

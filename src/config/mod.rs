@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `model`, `units`, `grammar` | the file as types: keys, bounds, and the sentences that explain them |
-//! | `schema`, `walk` | the JSON Schema of these types, and the check of a value against it |
+//! | `schema`, `rules`, `walk` | the JSON Schema of these types, and the check of a value against it |
 //! | `json`, `environment`, `load` | text, variables and flags to a model, with all mistakes told at once |
 //! | `plugins` | their options, held against the schema of each kind |
 //! | `check`, `compile`, `cores` | what no schema can say; the model made into what the server runs on |
@@ -25,6 +25,7 @@ mod plugins;
 pub mod model;
 #[doc(hidden)]
 pub mod oracle;
+mod rules;
 mod schema;
 #[cfg(test)]
 mod tests;

@@ -1,53 +1,56 @@
 //! Plugins of a config: their options held against the schema that each kind has, and what is secret among them.
 
-use std::collections::HashMap;
-
 use serde_json::{Map, Value, json};
 
-use super::error::{ConfigError, Step, list_names, quote, suggest};
+use super::error::{ConfigError, Place, Step, list_names, quote, suggest};
+use super::rules::options_rule;
 use super::schema::keyword;
-use super::walk::check_value_at;
+use super::walk::check_value;
 use crate::plugin;
 use crate::secret::HIDDEN;
 
 /// Everything that is wrong with the plugins of a config: kinds that there are not, and options that are not theirs.
 pub(super) fn check_plugins(config: &Value) -> Vec<ConfigError> {
-    let mut check = Check::default();
-    check.list(&["plugins".into()], config.get("plugins"));
+    let mut errors = Vec::new();
+    check_list(&["plugins".into()], config.get("plugins"), &mut errors);
     for (index, route) in config.get("routes").and_then(Value::as_array).into_iter().flatten().enumerate() {
-        if let Some(plugins) = route.get("plugins") {
-            check.list(&["routes".into(), index.into(), "plugins".into()], Some(plugins));
-        }
+        errors.extend(check_route_plugins(route, index));
     }
-    check.errors
+    errors
 }
 
-#[derive(Default)]
-struct Check {
-    schemas: HashMap<&'static str, Value>,
-    errors: Vec<ConfigError>,
+/// The same of one route.
+pub(super) fn check_route_plugins(route: &Value, index: usize) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    check_list(&["routes".into(), index.into(), "plugins".into()], route.get("plugins"), &mut errors);
+    errors
 }
 
-impl Check {
-    fn list(&mut self, base: &[Step], plugins: Option<&Value>) {
-        for (index, plugin) in plugins.and_then(Value::as_array).into_iter().flatten().enumerate() {
-            let Some(kind) = plugin.get("use").and_then(Value::as_str) else { continue };
-            let steps = [base, &[index.into()]].concat();
-            let Some(known) = plugin::find(kind) else {
-                let expected = format!("one of {}", list_names(plugin::names()));
-                let error = ConfigError::at(&[&steps[..], &["use".into()]].concat(), expected, quote(kind));
-                self.errors.push(error.suggesting(suggest(kind, plugin::names())));
-                continue;
-            };
-            let schema = self.schemas.entry(known.name).or_insert_with(known.schema);
-            let none = json!({});
-            let options = plugin.get("options").unwrap_or(&none);
-            if options.is_object() {
-                let path = [&steps[..], &["options".into()]].concat();
-                self.errors.extend(check_value_at(path, options, schema));
-            }
+fn check_list(base: &[Step], plugins: Option<&Value>, errors: &mut Vec<ConfigError>) {
+    for (index, plugin) in plugins.and_then(Value::as_array).into_iter().flatten().enumerate() {
+        let Some(kind) = plugin.get("use").and_then(Value::as_str) else { continue };
+        let steps = [base, &[index.into()]].concat();
+        if plugin::find(kind).is_none() {
+            let expected = format!("one of {}", list_names(plugin::names()));
+            let error = ConfigError::at(&[&steps[..], &["use".into()]].concat(), expected, quote(kind));
+            errors.push(error.suggesting(suggest(kind, plugin::names())));
+            continue;
+        }
+        let none = json!({});
+        let options = plugin.get("options").unwrap_or(&none);
+        if let Some(rule) = options_rule(kind).filter(|_| options.is_object()) {
+            let path = [&steps[..], &["options".into()]].concat();
+            errors.extend(check_value(options, rule).into_iter().map(|error| place(&path, error)));
         }
     }
+}
+
+/// A mistake in a value that stands at `path`.
+fn place(path: &[Step], mut error: ConfigError) -> ConfigError {
+    if let Place::Value(steps) = &mut error.path {
+        steps.splice(0..0, path.iter().cloned());
+    }
+    error
 }
 
 /// The options without their secrets.

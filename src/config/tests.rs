@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::environment::{Override, read_variables};
-use super::load::{Input, read_draft};
+use super::load::{Draft, Input, read_draft};
 use super::*;
 use crate::rt::ExecutorChoice;
 use crate::sys::cpu::Confinement;
@@ -441,6 +441,45 @@ fn config_like() -> impl Strategy<Value = Value> {
             prop::collection::vec((key, inner), 0..6).prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     })
+}
+
+/// What is read of this text, with a route's mistake or without.
+fn read(text: &[u8]) -> (Option<Config>, Vec<String>) {
+    let Draft { config, errors, .. } = read_draft(text, &Input::default());
+    (config, errors.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn routes_that_are_read_one_by_one_are_those_of_the_list_as_a_whole() {
+    let mut value: Value = serde_json::from_slice(&std::fs::read(folder().join("example.json")).unwrap()).unwrap();
+    let (apart, errors) = read(value.to_string().as_bytes());
+    assert_eq!(errors, Vec::<String>::new());
+    let count = value["routes"].as_array().unwrap().len();
+    assert!(count > 3);
+    // One that is wrong has all of them read again, and takes itself away alone.
+    value["routes"].as_array_mut().unwrap().insert(2, json!({ "match": {}, "respond": {} }));
+    let (whole, errors) = read(value.to_string().as_bytes());
+    assert_eq!(errors, ["routes[2].match.path: expected a text, found nothing"]);
+    assert_eq!(whole, apart);
+    // So does a setting.
+    let path = [("RINGFORT__ROUTES__2__MATCH__PATH", "/moved")];
+    value["routes"].as_array_mut().unwrap().remove(2);
+    let moved = overridden(&value.to_string(), &path).unwrap();
+    let mut expected = redact(&apart.unwrap());
+    expected["routes"][2]["match"]["path"] = "/moved".into();
+    assert_eq!((moved["routes"].as_array().map(Vec::len), &moved), (Some(count), &expected));
+}
+
+#[test]
+fn a_list_of_routes_that_comes_twice_is_a_mistake() {
+    let text = br#"{"routes": [], "log": {}, "routes": [{"match": {"path": "/"}, "respond": {"text": "a"}}]}"#;
+    let (config, errors) = read(text);
+    assert_eq!(errors, ["routes: expected each key once, found this one again in the same object"]);
+    assert_eq!(config.unwrap().routes.len(), 1);
+    let (_, errors) = read(br#"{"routes": [{"match": {"path": "/", "path": "/a"}, "respond": {"text": "a"}}]}"#);
+    assert_eq!(errors, ["routes[0].match.path: expected each key once, found this one again in the same object"]);
+    let (_, errors) = read(br#"{"routes": {"match": {"path": "/"}}}"#);
+    assert!(errors.len() == 1 && errors[0].starts_with("routes: expected a list of "), "{errors:?}");
 }
 
 proptest! {

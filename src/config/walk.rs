@@ -9,95 +9,118 @@ use serde_json::{Map, Value};
 
 use super::error::{ConfigError, Step, list_names, list_words, quote, show, suggest};
 use super::grammar::{HASH_KEY, NAME_SERVER, NETWORK, NameServer, SERVER_ADDRESS, STATUS_RANGE, StatusRange};
-use super::schema::{allows_type, keyword, names};
+use super::rules::{Choice, NumberRule, Others, Rule, RuleId, TextRule, allowed_values, root, rule};
+use super::schema::keyword;
 use crate::proxy::{HashKey, Network, ServerAddress};
 use crate::units::{ADDRESS, Address, BYTE_SIZE, ByteSize, TIME_SPAN, TimeSpan, UnitError};
 
-/// Everything that is wrong with `value`.
-pub(super) fn check_value(value: &Value, schema: &Value) -> Vec<ConfigError> {
-    check_value_at(Vec::new(), value, schema)
+/// Everything that is wrong with a config.
+pub(super) fn check_config(value: &Value) -> Vec<ConfigError> {
+    check_value(value, root())
 }
 
-/// [`check_value`] of a value that stands at `path` of the config.
-pub(super) fn check_value_at(path: Vec<Step>, value: &Value, schema: &Value) -> Vec<ConfigError> {
-    let mut walk = Walk { path, errors: Vec::new() };
-    walk.value(value, schema);
+/// Everything that is wrong with a value for which there is this rule.
+pub(super) fn check_value(value: &Value, rule: &'static Rule) -> Vec<ConfigError> {
+    let mut walk = Walk { path: Vec::new(), errors: Vec::new() };
+    walk.value(value, rule);
     walk.errors
 }
 
-struct Walk {
-    path: Vec<Step>,
+/// Whether nothing is wrong with a value for which there is this rule.
+pub(super) fn fits(value: &Value, rule: &'static Rule) -> bool {
+    check_value(value, rule).is_empty()
+}
+
+/// A step that owns nothing: of a hundred thousand values few are wrong.
+#[derive(Clone, Copy)]
+enum Turn<'v> {
+    Key(&'v str),
+    Index(usize),
+}
+
+impl From<Turn<'_>> for Step {
+    fn from(turn: Turn<'_>) -> Self {
+        match turn {
+            Turn::Key(key) => key.into(),
+            Turn::Index(index) => index.into(),
+        }
+    }
+}
+
+struct Walk<'v> {
+    path: Vec<Turn<'v>>,
     errors: Vec<ConfigError>,
 }
 
-impl Walk {
+impl<'v> Walk<'v> {
     fn report(&mut self, expected: impl Into<String>, found: impl Into<String>) {
         self.suggest(expected, found, None);
     }
 
     fn suggest(&mut self, expected: impl Into<String>, found: impl Into<String>, suggestion: Option<String>) {
-        self.errors.push(ConfigError::at(&self.path, expected, found).suggesting(suggestion));
+        let path: Vec<_> = self.path.iter().copied().map(Step::from).collect();
+        self.errors.push(ConfigError::at(&path, expected, found).suggesting(suggestion));
     }
 
-    fn inside(&mut self, step: Step, value: &Value, schema: &Value) {
-        self.path.push(step);
-        self.value(value, schema);
+    fn inside(&mut self, turn: Turn<'v>, value: &'v Value, id: RuleId) {
+        self.path.push(turn);
+        self.value(value, rule(id));
         self.path.pop();
     }
 
-    fn value(&mut self, value: &Value, schema: &Value) {
-        if let Some(branches) = keyword(schema, "anyOf").and_then(Value::as_array) {
-            return self.any_of(value, schema, branches);
+    fn value(&mut self, value: &'v Value, rule: &'static Rule) {
+        if let Some(branches) = &rule.any_of {
+            return self.any_of(value, rule, branches);
         }
-        if let Some(allowed) = allowed_values(schema) {
-            return self.one_of_values(value, schema, &allowed);
+        if let Some(allowed) = &rule.allowed {
+            return self.one_of_values(value, rule.schema, allowed);
         }
-        if !allows_type(schema, type_name(value)) {
-            let suggestion = self.mend_type(value, schema);
-            return self.suggest(describe(schema), show(value), suggestion);
+        if !rule.allows_kind(type_name(value)) {
+            let suggestion = self.mend_type(value, rule);
+            return self.suggest(describe(rule.schema), show(value), suggestion);
         }
         match value {
-            Value::Object(members) => self.object(members, schema),
-            Value::Array(list) => self.list(list, schema),
-            Value::String(text) => self.text(text, schema),
-            Value::Number(_) => self.number(value, schema),
+            Value::Object(members) => self.object(members, rule),
+            Value::Array(list) => self.list(list, rule),
+            Value::String(text) => self.text(text, rule),
+            Value::Number(_) => self.number(value, rule),
             Value::Null | Value::Bool(_) => {}
         }
     }
 
     /// A number or a truth value in quotes is a common slip, and so is one address where a list belongs.
-    fn mend_type(&self, value: &Value, schema: &Value) -> Option<String> {
+    fn mend_type(&self, value: &Value, rule: &Rule) -> Option<String> {
         match value {
             Value::String(text) => {
                 let plain = serde_json::from_str::<Value>(text.trim()).ok()?;
-                let fits = !plain.is_string() && allows_type(schema, type_name(&plain));
+                let fits = !plain.is_string() && rule.allows_kind(type_name(&plain));
                 fits.then(|| format!("{plain} without quotes"))
             }
-            Value::Number(number) if keyword(schema, "x-unit").is_some_and(|unit| unit == "duration") => {
-                Some(format!("{number}s"))
-            }
+            Value::Number(number) if matches!(rule.text, TextRule::Duration { .. }) => Some(format!("{number}s")),
             _ => None,
         }
     }
 
     /// Takes the first branch that fits. Where none does, a branch for values of this kind knows best what is wrong.
-    fn any_of(&mut self, value: &Value, schema: &Value, branches: &[Value]) {
+    fn any_of(&mut self, value: &'v Value, whole: &Rule, branches: &[RuleId]) {
         let mut attempts = Vec::new();
         for branch in branches {
-            let mut walk = Walk { path: self.path.clone(), errors: Vec::new() };
-            walk.value(value, branch);
-            if walk.errors.is_empty() {
+            let branch = rule(*branch);
+            let before = std::mem::take(&mut self.errors);
+            self.value(value, branch);
+            let errors = std::mem::replace(&mut self.errors, before);
+            if errors.is_empty() {
                 return;
             }
-            if allows_type(branch, type_name(value)) {
-                attempts.push(walk.errors);
+            if branch.allows_kind(type_name(value)) {
+                attempts.push(errors);
             }
         }
         match (attempts.len(), value) {
             (1, Value::Array(_) | Value::Object(_) | Value::Number(_)) => self.errors.append(&mut attempts[0]),
             _ => {
                 let suggestion = attempts.into_iter().flatten().find_map(|error| error.suggestion);
-                self.suggest(describe(schema), show(value), suggestion);
+                self.suggest(describe(whole.schema), show(value), suggestion);
             }
         }
     }
@@ -111,126 +134,115 @@ impl Walk {
         self.suggest(describe(schema), show(value), suggestion);
     }
 
-    fn object(&mut self, members: &Map<String, Value>, schema: &Value) {
-        let none = Map::new();
-        let properties = keyword(schema, "properties").and_then(Value::as_object).unwrap_or(&none);
-        let others = keyword(schema, "additionalProperties");
+    fn object(&mut self, members: &'v Map<String, Value>, rule: &'static Rule) {
         let mut has_unknown = false;
         for (key, value) in members {
-            match (properties.get(key), others) {
-                (Some(property), _) => self.inside(key.as_str().into(), value, property),
-                (None, Some(Value::Bool(false))) => {
+            match (rule.object.properties.get(key.as_str()), rule.object.others) {
+                (Some(property), _) => self.inside(Turn::Key(key), value, *property),
+                (None, Others::Unknown) => {
                     has_unknown = true;
-                    self.path.push(key.as_str().into());
-                    let keys = properties.keys().map(String::as_str);
-                    let missing = keys.clone().filter(|known| !members.contains_key(*known));
-                    self.suggest(
-                        format!("one of the keys {}", list_names(keys)),
-                        format!("the unknown key {}", quote(key)),
-                        suggest(key, missing),
-                    );
+                    self.path.push(Turn::Key(key));
+                    self.unknown_key(key, members, rule.schema);
                     self.path.pop();
                 }
-                (None, Some(other)) if other.is_object() => self.inside(key.as_str().into(), value, other),
-                (None, _) => {}
+                (None, Others::Like(other)) => self.inside(Turn::Key(key), value, other),
+                (None, Others::Free) => {}
             }
         }
-        for required in names(schema, "required").into_iter().filter(|name| !members.contains_key(*name)) {
-            self.path.push(required.into());
-            self.report(properties.get(required).map(describe).unwrap_or_default(), "nothing");
+        for required in rule.object.required.iter().filter(|name| !members.contains_key(**name)) {
+            let property = keyword(rule.schema, "properties").and_then(|properties| properties.get(required));
+            self.path.push(Turn::Key(required));
+            self.report(property.map(describe).unwrap_or_default(), "nothing");
             self.path.pop();
         }
-        self.choice(members, schema, has_unknown);
+        if let Some(choice) = &rule.object.choice {
+            self.choice(members, choice, has_unknown);
+        }
     }
 
-    /// `oneOf` of `required` keys: exactly one of them, or at most one where a branch is for none.
-    fn choice(&mut self, members: &Map<String, Value>, schema: &Value, has_unknown: bool) {
-        let Some(branches) = keyword(schema, "oneOf").and_then(Value::as_array) else { return };
-        let may_be_none = branches.iter().any(|branch| branch.get("not").is_some());
-        let keys: Vec<_> = branches.iter().flat_map(|branch| names(branch, "required")).collect();
-        let present: Vec<_> = keys.iter().copied().filter(|key| members.contains_key(*key)).collect();
-        let expected = format!("{} one of {}", if may_be_none { "at most" } else { "exactly" }, list_names(keys));
-        match present.len() {
+    fn unknown_key(&mut self, key: &str, members: &Map<String, Value>, schema: &Value) {
+        let properties = keyword(schema, "properties").and_then(Value::as_object);
+        let keys = properties.into_iter().flatten().map(|(known, _)| known.as_str());
+        let missing = keys.clone().filter(|known| !members.contains_key(*known));
+        let expected = format!("one of the keys {}", list_names(keys));
+        self.suggest(expected, format!("the unknown key {}", quote(key)), suggest(key, missing));
+    }
+
+    fn choice(&mut self, members: &Map<String, Value>, choice: &Choice, has_unknown: bool) {
+        let Choice { keys, may_be_none } = choice;
+        let present = keys.iter().copied().filter(|key| members.contains_key(*key));
+        let expected =
+            || format!("{} one of {}", if *may_be_none { "at most" } else { "exactly" }, list_names(keys.clone()));
+        match present.clone().count() {
             1 => {}
             // The unknown key is most likely the missing one, misspelt.
-            0 if may_be_none || has_unknown => {}
-            0 => self.report(expected, "none"),
-            _ => self.report(expected, list_names(present).replace(" or ", " and ")),
+            0 if *may_be_none || has_unknown => {}
+            0 => self.report(expected(), "none"),
+            _ => self.report(expected(), list_names(present).replace(" or ", " and ")),
         }
     }
 
-    fn list(&mut self, list: &[Value], schema: &Value) {
-        let bound = |name: &str| keyword(schema, name).and_then(Value::as_u64).map(|bound| bound as usize);
-        if bound("minItems").is_some_and(|min| list.len() < min)
-            || bound("maxItems").is_some_and(|max| list.len() > max)
-        {
+    fn list(&mut self, list: &'v [Value], rule: &Rule) {
+        if !rule.list.allows_len(list.len()) {
             let found = if list.is_empty() { "an empty list".to_owned() } else { format!("{} elements", list.len()) };
-            self.report(describe(schema), found);
+            self.report(describe(rule.schema), found);
         }
-        let items = keyword(schema, "items").unwrap_or(&Value::Bool(true));
-        let is_set = keyword(schema, "uniqueItems") == Some(&Value::Bool(true));
         let mut seen = HashSet::new();
         for (index, value) in list.iter().enumerate() {
-            self.inside(index.into(), value, items);
-            if is_set && !seen.insert(value.to_string()) {
-                self.path.push(index.into());
+            if let Some(items) = rule.list.items {
+                self.inside(Turn::Index(index), value, items);
+            }
+            if rule.list.is_set && !seen.insert(value.to_string()) {
+                self.path.push(Turn::Index(index));
                 self.report("each element once", format!("{} again", show(value)));
                 self.path.pop();
             }
         }
     }
 
-    fn text(&mut self, text: &str, schema: &Value) {
-        let unit = keyword(schema, "x-unit").and_then(Value::as_str);
-        let in_bounds = match unit {
-            Some("duration") => text.parse().map(|span: TimeSpan| {
-                let bound = |name| keyword(schema, name).and_then(Value::as_str).and_then(|text| text.parse().ok());
-                bound("x-minimum").is_none_or(|min| span >= min) && bound("x-maximum").is_none_or(|max| span <= max)
-            }),
-            Some("size") => text.parse().map(|size: ByteSize| is_in_bounds(size.get(), schema)),
-            Some("address") => text.parse::<Address>().map(|_| true),
-            Some("server") => text.parse::<ServerAddress>().map(|_| true),
-            Some("name-server") => text.parse::<NameServer>().map(|_| true),
-            Some("network") => text.parse::<Network>().map(|_| true),
-            Some("hash-key") => text.parse::<HashKey>().map(|_| true),
-            Some("statuses") => text.parse::<StatusRange>().map(|_| true),
-            _ => return,
+    fn text(&mut self, text: &str, rule: &Rule) {
+        let in_bounds = match rule.text {
+            TextRule::Free => return,
+            TextRule::Duration { min, max } => text
+                .parse()
+                .map(|span: TimeSpan| min.is_none_or(|min| span >= min) && max.is_none_or(|max| span <= max)),
+            TextRule::Size(bounds) => text.parse().map(|size: ByteSize| bounds.hold(size.get())),
+            TextRule::Address => text.parse::<Address>().map(|_| true),
+            TextRule::Server => text.parse::<ServerAddress>().map(|_| true),
+            TextRule::NameServer => text.parse::<NameServer>().map(|_| true),
+            TextRule::Network => text.parse::<Network>().map(|_| true),
+            TextRule::HashKey => text.parse::<HashKey>().map(|_| true),
+            TextRule::Statuses => text.parse::<StatusRange>().map(|_| true),
         };
         match in_bounds {
             Ok(true) => {}
-            Ok(false) => self.report(describe(schema), quote(text)),
+            Ok(false) => self.report(describe(rule.schema), quote(text)),
             // A network says itself what is wrong with it; others are told with their bounds.
-            Err(UnitError { expected, suggestion }) if unit == Some("network") => {
+            Err(UnitError { expected, suggestion }) if matches!(rule.text, TextRule::Network) => {
                 self.suggest(expected, quote(text), suggestion);
             }
-            Err(UnitError { suggestion, .. }) => self.suggest(describe(schema), quote(text), suggestion),
+            Err(UnitError { suggestion, .. }) => self.suggest(describe(rule.schema), quote(text), suggestion),
         }
     }
 
-    fn number(&mut self, value: &Value, schema: &Value) {
-        if keyword(schema, "type").is_some_and(|kind| kind == "number") {
-            return self.fraction(value, schema);
+    fn number(&mut self, value: &Value, rule: &Rule) {
+        match rule.number {
+            NumberRule::Free => {}
+            NumberRule::Whole { bounds, is_power_of_two } => {
+                let is_good = |number: u64| bounds.hold(number) && (!is_power_of_two || number.is_power_of_two());
+                if value.as_u64().is_some_and(is_good) {
+                    return;
+                }
+                let near = value.as_u64().and_then(u64::checked_next_power_of_two);
+                let near = near.filter(|near| is_power_of_two && bounds.hold(*near));
+                self.suggest(describe(rule.schema), show(value), near.map(|near| near.to_string()));
+            }
+            NumberRule::Fraction { min, max } => self.fraction(value, rule.schema, (min, max)),
         }
-        let is_power = keyword(schema, "x-power-of-two") == Some(&Value::Bool(true));
-        let is_good = value
-            .as_u64()
-            .is_some_and(|number| is_in_bounds(number, schema) && (!is_power || number.is_power_of_two()));
-        // Every other number of the model is a natural one; free JSON has no bounds.
-        let is_free = !["minimum", "maximum"].iter().any(|name| keyword(schema, name).is_some());
-        if is_good || is_free {
-            return;
-        }
-        let suggestion = value.as_u64().and_then(|number| {
-            let near = number.checked_next_power_of_two()?;
-            (is_power && is_in_bounds(near, schema)).then(|| near.to_string())
-        });
-        self.suggest(describe(schema), show(value), suggestion);
     }
 
     /// A number that need not be whole. One from 2 to 100 where 1 is the most is likely meant in percent.
-    fn fraction(&mut self, value: &Value, schema: &Value) {
-        let bound = |name| keyword(schema, name).and_then(Value::as_f64);
-        let (min, max) = (bound("minimum"), bound("maximum"));
+    fn fraction(&mut self, value: &Value, schema: &Value, (min, max): (Option<f64>, Option<f64>)) {
         let fits = |number: f64| min.is_none_or(|min| number >= min) && max.is_none_or(|max| number <= max);
         let number = value.as_f64();
         if number.is_some_and(fits) {
@@ -240,24 +252,6 @@ impl Walk {
             number.map(|number| number / 100.0).filter(|share| *share >= 0.02 && fits(*share) && max == Some(1.0));
         self.suggest(describe(schema), show(value), percent.map(|share| share.to_string()));
     }
-}
-
-fn is_in_bounds(number: u64, schema: &Value) -> bool {
-    let bound = |name| keyword(schema, name).and_then(Value::as_u64);
-    bound("minimum").is_none_or(|min| number >= min) && bound("maximum").is_none_or(|max| number <= max)
-}
-
-/// The values that `enum` or `const` allow; a unit enum with documented variants is a `oneOf` of `const`s.
-pub(super) fn allowed_values(schema: &Value) -> Option<Vec<Value>> {
-    if let Some(Value::Array(allowed)) = keyword(schema, "enum") {
-        return Some(allowed.clone());
-    }
-    if let Some(only) = keyword(schema, "const") {
-        return Some(vec![only.clone()]);
-    }
-    let branches = keyword(schema, "oneOf")?.as_array()?;
-    let values = branches.iter().map(allowed_values).collect::<Option<Vec<_>>>()?;
-    Some(values.concat())
 }
 
 /// The JSON type of a value, as schemas name it.

@@ -8,21 +8,24 @@
 
 pub mod access;
 mod file;
+mod flow;
 mod pretty;
 
 use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tracing::Subscriber;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::reload;
 
 use crate::limits::LOG_LINES_QUEUED_MAX;
-use crate::sync::OnceLock;
+use crate::sync::{Flow, OnceLock};
 use file::{Destination, Lines};
+use flow::{Outlet, Queue};
 
 pub use file::{ReopenError, reopen};
 
@@ -128,6 +131,7 @@ impl std::error::Error for LogError {
 #[derive(Debug)]
 pub struct LogGuard {
     dropped: ErrorCounter,
+    flow: Arc<Flow>,
     _writer: WorkerGuard,
 }
 
@@ -135,6 +139,11 @@ impl LogGuard {
     /// Lines dropped because the queue was full. Never decreases.
     pub fn dropped(&self) -> u64 {
         self.dropped.dropped_lines() as u64
+    }
+
+    /// Whether everything that was logged so far is written, or was dropped.
+    pub fn is_written(&self) -> bool {
+        self.flow.is_over(|| self.dropped())
     }
 }
 
@@ -194,14 +203,15 @@ fn parse_level(level: &str) -> Result<EnvFilter, LogError> {
         .map_err(|cause| LogError::InvalidDirective { level: level.to_owned(), cause })
 }
 
-fn start_writer(out: impl Write + Send + 'static, lines_max: usize) -> (NonBlocking, LogGuard) {
-    let (writer, guard) = NonBlockingBuilder::default()
+fn start_writer(out: impl Write + Send + 'static, lines_max: usize) -> (Queue, LogGuard) {
+    let flow = Arc::new(Flow::default());
+    let (lines, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(lines_max)
         .thread_name("ringfort-log")
-        .finish(out);
-    let dropped = writer.error_counter();
-    (writer, LogGuard { dropped, _writer: guard })
+        .finish(Outlet { out, flow: flow.clone() });
+    let dropped = lines.error_counter();
+    (Queue { lines, flow: flow.clone() }, LogGuard { dropped, flow, _writer: guard })
 }
 
 /// A builder's subscriber, and how its filter is replaced. No function: its types would be longer than it is.
@@ -213,11 +223,7 @@ macro_rules! reloadable {
     }};
 }
 
-fn subscriber(
-    format: LogFormat,
-    filter: EnvFilter,
-    writer: NonBlocking,
-) -> (Box<dyn Subscriber + Send + Sync>, SetFilter) {
+fn subscriber(format: LogFormat, filter: EnvFilter, writer: Queue) -> (Box<dyn Subscriber + Send + Sync>, SetFilter) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
     match format {
         // Spans are left out: their fields would be nested objects of their own, repeated on every line.

@@ -163,7 +163,11 @@ fn stuck_stderr_drops_and_counts_lines_and_never_blocks_the_caller() {
         (0..10).for_each(|n| tracing::info!(n, "line"));
     });
     assert_eq!(guard.dropped(), 6);
+    assert!(!guard.is_written(), "five lines are on their way");
     drop(let_go);
+    while !guard.is_written() {
+        std::thread::yield_now();
+    }
     drop(guard);
 }
 

@@ -1,11 +1,16 @@
-//! The log files: the access log of this process, and opening all of them anew when they were renamed.
+//! The log files: the access log of this process and its own log, which are written to their end when it stops, and opened
+//! anew when they were renamed.
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock;
 use crate::config::Snapshot;
-use crate::limits::ACCESS_FINISH_MS;
-use crate::log::{self, LogError, access::AccessLog};
+use crate::limits::{ACCESS_FINISH_MS, LOG_FINISH_MS};
+use crate::log::{self, LogError, LogGuard, access::AccessLog};
 use crate::rt;
 
 /// Opens the access log, and starts its thread where the config asks for one.
@@ -40,10 +45,34 @@ pub(super) fn take_up(access: &AccessLog, before: &Snapshot, next: &Snapshot) ->
     access.start().map_err(fail)
 }
 
-/// Writes what the workers have handed over, when they have ended.
-pub(super) fn finish_access_log(access: &AccessLog) {
-    if !access.finish(Duration::from_millis(ACCESS_FINISH_MS)) {
-        tracing::warn!("the access log could not be written to its end");
+/// What is left to be written when the process stops.
+pub(super) struct Unwritten {
+    access: Arc<AccessLog>,
+    /// `None`: an application's own log.
+    log: Option<Rc<LogGuard>>,
+    is_finished: Cell<bool>,
+}
+
+impl Unwritten {
+    pub(super) fn new(access: Arc<AccessLog>, log: Option<Rc<LogGuard>>) -> Self {
+        Self { access, log, is_finished: Cell::new(false) }
+    }
+
+    /// Has the lines of requests written that the workers have handed over, when they have ended, and what was logged so far.
+    /// Once.
+    pub(super) async fn finish(&self) {
+        if self.is_finished.get() {
+            return;
+        }
+        let access = self.access.clone();
+        let within = Duration::from_millis(ACCESS_FINISH_MS);
+        if !rt::blocking(move || access.finish(within)).await {
+            tracing::warn!("the access log could not be written to its end");
+        }
+        let until = clock::now() + Duration::from_millis(LOG_FINISH_MS);
+        let is_written = || self.log.as_ref().is_none_or(|log| log.is_written());
+        rt::look_every(Duration::from_millis(1), until, || is_written().then_some(())).await;
+        self.is_finished.set(true);
     }
 }
 

@@ -12,6 +12,7 @@ mod parts;
 mod reload;
 mod sockets;
 mod spawn;
+mod succession;
 mod supervisor;
 mod upgrade;
 
@@ -28,6 +29,7 @@ use crate::clock;
 use crate::config::{Plan, Snapshot};
 use crate::lifecycle::{LaunchError, Launcher, Phase};
 use crate::limits::CONTROL_MESSAGES_MAX;
+use crate::log::LogGuard;
 use crate::log::access::AccessLog;
 use crate::metrics::aggregate::Tick;
 use crate::proxy::Attendants;
@@ -35,14 +37,16 @@ use crate::rt::{self, Mailbox, Postbox, RunError};
 use crate::sys;
 use crate::worker::{MakeContext, Order};
 use admin_listener::AdminSocket;
+use logs::Unwritten;
 use memory::GiveBack;
-use reload::{Changing, Reloader};
+use reload::Reloader;
 use spawn::{Spawner, Threads, duplicates, label};
 use supervisor::PATIENCE;
 use upgrade::Upgrader;
 
-pub use reload::Source;
-pub use sockets::{Listening, open_group};
+pub use reload::{Changing, Source};
+pub use sockets::{Listening, open_group, share_out};
+pub use succession::{Host, Succession};
 pub use supervisor::{Crew, Note, Orders, Signal, Supervisor};
 pub use upgrade::{Origin, OriginError};
 
@@ -63,8 +67,8 @@ pub struct Service {
     pub plan: Plan,
     /// Makes what handlers find under `Exchange::context`, once for each worker.
     pub context: MakeContext,
-    /// How many log lines were dropped so far.
-    pub log_lines_dropped: Box<dyn Fn() -> u64>,
+    /// Keeps the process log's writer; `None`: the log is the application's own affair.
+    pub log: Option<LogGuard>,
     /// Where the next config comes from.
     pub source: Source,
     /// How this process was started.
@@ -176,6 +180,8 @@ pub fn serve_with(mut service: Service, launcher: Launcher) -> Result<(), ServeE
     let plugins = service.snapshot.plugins.init();
     plugins.map_err(|(name, reason)| ServeError::Plugin { name, reason })?;
     let access = Arc::new(logs::open_access_log(&service.snapshot).map_err(ServeError::AccessLog)?);
+    // Outlives everything that logs.
+    let log = service.log.take().map(Rc::new);
     let inheritance = service.origin.inheritance();
     let listening = Listening::open(config, &service.plan.workers, inheritance)?;
     let admin_socket = config.admin.listen.map(|wanted| AdminSocket::open(wanted, inheritance)).transpose()?;
@@ -186,10 +192,9 @@ pub fn serve_with(mut service: Service, launcher: Launcher) -> Result<(), ServeE
         ..service.snapshot.executor
     };
     let requests = Requests { reloads, upgrades, signals: signal_post };
-    let result =
-        rt::run(&executor, |_| run(service, launcher, listening, admin_socket, signals, requests, access.clone()));
+    let logs = (access, log.clone());
+    let result = rt::run(&executor, |_| run(service, launcher, listening, admin_socket, signals, requests, logs));
     drop(armed);
-    logs::finish_access_log(&access);
     result.map_err(ServeError::Executor)?
 }
 
@@ -208,9 +213,9 @@ async fn run(
     admin_socket: Option<AdminSocket>,
     signals: Mailbox<Signal>,
     requests: Requests,
-    access: Arc<AccessLog>,
+    (access, log): (Arc<AccessLog>, Option<Rc<LogGuard>>),
 ) -> Result<(), ServeError> {
-    let Service { snapshot, plan, context, log_lines_dropped, source, origin } = service;
+    let Service { snapshot, plan, context, log: _, source, origin } = service;
     let Requests { reloads, upgrades: (upgrades, upgrade_requests), signals: signal_post } = requests;
     if plan.pin
         && let Some(core) = plan.master
@@ -229,7 +234,7 @@ async fn run(
         states.collect(),
         listening.addresses(),
         admin_socket.as_ref().map(|admin| admin.address),
-        log_lines_dropped,
+        count_dropped(log.clone()),
         (reloads.0.clone(), upgrades),
         launcher.overview(),
     ));
@@ -253,18 +258,36 @@ async fn run(
         access: access.clone(),
     });
     let (news_post, news) = rt::mailbox(CONTROL_MESSAGES_MAX);
+    let unwritten = Unwritten::new(access.clone(), log);
     let spawner = Spawner { plan, context, news: news_post, access };
     let (threads, give_back) = (Threads::default(), RefCell::default());
-    let master =
-        Rc::new(Master { state, threads, spawner, orders, listening, give_back, reloader, upgrader, drain, stall });
+    let master = Rc::new(Master {
+        state,
+        threads,
+        spawner,
+        orders,
+        listening,
+        give_back,
+        reloader,
+        upgrader,
+        unwritten,
+        drain,
+        stall,
+    });
     parts::declare(&mut launcher, &master, news, (reloads, upgrade_requests));
     let watching = master.clone();
     let result = launcher.run(&signals, move |phase| watching.note_phase(phase)).await;
     // Whoever still runs was abandoned, or cut by a second signal.
     master.orders.give(|_| Order::Stop);
     master.join().await;
+    master.unwritten.finish().await;
     tracing::info!("stopped");
     result.map_err(ServeError::Launch)
+}
+
+/// How many log lines were dropped so far.
+fn count_dropped(log: Option<Rc<LogGuard>>) -> Box<dyn Fn() -> u64> {
+    Box::new(move || log.as_ref().map_or(0, |log| log.dropped()))
 }
 
 struct Master {
@@ -277,6 +300,7 @@ struct Master {
     give_back: RefCell<GiveBack>,
     reloader: Rc<Reloader>,
     upgrader: Rc<Upgrader>,
+    unwritten: Unwritten,
     /// How long a drain may take, as the config in force says.
     drain: Rc<Cell<Duration>>,
     stall: Duration,
@@ -403,10 +427,8 @@ impl Master {
     async fn join(&self) {
         let until = clock::now() + PATIENCE;
         for thread in self.threads.take() {
-            while !thread.is_finished() && clock::now() < until {
-                rt::sleep_until(clock::now() + Duration::from_millis(1)).await;
-            }
-            if thread.is_finished() {
+            let ended = rt::look_every(Duration::from_millis(1), until, || thread.is_finished().then_some(())).await;
+            if ended.is_some() {
                 // Its panic, if any, was reported by its farewell.
                 let _ = thread.join();
             }

@@ -1,8 +1,9 @@
 //! The server's own parts as services of a launcher, and what a program adds put between them.
 //!
-//! Up: `admin`, then `metrics`, `upstreams` and the program's services, then `workers`, unless one of the program's says
-//! that it comes after them, then `config`. Down in reverse: the workers drain while everything that their handlers may
-//! need still runs, and whoever watches the process can do so on the admin listener until the end.
+//! Up: `admin`, `log`, then `metrics`, `upstreams` and the program's services, then `workers`, unless one of the program's
+//! says that it comes after them, then `config`. Down in reverse: the workers drain while everything that their handlers may
+//! need still runs; when all of these have stopped, what they logged is written; and whoever watches the process can do so on
+//! the admin listener until the end.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -21,6 +22,7 @@ use crate::rt::{self, Either, Mailbox, Postbox};
 use crate::worker::{News, Order};
 
 const ADMIN: &str = "admin";
+const LOG: &str = "log";
 const METRICS: &str = "metrics";
 const UPSTREAMS: &str = "upstreams";
 const WORKERS: &str = "workers";
@@ -35,14 +37,16 @@ const WORKERS_STOP_WITHIN: Duration = Duration::from_secs(24 * 3600 + 2 * PATIEN
 /// Declares the server's own services and checks beside those that the launcher has. None of them keeps a config: another
 /// may come into force.
 pub(super) fn declare(launcher: &mut Launcher, master: &Rc<Master>, news: Mailbox<News>, changes: Changes) {
-    let before_workers = launcher.enclose(ADMIN, WORKERS);
+    let before_workers = launcher.enclose(LOG, WORKERS);
     let timeouts = master.state.snapshot().config.server.timeouts.clone();
     let of_admin = master.clone();
     launcher.service(ADMIN, move |handle: Handle| serve(of_admin, handle));
+    let of_log = master.clone();
+    launcher.service(LOG, move |handle: Handle| write_logs(of_log, handle)).after(ADMIN);
     let of_metrics = master.clone();
-    launcher.service(METRICS, move |handle: Handle| aggregate(of_metrics, handle)).after(ADMIN);
+    launcher.service(METRICS, move |handle: Handle| aggregate(of_metrics, handle)).after(LOG);
     let of_upstreams = master.clone();
-    launcher.service(UPSTREAMS, move |handle: Handle| attend(of_upstreams, handle)).after(ADMIN);
+    launcher.service(UPSTREAMS, move |handle: Handle| attend(of_upstreams, handle)).after(LOG);
     let of_workers = master.clone();
     let serving = move |handle: Handle| supervise(of_workers, news, handle);
     let options = launcher.service(WORKERS, serving).stop_within(WORKERS_STOP_WITHIN).drains();
@@ -58,11 +62,11 @@ pub(super) fn declare(launcher: &mut Launcher, master: &Rc<Master>, news: Mailbo
     }
 }
 
-/// Is there from its start to its stop: its work is tasks that end with the executor.
-async fn wait(handle: Handle) -> Outcome {
+/// Is there from its start to its stop: its work is tasks that end with the executor. Whoever has something to wait for after
+/// that keeps the handle: without one a service that was told to stop is taken for ended.
+async fn wait(handle: &Handle) {
     handle.ready();
     handle.stopping().await;
-    Ok(())
 }
 
 /// The admin listener.
@@ -72,8 +76,15 @@ async fn serve(master: Rc<Master>, handle: Handle) -> Outcome {
     if let Some(address) = master.state.admin() {
         tracing::info!(%address, "admin listening");
     }
-    wait(handle).await?;
+    wait(&handle).await;
     master.upgrader.close_admin().await;
+    Ok(())
+}
+
+/// The logs' writers, which are threads that run by themselves: here they are waited for.
+async fn write_logs(master: Rc<Master>, handle: Handle) -> Outcome {
+    wait(&handle).await;
+    master.unwritten.finish().await;
     Ok(())
 }
 
@@ -96,7 +107,7 @@ async fn attend(master: Rc<Master>, handle: Handle) -> Outcome {
     master.reloader.plugin_attendants.borrow_mut().attend(&snapshot.plugins);
     // Another config may come into force.
     drop(snapshot);
-    wait(handle).await?;
+    wait(&handle).await;
     master.reloader.attendants.borrow_mut().leave();
     master.reloader.plugin_attendants.borrow_mut().leave();
     Ok(())

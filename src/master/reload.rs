@@ -16,7 +16,6 @@ use super::{ServeError, logs};
 use crate::admin::{Cause, Outcome, ReloadRequest, State};
 use crate::clock::{self, Moment};
 use crate::config::{Beside, Changes, Config, Failure, Fingerprint, Prepared, Snapshot, Watch};
-use crate::conn::Settings;
 use crate::lifecycle::Phase;
 use crate::limits::{CONFIG_LOOK_SECONDS, CONFIG_SETTLE_MS, CONFIG_SETTLE_MS_MAX, GENERATIONS_MAX, TAKE_UP_MS_MAX};
 use crate::log::access::AccessLog;
@@ -42,7 +41,8 @@ pub struct Source {
 
 /// What is being changed: one thing at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Changing {
+pub enum Changing {
+    /// Nothing.
     Nothing,
     /// The config, by a reload.
     Config,
@@ -88,9 +88,8 @@ impl Reloader {
     pub(super) async fn run(self: Rc<Self>, requests: Mailbox<ReloadRequest>) {
         while let Some(ReloadRequest { cause, reply }) = requests.next().await {
             // A successor reads the config itself; should it fail, this is the process whose config counts.
-            while self.changing.get() != Changing::Nothing {
-                rt::sleep_until(clock::now() + LOOK_EVERY).await;
-            }
+            let has_turn = || self.changing.get() == Changing::Nothing;
+            rt::look_every(LOOK_EVERY, Moment::NEVER, || has_turn().then_some(())).await;
             self.changing.set(Changing::Config);
             if cause == Cause::Signal {
                 logs::reopen();
@@ -130,9 +129,8 @@ impl Reloader {
 
     /// Reads the config and makes everything that it takes, as far as that can be taken back.
     async fn prepare(&self) -> Result<Ready, Outcome> {
-        while matches!(self.state.phase(), Phase::Initializing | Phase::Starting) {
-            rt::sleep_until(clock::now() + LOOK_EVERY).await;
-        }
+        let has_started = || !matches!(self.state.phase(), Phase::Initializing | Phase::Starting);
+        rt::look_every(LOOK_EVERY, Moment::NEVER, || has_started().then_some(())).await;
         if self.state.phase() != Phase::Serving {
             return Err(Outcome::Impossible(format!("the process is {}", self.state.phase().name())));
         }
@@ -149,7 +147,7 @@ impl Reloader {
         }
         let (load, before) = (self.source.load.clone(), self.state.snapshot());
         let (next, workers) = (self.state.generation() + 1, self.orders.count());
-        rt::blocking(move || {
+        rt::background(move || {
             let Prepared { snapshot, .. } = load(Some(&before)).map_err(Outcome::Invalid)?;
             let changes = Changes::between(&before.config, &snapshot.config);
             if !changes.can_be_reloaded() {
@@ -180,7 +178,7 @@ impl Reloader {
         self.attendants.borrow_mut().attend(&snapshot.upstreams, &snapshot.config.resolver.name_servers());
         self.plugin_attendants.borrow_mut().attend(&snapshot.plugins);
         // A server that is new has no address before its name is looked up, and requests would find it unavailable.
-        Attendants::wait_for_addresses(&snapshot.upstreams, patience()).await;
+        Attendants::wait_for_new_addresses(&before.upstreams, &snapshot.upstreams, patience()).await;
         before.upstreams.retire_all_but(&snapshot.upstreams);
         let closed = self.change_listening(&snapshot.config, opened.groups);
         self.drain.set(snapshot.config.server.timeouts.drain);
@@ -198,15 +196,12 @@ impl Reloader {
 
     /// Waits for the workers to serve by this generation; returns those that do not after a while.
     async fn wait_for_workers(&self, generation: u64) -> Vec<usize> {
-        let until = patience();
-        loop {
+        let find_late = || {
             let is_late = |(worker, taken_up): (usize, &u64)| (*taken_up < generation).then_some(worker);
-            let late: Vec<_> = self.taken_up.borrow().iter().enumerate().filter_map(is_late).collect();
-            if late.is_empty() || clock::now() >= until {
-                return late;
-            }
-            rt::sleep_until(clock::now() + LOOK_EVERY).await;
-        }
+            self.taken_up.borrow().iter().enumerate().filter_map(is_late).collect::<Vec<_>>()
+        };
+        rt::look_every(LOOK_EVERY, patience(), || find_late().is_empty().then_some(())).await;
+        find_late()
     }
 
     /// Opens the addresses that are new.
@@ -241,9 +236,9 @@ fn take_ups(
     opened: Vec<Vec<(SocketAddr, rt::Socket)>>,
     closed: &[SocketAddr],
 ) -> Vec<TakeUp> {
-    let connections = snapshot.settings.connections.div_ceil(cells.len().max(1));
+    let workers = cells.len();
     let take_up = |(cells, opened)| TakeUp {
-        settings: Settings { connections, ..snapshot.settings.clone() },
+        settings: snapshot.settings_of_each(workers),
         routes: snapshot.routes.clone(),
         upstreams: snapshot.upstreams.clone(),
         plugins: snapshot.plugins.clone(),

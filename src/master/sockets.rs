@@ -146,11 +146,17 @@ impl Group {
     /// # Errors
     /// EMFILE: the process has no descriptor left.
     pub fn for_worker(&self, index: usize, workers: usize) -> io::Result<Vec<SocketOf>> {
-        let count = self.sockets.len();
-        let is_own = |at: usize| if count >= workers { at % workers == index } else { at == index % count };
-        let own = self.sockets.iter().enumerate().filter(|(at, _)| is_own(*at));
-        own.map(|(_, socket)| Ok((self.address, socket.try_clone()?))).collect()
+        let own = share_out(self.sockets.len(), index, workers);
+        own.map(|at| Ok((self.address, self.sockets[at].try_clone()?))).collect()
     }
+}
+
+/// Which of an address's sockets worker `index` of `workers` listens on: somebody on each, and everybody on one.
+pub fn share_out(sockets: usize, index: usize, workers: usize) -> impl Iterator<Item = usize> {
+    #[cfg(feature = "sim")]
+    let sockets =
+        if crate::rt::sim::planted(crate::rt::sim::Bug::SocketLeftOut) { sockets.min(workers) } else { sockets };
+    (0..sockets).filter(move |at| if sockets >= workers { at % workers == index } else { *at == index % sockets })
 }
 
 /// Opens the sockets of one address, one for each of the workers' `cores`.

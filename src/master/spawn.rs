@@ -9,7 +9,6 @@ use super::ServeError;
 use super::sockets::Listening;
 use crate::clock::Moment;
 use crate::config::{Plan, Snapshot};
-use crate::conn::Settings;
 use crate::limits::CONTROL_MESSAGES_MAX;
 use crate::log::access::AccessLog;
 use crate::metrics::shard::ShardSnapshot;
@@ -53,7 +52,6 @@ impl Spawner {
         let metrics = ShardWriter::create(label(plan, index), generation, snapshot.routes.names().len());
         let shard = metrics.shard();
         let (orders_post, orders) = rt::mailbox(CONTROL_MESSAGES_MAX);
-        let connections = snapshot.settings.connections.div_ceil(count);
         let worker = Worker {
             index,
             count,
@@ -61,7 +59,7 @@ impl Spawner {
             executor: snapshot.executor,
             listeners,
             stall: snapshot.config.cores.stall,
-            settings: Settings { connections, ..snapshot.settings.clone() },
+            settings: snapshot.settings_of_each(count),
             routes: snapshot.routes.clone(),
             metrics,
             access: Some(self.access.lane(index)),

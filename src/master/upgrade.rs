@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,12 +17,13 @@ use super::ServeError;
 use super::admin_listener::AdminListener;
 use super::reload::Changing;
 use super::sockets::Listening;
+use super::succession::{Host, Succession};
 use super::supervisor::{Orders, Signal};
 use crate::admin::{Cause, State, UpgradeOutcome, UpgradeRequest, WorkerState};
 use crate::clock;
 use crate::config::Steering;
 use crate::lifecycle::{Phase, REPLACED};
-use crate::limits::{UPGRADE_END_SECONDS, UPGRADE_SECONDS_MAX};
+use crate::limits::UPGRADE_SECONDS_MAX;
 use crate::rt::{self, Mailbox, Postbox};
 use crate::sys::handover::{self, HandoverError, Inheritance, Purpose, Word};
 use crate::sys::notify::Notifier;
@@ -30,8 +31,6 @@ use crate::worker::Order;
 
 /// How often whoever waits looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// How long one wait for the successor's word is; in between it is seen whether this process is to stop.
-const LISTEN_FOR: Duration = Duration::from_millis(100);
 /// How long systemd may take to make room for what it is told.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
 /// How long whoever asks on the admin listener has to take the answer before the drain begins.
@@ -121,7 +120,7 @@ pub(super) struct Upgrader {
     orders: Rc<Orders>,
     cores: Vec<usize>,
     admin: RefCell<Option<AdminListener>>,
-    changing: Rc<Cell<Changing>>,
+    succession: Succession,
     signals: Postbox<Signal>,
 }
 
@@ -140,7 +139,9 @@ impl Upgrader {
         origin.inheritance.sockets.clear();
         let predecessor = RefCell::new(origin.inheritance.ready.take());
         let admin = RefCell::new(admin);
-        let upgrader = Rc::new(Self { origin, predecessor, state, listening, orders, cores, admin, changing, signals });
+        let succession = Succession::new(changing, origin.patience);
+        let upgrader =
+            Rc::new(Self { origin, predecessor, state, listening, orders, cores, admin, succession, signals });
         if let Some(every) = upgrader.origin.notifier.watchdog() {
             rt::spawn(upgrader.clone().feed_watchdog(every / 2));
         }
@@ -170,13 +171,14 @@ impl Upgrader {
     /// Makes upgrades until nobody can ask for one any more.
     pub(super) async fn run(self: Rc<Self>, requests: Mailbox<UpgradeRequest>) {
         while let Some(UpgradeRequest { cause, reply }) = requests.next().await {
-            if self.changing.get() == Changing::Program {
-                let reason = "an upgrade is under way already".to_owned();
-                self.answer(cause, reply, &UpgradeOutcome::Refused(reason));
-            } else {
-                rt::spawn(self.clone().upgrade(cause, reply));
-                // It claims its turn at once, if nobody else has it.
-                rt::yield_now().await;
+            let asked = Asked { upgrader: self.clone(), cause, reply: Cell::new(reply) };
+            match self.succession.refusal() {
+                Some(refusal) => asked.stay(&refusal),
+                None => {
+                    rt::spawn(async move { asked.upgrader.succession.hand_over(&asked).await });
+                    // It claims its turn at once, if nobody else has it.
+                    rt::yield_now().await;
+                }
             }
         }
     }
@@ -211,7 +213,7 @@ impl Upgrader {
     /// The process begins to stop.
     pub(super) fn note_draining(self: &Rc<Self>) {
         // systemd would take the service down, whose successor serves.
-        if self.changing.get() != Changing::Program {
+        if !self.succession.has_begun() {
             self.tell("STOPPING=1");
         }
     }
@@ -225,14 +227,12 @@ impl Upgrader {
     /// Tells systemd; waits a while for room in its queue.
     async fn tell_surely(&self, state: &str) {
         let until = clock::now() + TOLD_WITHIN;
-        loop {
-            match self.origin.notifier.tell(state) {
-                Ok(()) => return,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && clock::now() < until => {
-                    rt::sleep_until(clock::now() + LOOK_EVERY).await;
-                }
-                Err(error) => return tracing::warn!(%error, state, "systemd cannot be told"),
-            }
+        let told = rt::look_every(LOOK_EVERY, until, || match self.origin.notifier.tell(state) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            told => Some(told),
+        });
+        if let Err(error) = told.await.unwrap_or(Err(io::ErrorKind::WouldBlock.into())) {
+            tracing::warn!(%error, state, "systemd cannot be told");
         }
     }
 
@@ -261,59 +261,6 @@ impl Upgrader {
         }
     }
 
-    async fn upgrade(self: Rc<Self>, cause: Cause, reply: Option<Reply>) {
-        while self.changing.get() == Changing::Config
-            || matches!(self.state.phase(), Phase::Initializing | Phase::Starting)
-        {
-            rt::sleep_until(clock::now() + LOOK_EVERY).await;
-        }
-        if self.changing.replace(Changing::Program) == Changing::Program {
-            let reason = "an upgrade is under way already".to_owned();
-            return self.answer(cause, reply, &UpgradeOutcome::Refused(reason));
-        }
-        match self.start_successor().await {
-            Ok(pid) => {
-                self.tell_surely(&format!("MAINPID={pid}")).await;
-                self.leave(cause, reply, pid).await;
-            }
-            Err(outcome) => {
-                self.changing.set(Changing::Nothing);
-                self.answer(cause, reply, &outcome);
-            }
-        }
-    }
-
-    /// Starts a successor and waits until it serves; its process id.
-    async fn start_successor(&self) -> Result<u32, UpgradeOutcome> {
-        if self.state.phase() != Phase::Serving {
-            return Err(UpgradeOutcome::Refused(format!("the process is {}", self.state.phase().name())));
-        }
-        if std::process::id() == 1 {
-            let reason = "this is process 1, with which its container ends: replace the container instead";
-            return Err(UpgradeOutcome::Refused(reason.to_owned()));
-        }
-        let failed = |error: io::Error| UpgradeOutcome::Failed(format!("the program cannot be started: {error}"));
-        let sockets = self.duplicate_sockets().map_err(failed)?;
-        let (reader, writer) = io::pipe().map_err(failed)?;
-        let command = self.origin.command();
-        let started = rt::blocking(move || {
-            let sockets: Vec<_> = sockets.iter().map(|(what, address, fd)| (*what, *address, fd.as_fd())).collect();
-            handover::start_successor(command, &sockets, writer.as_fd())
-        });
-        let mut successor = Successor(Some(started.await.map_err(failed)?));
-        let program = self.origin.program.display();
-        tracing::info!(pid = successor.id(), %program, "a successor starts");
-        match self.wait_for_word(reader).await {
-            Ok(()) => Ok(successor.release()),
-            Err(reason) => {
-                let pid = successor.id();
-                let status = successor.end(matches!(reason, Unready::Ended)).await;
-                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                Err(UpgradeOutcome::Failed(format!("the successor, process {pid}, {reason} ({status})")))
-            }
-        }
-    }
-
     /// All of them, with what they are for.
     fn duplicate_sockets(&self) -> io::Result<Vec<(Purpose, SocketAddr, OwnedFd)>> {
         let mut sockets = Vec::new();
@@ -325,111 +272,132 @@ impl Upgrader {
         }
         Ok(sockets)
     }
-
-    async fn wait_for_word(&self, mut reader: io::PipeReader) -> Result<(), Unready> {
-        let until = clock::now() + self.origin.patience;
-        loop {
-            let word;
-            (reader, word) = rt::blocking(move || {
-                let word = handover::wait_for_word(&mut reader, LISTEN_FOR);
-                (reader, word)
-            })
-            .await;
-            match word {
-                Word::Ready => return Ok(()),
-                Word::End => return Err(Unready::Ended),
-                Word::Nothing if self.state.phase() != Phase::Serving => return Err(Unready::Unwanted),
-                Word::Nothing if clock::now() >= until => return Err(Unready::Late(self.origin.patience)),
-                Word::Nothing => {}
-            }
-        }
-    }
-
-    /// Leaves everything to the successor: the admin listener first, so that whoever was told finds the successor there,
-    /// then the workers' sockets.
-    async fn leave(&self, cause: Cause, reply: Option<Reply>, pid: u32) {
-        let admin = self.admin.take();
-        if let Some(admin) = &admin {
-            admin.close().await;
-        }
-        self.answer(cause, reply, &UpgradeOutcome::Done(pid));
-        if let Some(admin) = admin {
-            admin.drain(ANSWERED_WITHIN).await;
-        }
-        // A full mailbox holds signals enough, all of them to the same end.
-        let _ = self.signals.post(REPLACED);
-    }
 }
 
 type Reply = Postbox<(crate::http::Status, serde_json::Value)>;
 
-/// Why a successor did not take over.
-enum Unready {
-    Ended,
-    Late(Duration),
-    Unwanted,
+/// An upgrade that somebody asked for.
+struct Asked {
+    upgrader: Rc<Upgrader>,
+    cause: Cause,
+    /// Taken by the answer.
+    reply: Cell<Option<Reply>>,
 }
 
-impl fmt::Display for Unready {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ended => f.write_str("ended before it served; its own log says why"),
-            Self::Late(patience) => write!(f, "did not serve within {patience:?} and was ended"),
-            Self::Unwanted => f.write_str("was ended, because this process stops"),
+impl Asked {
+    fn answer(&self, outcome: &UpgradeOutcome) {
+        self.upgrader.answer(self.cause, self.reply.take(), outcome);
+    }
+}
+
+impl Host for Asked {
+    type Successor = Successor;
+
+    fn phase(&self) -> Phase {
+        self.upgrader.state.phase()
+    }
+
+    async fn start(&self) -> Result<Successor, UpgradeOutcome> {
+        if std::process::id() == 1 {
+            let reason = "this is process 1, with which its container ends: replace the container instead";
+            return Err(UpgradeOutcome::Refused(reason.to_owned()));
         }
+        let failed = |error: io::Error| UpgradeOutcome::Failed(format!("the program cannot be started: {error}"));
+        let sockets = self.upgrader.duplicate_sockets().map_err(failed)?;
+        let (reader, writer) = io::pipe().map_err(failed)?;
+        let command = self.upgrader.origin.command();
+        let started = rt::blocking(move || {
+            let sockets: Vec<_> = sockets.iter().map(|(what, address, fd)| (*what, *address, fd.as_fd())).collect();
+            handover::start_successor(command, &sockets, writer.as_fd())
+        });
+        let successor = Successor { child: Some(started.await.map_err(failed)?), reader: Some(reader) };
+        let program = self.upgrader.origin.program.display();
+        tracing::info!(pid = successor.id(), %program, "a successor starts");
+        Ok(successor)
+    }
+
+    async fn listen(&self, successor: &mut Successor, most: Duration) -> Word {
+        let Some(mut reader) = successor.reader.take() else { return Word::End };
+        let (reader, word) = rt::blocking(move || {
+            let word = handover::wait_for_word(&mut reader, most);
+            (reader, word)
+        })
+        .await;
+        successor.reader = Some(reader);
+        word
+    }
+
+    fn find_end(&self, successor: &mut Successor) -> io::Result<Option<String>> {
+        Ok(successor.child()?.try_wait()?.map(|status| status.to_string()))
+    }
+
+    fn ask_to_end(&self, successor: &Successor) -> io::Result<()> {
+        handover::ask_to_end(successor.child.as_ref().ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    async fn force_to_end(&self, mut successor: Successor) -> io::Result<String> {
+        let mut child = successor.child.take().ok_or(io::ErrorKind::NotFound)?;
+        rt::blocking(move || {
+            child.kill()?;
+            Ok(child.wait()?.to_string())
+        })
+        .await
+    }
+
+    fn pid(&self, successor: &Successor) -> u32 {
+        successor.id()
+    }
+
+    /// The admin listener first, so that whoever was told finds the successor there, then the workers' sockets.
+    async fn leave(&self, successor: Successor) {
+        let (pid, upgrader) = (successor.release(), &self.upgrader);
+        upgrader.tell_surely(&format!("MAINPID={pid}")).await;
+        let admin = upgrader.admin.take();
+        if let Some(admin) = &admin {
+            admin.close().await;
+        }
+        self.answer(&UpgradeOutcome::Done(pid));
+        if let Some(admin) = admin {
+            admin.drain(ANSWERED_WITHIN).await;
+        }
+        // A full mailbox holds signals enough, all of them to the same end.
+        let _ = upgrader.signals.post(REPLACED);
+    }
+
+    fn stay(&self, outcome: &UpgradeOutcome) {
+        self.answer(outcome);
     }
 }
 
 /// A successor that has not taken over yet. It ends with whoever holds this.
-struct Successor(Option<Child>);
+struct Successor {
+    /// None once it has been released, or is about to be ended by force.
+    child: Option<Child>,
+    /// Where it says that it serves; none while somebody listens.
+    reader: Option<io::PipeReader>,
+}
 
 impl Successor {
     fn id(&self) -> u32 {
-        self.0.as_ref().map_or(0, Child::id)
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    fn child(&mut self) -> io::Result<&mut Child> {
+        self.child.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// It serves, and belongs to nobody.
     fn release(mut self) -> u32 {
-        self.0.take().map_or(0, |child| child.id())
-    }
-
-    /// Sees it end: by itself where it is about to, else because it is asked to, so that clients which it has let in are
-    /// served; and when it does neither, by force.
-    async fn end(&mut self, ends_by_itself: bool) -> io::Result<ExitStatus> {
-        let Some(child) = &mut self.0 else { return Err(io::ErrorKind::NotFound.into()) };
-        if ends_by_itself && let Some(status) = wait_a_while(child).await? {
-            return Ok(status);
-        }
-        handover::ask_to_end(child)?;
-        if let Some(status) = wait_a_while(child).await? {
-            return Ok(status);
-        }
-        let Some(mut child) = self.0.take() else { return Err(io::ErrorKind::NotFound.into()) };
-        rt::blocking(move || {
-            child.kill()?;
-            child.wait()
-        })
-        .await
+        self.child.take().map_or(0, |child| child.id())
     }
 }
 
 impl Drop for Successor {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
+        if let Some(mut child) = self.child.take() {
             // It may have ended.
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-}
-
-async fn wait_a_while(child: &mut Child) -> io::Result<Option<ExitStatus>> {
-    let until = clock::now() + Duration::from_secs(UPGRADE_END_SECONDS);
-    loop {
-        let status = child.try_wait()?;
-        if status.is_some() || clock::now() >= until {
-            return Ok(status);
-        }
-        rt::sleep_until(clock::now() + LOOK_EVERY).await;
     }
 }

@@ -1,4 +1,5 @@
-//! Models of a shard and its reader: what the header of [`super::shard`] promises, and that each model can fail.
+//! Models of a shard and its reader: what the headers of [`super::shard`] and `super::pulse` promise, and that each model can
+//! fail.
 //!
 //! A histogram has three buckets here (see [`super::histogram`]). The writer is always the model's first thread and the
 //! reader the second: loom remembers one access of each atomic, so in the other order a writer's own load, which comes
@@ -12,7 +13,8 @@ use loom::thread;
 use super::aggregate::{Aggregator, Window};
 use super::histogram::FullHistogram;
 use super::shard::{Shard, ShardSnapshot, ShardWriter};
-use super::{Class, Counter};
+use super::{Activity, Class, Counter, FreshCells};
+use crate::clock::Moment;
 use crate::sync::{Bug, check, check_fails};
 
 /// Values of the buckets 0, 1 and 2.
@@ -56,6 +58,45 @@ fn loom_a_reader_sees_counters_whole_and_never_backwards() {
 #[test]
 fn loom_finds_a_counter_that_changes_in_two_steps() {
     check_fails(Some(Bug::CountsInTwoSteps), None, counters_are_read);
+}
+
+/// A worker beats and turns to a request while the master looks: a beat is whole and never goes back, so no stall is found
+/// that there was not; an activity is one that was begun, and comes to rest with the beat behind it.
+fn a_worker_beats() {
+    let (first, second) = (Moment::from_nanos(5), Moment::from_nanos(9));
+    let writer = ShardWriter::create(0, 1, 0);
+    let shard = writer.shard();
+    let master = thread::spawn({
+        let shard = shard.clone();
+        move || {
+            let looks = [(); 2].map(|()| (shard.last_beat(), shard.last_activity()));
+            for (beat, activity) in looks {
+                assert!([None, Some(first), Some(second)].contains(&beat), "{looks:?}");
+                assert!([Activity::Start, Activity::Idle, Activity::Route(3)].contains(&activity), "{looks:?}");
+            }
+            assert!(looks[0].0 <= looks[1].0, "{looks:?}");
+        }
+    });
+    writer.beat(first);
+    writer.note_activity(Activity::Route(3));
+    writer.beat(second);
+    master.join().unwrap();
+    assert_eq!((shard.last_beat(), shard.last_activity()), (Some(second), Activity::Idle));
+}
+
+#[test]
+fn loom_a_beat_is_seen_whole_and_never_goes_back() {
+    check(None, a_worker_beats);
+}
+
+#[test]
+fn loom_finds_a_beat_that_changes_in_two_steps() {
+    check_fails(Some(Bug::BeatsInTwoSteps), None, a_worker_beats);
+}
+
+#[test]
+fn loom_finds_a_beat_that_leaves_an_activity_behind() {
+    check_fails(Some(Bug::BeatKeepsActivity), None, a_worker_beats);
 }
 
 /// A histogram that is written and read: no bucket, sum or maximum is torn, or ahead of what was recorded.

@@ -106,7 +106,15 @@ pub(super) struct Pulse {
 impl Pulse {
     /// The executor comes round at `now`. Whatever it began is over then, for it does one thing at a time.
     pub(super) fn beat(&self, now: Moment) {
+        #[cfg(loom)]
+        if crate::sync::planted(crate::sync::Bug::BeatsInTwoSteps) {
+            self.beat.store(0, Relaxed);
+        }
         self.beat.store(now.as_nanos(), Relaxed);
+        #[cfg(loom)]
+        if crate::sync::planted(crate::sync::Bug::BeatKeepsActivity) {
+            return;
+        }
         self.note(Activity::Idle);
     }
 

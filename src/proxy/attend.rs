@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::health;
 use super::resolve::{self, Turns};
-use super::upstream::{Upstream, Upstreams};
-use crate::clock::{self, Moment};
+use super::upstream::{Server, Upstream, Upstreams};
+use crate::clock::Moment;
 use crate::rt::{self, Mailbox, Postbox};
 
 /// How often the addresses of servers that were just added are looked at.
@@ -76,12 +76,73 @@ impl Attendants {
         self.attended.clear();
     }
 
-    /// Waits until every server of these has an address, `until` at the latest.
-    pub async fn wait_for_addresses(upstreams: &Upstreams, until: Moment) {
-        let is_known =
-            |upstream: &Arc<Upstream>| upstream.servers.iter().all(|server| !server.remotes.known().is_empty());
-        while !upstreams.iter().all(is_known) && clock::now() < until {
-            rt::sleep_until(clock::now() + LOOK_EVERY).await;
+    /// Waits until every server of `next` that was not there `before` has an address, `until` at the latest. One that had
+    /// none before is not waited for: nobody is worse off without it than he was.
+    pub async fn wait_for_new_addresses(before: &Upstreams, next: &Upstreams, until: Moment) {
+        let was_there = |upstream: &Upstream, server: &Server| {
+            before.find(&upstream.spec.name).is_some_and(|before| before.find_server(&server.spec.address).is_some())
+        };
+        // What is known of a server that was there goes over to the next config: see `Upstreams::succeed`.
+        let is_settled = |upstream: &Arc<Upstream>| {
+            let mut servers = upstream.servers.iter();
+            servers.all(|server| !server.remotes.known().is_empty() || was_there(upstream, server))
+        };
+        rt::look_every(LOOK_EVERY, until, || next.iter().all(is_settled).then_some(())).await;
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "sim")]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::proxy::spec::{ServerAddress, ServerSpec, UpstreamSpec};
+    use crate::rt::sim;
+
+    fn upstream(name: &str, hosts: &[&str]) -> UpstreamSpec {
+        let server = |host: &&str| ServerSpec {
+            address: ServerAddress::Name { host: (*host).to_owned(), port: 80 },
+            weight: 1,
+            backup: false,
+            drain: false,
+        };
+        UpstreamSpec {
+            name: name.to_owned(),
+            servers: hosts.iter().map(server).collect(),
+            balance: Default::default(),
+            slow_start: Duration::ZERO,
+            pool: Default::default(),
+            timeouts: Default::default(),
+            retry: Default::default(),
+            hedge_after: None,
+            health: None,
+            ejection: None,
+            breaker: None,
+            limits: Default::default(),
         }
+    }
+
+    /// How long it is waited for addresses that never come.
+    fn wait(before: Vec<UpstreamSpec>, next: Vec<UpstreamSpec>) -> Duration {
+        let report = sim::run(sim::Options::default(), move || async move {
+            let before = Upstreams::new(before);
+            let next = Upstreams::succeed(next, &before, clock::now());
+            let began = clock::now();
+            Attendants::wait_for_new_addresses(&before, &next, began + Duration::from_secs(5)).await;
+            clock::now().since(began)
+        });
+        report.outcome.unwrap()
+    }
+
+    #[test]
+    fn a_reload_waits_for_names_that_are_new_and_for_no_others() {
+        let all = Duration::from_secs(5);
+        assert_eq!(wait(Vec::new(), Vec::new()), Duration::ZERO);
+        assert!(wait(Vec::new(), vec![upstream("api", &["a"])]) >= all, "an upstream that is new");
+        let api = || vec![upstream("api", &["a"])];
+        assert!(wait(api(), vec![upstream("api", &["a", "b"])]) >= all, "a server that is new");
+        assert_eq!(wait(api(), api()), Duration::ZERO, "what did not change");
+        let changed = UpstreamSpec { slow_start: Duration::from_secs(1), ..upstream("api", &["a"]) };
+        assert_eq!(wait(api(), vec![changed]), Duration::ZERO, "a server that was there, of an upstream that changed");
     }
 }

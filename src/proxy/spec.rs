@@ -98,6 +98,20 @@ pub enum Balance {
     },
 }
 
+impl fmt::Display for Balance {
+    /// As the config calls it; for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RoundRobin => f.write_str("round_robin"),
+            Self::Random => f.write_str("random"),
+            Self::LeastConn => f.write_str("least_conn"),
+            Self::P2c => f.write_str("p2c"),
+            Self::Hash { algorithm: HashAlgorithm::Rendezvous, key } => write!(f, "hash over {key} (rendezvous)"),
+            Self::Hash { algorithm: HashAlgorithm::Maglev, key } => write!(f, "hash over {key} (maglev)"),
+        }
+    }
+}
+
 /// How keys are mapped to servers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum HashAlgorithm {

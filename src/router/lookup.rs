@@ -339,6 +339,7 @@ impl RouterBuf {
         let mut arrays = Arrays::new(&sizes);
         let mut arena = arrays.arena();
         arena.lay_text(&valid);
+        arena.sort_shapes_fast();
         let mut scan = ConflictScan::new();
         while let Some(conflict) = scan.next(&arena) {
             let kind = RouteErrorKind::Conflict { other: places[conflict.other as usize] };
@@ -379,6 +380,21 @@ impl RouterBuf {
     pub fn route(&self, id: RouteId) -> Option<RouteInfo<'_>> {
         self.as_router().route(id)
     }
+}
+
+/// The order in which the routes of these valid specs are built, as the compiler sorts them and as the server does.
+#[cfg(test)]
+pub(super) fn orders(specs: &[RouteSpec<'_>]) -> [Vec<u32>; 2] {
+    let mut sizes = Sizes::new();
+    specs.iter().for_each(|spec| sizes.add(spec).expect("a valid route"));
+    let order = |sort: fn(&mut Arena<'_>)| {
+        let mut arrays = Arrays::new(&sizes);
+        let mut arena = arrays.arena();
+        arena.lay_text(specs);
+        sort(&mut arena);
+        arrays.order
+    };
+    [order(|arena| arena.sort_shapes()), order(|arena| arena.sort_shapes_fast())]
 }
 
 /// The vectors behind a build.

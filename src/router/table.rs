@@ -279,6 +279,7 @@ impl<
             counts: Counts::ZERO,
         };
         arena.lay_text(&specs);
+        arena.sort_shapes();
         if let Some(conflict) = ConflictScan::new().next(&arena) {
             let (route, other) = (conflict.route as usize, conflict.other as usize);
             let message = Message::new().route(route, &sources[route]).text(" can never be told apart from ");

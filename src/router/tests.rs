@@ -370,4 +370,20 @@ proptest! {
         let parsed = Pattern::parse(&text);
         prop_assert_eq!(RouterBuf::build(&[any(&text)]).is_ok(), parsed.is_ok());
     }
+
+    #[test]
+    fn the_server_sorts_routes_as_the_compiler_does(
+        picks in proptest::collection::vec((0..4_usize, 0..9_usize, 0..3_u32), 0..60)
+    ) {
+        const HOSTS: [Option<&str>; 4] = [None, Some("a.example"), Some("A.example.org"), Some("*.example")];
+        const PATTERNS: [&str; 9] =
+            ["/", "/a", "/a/", "/a/b", "/a/:x", "/a/:x/b", "/a/*rest", "/:x", "/a%20b/:x"];
+        let spec = |(host, pattern, predicates): &(usize, usize, u32)| RouteSpec {
+            host: HOSTS[*host],
+            predicates: Predicates(*predicates),
+            ..any(PATTERNS[*pattern])
+        };
+        let [compiled, served] = lookup::orders(&picks.iter().map(spec).collect::<Vec<_>>());
+        prop_assert_eq!(compiled, served);
+    }
 }

@@ -15,6 +15,7 @@
 //! `tasks.rs` their end; their own files hold only what differs.
 #![allow(unsafe_code, reason = "operations that an executor lacks, and descriptors that it owns")]
 
+mod background;
 #[cfg(any(feature = "monoio", feature = "glommio"))]
 mod blocking;
 mod choice;
@@ -44,6 +45,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 pub use choice::{Driver, DriverChoice, Executor, ExecutorChoice, NotBuilt, list_built};
 pub use connect::{Remote, connect};
@@ -54,7 +56,7 @@ pub use stream::{Lease, RecvMode};
 
 pub use crate::sync::Postbox;
 
-use crate::clock::Moment;
+use crate::clock::{self, Moment};
 use crate::sys::probe::IoUringRefusal;
 
 /// How a core's executor is built.
@@ -209,6 +211,16 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     }
 }
 
+/// Runs long `work` off this core and waits for it, on a thread that gives way to all others when it takes long: see
+/// `background.rs`. It may be run twice, the second time while the first one still goes on. A panic in it resumes here.
+pub async fn background<T: Send + 'static>(work: impl Fn() -> T + Send + Sync + 'static) -> T {
+    #[cfg(feature = "sim")]
+    if sim::is_running() {
+        return sim::blocking(work).await;
+    }
+    background::run(work).await
+}
+
 /// What this core's executor has done so far.
 pub fn stats() -> Stats {
     core::stats()
@@ -280,6 +292,18 @@ pub async fn sleep_until(at: Moment) {
     let deadline = Deadline::new();
     deadline.set(at);
     poll_fn(|cx| deadline.poll_due(cx)).await;
+}
+
+/// Looks every so often until there is something to see, `until` at the latest: for what nobody tells, off the request path.
+pub async fn look_every<T>(every: Duration, until: Moment, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    loop {
+        let found = look();
+        let now = clock::now();
+        if found.is_some() || now >= until {
+            return found;
+        }
+        sleep_until(now + every).await;
+    }
 }
 
 /// Waits for `work`, at most until `at`: `None` when time ran out first.

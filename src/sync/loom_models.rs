@@ -1,4 +1,4 @@
-//! Models of the mailbox, the main future's waking, and a worker's end; and that each finds the mistakes it is there for.
+//! Models of the mailbox, the main future's waking, a worker's end, and a queue's flow; and that each finds the mistakes it is there for.
 //!
 //! The larger ones are bounded to two or three preemptions (`check`'s argument): without, they would take hours.
 
@@ -299,4 +299,31 @@ fn loom_finds_a_hand_off_with_a_broken_mailbox() {
 #[test]
 fn loom_finds_a_farewell_that_is_not_the_last_thing_that_is_done() {
     check_fails(None, Some(3), || hand_off(&[Order::Stop], Ending::SaysFarewellEarly));
+}
+
+/// Two lines were handed to a writer, which writes them; whoever finds that all is done finds both.
+fn a_queue_is_worked_off() {
+    let (flow, written) = (Arc::new(Flow::default()), Arc::new(AtomicU8::new(0)));
+    flow.note_queued();
+    flow.note_queued();
+    let stopping = thread::spawn({
+        let (flow, written) = (flow.clone(), written.clone());
+        move || assert!(!flow.is_over(|| 0) || written.load(Ordering::Relaxed) == 2)
+    });
+    for line in 1..=2 {
+        written.store(line, Ordering::Relaxed);
+        flow.note_done();
+    }
+    stopping.join().unwrap();
+    assert!(flow.is_over(|| 0));
+}
+
+#[test]
+fn loom_a_queue_that_is_found_worked_off_is() {
+    check(None, a_queue_is_worked_off);
+}
+
+#[test]
+fn loom_finds_a_count_that_what_was_done_does_not_come_with() {
+    check_fails(Some(Bug::CountsRelaxed), None, a_queue_is_worked_off);
 }

@@ -9,12 +9,14 @@
 //! numbers like [`crate::metrics::shard`]'s instances, and what one thread alone uses.
 
 mod farewell;
+mod flow;
 mod mailbox;
 #[cfg(loom)]
 mod stand_ins;
 mod wake;
 
 pub use farewell::Farewell;
+pub use flow::Flow;
 pub use mailbox::{Mailbox, Postbox, mailbox};
 pub use wake::{MainWaker, drive};
 

@@ -26,6 +26,12 @@ pub(crate) enum Bug {
     WalksOneStep,
     /// A counter is cleared and set again when it changes.
     CountsInTwoSteps,
+    /// A beat is cleared and set again when it changes.
+    BeatsInTwoSteps,
+    /// A beat leaves what was begun before it as it is.
+    BeatKeepsActivity,
+    /// Something is counted as done, and what was done is not seen with it.
+    CountsRelaxed,
     /// What a route's buckets got is dropped where its count and sum did not change.
     SkipsLateBuckets,
     /// Who finds a breaker half open takes the probe without a look at who else did.

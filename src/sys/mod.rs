@@ -2,7 +2,7 @@
 //! probes of what this kernel allows.
 //!
 //! The safe wrappers of `rustix` where it has them; the few raw calls are in `handover.rs`, `memory.rs`,
-//! `probe.rs`, `send_queue.rs` and `steering.rs`.
+//! `priority.rs`, `probe.rs`, `send_queue.rs` and `steering.rs`.
 
 pub mod cpu;
 pub mod file;
@@ -10,6 +10,7 @@ pub mod handover;
 pub mod limits;
 pub mod memory;
 pub mod notify;
+pub mod priority;
 pub mod probe;
 #[cfg(feature = "wasm")]
 pub mod random;

@@ -278,14 +278,15 @@ fn phases_and_services_are_shown() {
     assert!(status["phase_seconds"].is_number());
     let services = status["services"].as_array().unwrap();
     let names: Vec<_> = services.iter().map(|service| service["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["db", "admin", "metrics", "upstreams", "workers", "config"]);
+    assert_eq!(names, ["db", "admin", "log", "metrics", "upstreams", "workers", "config"]);
     for service in services {
         assert!(service["state"] == "ready" && service["failure"].is_null(), "{service}");
         assert!(service["since_seconds"].is_number());
     }
-    assert_eq!(services[0]["after"][0], "admin");
+    let after = |at: usize| services[at]["after"][0].as_str();
+    assert_eq!([0, 2, 3, 4].map(after), [Some("log"), Some("admin"), Some("log"), Some("log")]);
     assert_eq!(server.metric("ringfort_phase", "phase=\"serving\""), 1.0);
     assert_eq!(server.metric("ringfort_phase", ""), 1.0);
     assert_eq!(server.metric("ringfort_service_state", "service=\"workers\",state=\"ready\""), 1.0);
-    assert_eq!(server.metric("ringfort_service_state", "state=\"ready\""), 6.0);
+    assert_eq!(server.metric("ringfort_service_state", "state=\"ready\""), 7.0);
 }

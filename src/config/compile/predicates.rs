@@ -22,8 +22,15 @@ fn conditions(matcher: &Match, source: PredicateSource) -> &Conditions {
     }
 }
 
+fn count_conditions(matcher: &Match) -> usize {
+    KINDS.iter().map(|(_, source)| conditions(matcher, *source).len()).sum()
+}
+
 /// The conditions of a route.
 pub(super) fn predicate_set(matcher: &Match) -> Option<PredicateSet> {
+    if count_conditions(matcher) == 0 {
+        return None;
+    }
     let all = KINDS.iter().flat_map(|(_, source)| {
         let named = conditions(matcher, *source).iter();
         named.map(|(name, Condition(test))| Predicate::new(*source, name, test.clone()))
@@ -47,7 +54,10 @@ pub(super) fn number_predicates(config: &Config) -> Vec<Predicates> {
 
 /// Reports conditions that can never hold, or never be looked for.
 pub(super) fn check_predicates(matcher: &Match, place: &mut RoutePlace<'_>) {
-    let count = KINDS.iter().map(|(_, source)| conditions(matcher, *source).len()).sum::<usize>();
+    let count = count_conditions(matcher);
+    if count == 0 {
+        return;
+    }
     if count > ROUTE_PREDICATES_MAX {
         let expected = format!("at most {ROUTE_PREDICATES_MAX} conditions in headers, query and cookies");
         place.report(&["match"], expected, format!("{count} of them"));

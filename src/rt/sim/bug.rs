@@ -72,6 +72,22 @@ pub enum Bug {
     QueueLost,
     /// The master takes a second signal for the first.
     DeafMaster,
+    /// A process leaves before its successor serves.
+    HastyLeave,
+    /// A process leaves, and has its successor leave too.
+    BothLeave,
+    /// A process leaves because its successor failed.
+    FailureLeaves,
+    /// An upgrade is begun while another is under way.
+    SecondSuccessor,
+    /// After an upgrade that failed there can be no other.
+    KeptTurn,
+    /// A successor that did not come to serve is ended without being asked first.
+    ForcedAtOnce,
+    /// A successor that does not end when it is asked to is left alone.
+    DeafSuccessorKept,
+    /// Of listening sockets that are more than the workers, some have nobody.
+    SocketLeftOut,
     /// An answer's date is of yesterday.
     StaleDate,
     /// A connection to a server is kept although the server said more than its answer.

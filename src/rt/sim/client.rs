@@ -139,6 +139,11 @@ impl Client {
         world::with(|world| world.network.connection(self.id()).disturbed)
     }
 
+    /// The core that accepted it.
+    pub fn core(&self) -> Option<usize> {
+        world::with(|world| world.network.connection(self.id()).core)
+    }
+
     /// When the server accepted it.
     pub fn accepted_at(&self) -> Option<Moment> {
         world::with(|world| world.network.connection(self.id()).accepted)

@@ -189,7 +189,8 @@ struct Listening {
     /// Descriptors of it; it closes with the last.
     holders: usize,
     queue: VecDeque<usize>,
-    waiting: Option<Waker>,
+    /// Accept loops: one, or one of each process that has the socket.
+    waiting: Vec<Waker>,
     /// Since when somebody has waited, at most, without accepting having failed.
     since: Moment,
 }
@@ -342,7 +343,7 @@ impl World {
                 listening.since = self.now;
             }
             listening.queue.push_back(id);
-            wake(&mut listening.waiting);
+            listening.waiting.drain(..).for_each(Waker::wake);
             self.network.connections[id].held[End::Server as usize] = true;
         }
         self.note(format_args!("connection {id}: {}", if connected { "connected" } else { "refused" }));
@@ -358,7 +359,7 @@ impl World {
             address,
             holders: 1,
             queue: VecDeque::new(),
-            waiting: None,
+            waiting: Vec::new(),
             since: self.now,
         });
         Socket::listening(index)
@@ -366,7 +367,10 @@ impl World {
 
     pub(super) fn accept(&mut self, listener: usize, waker: &Waker) -> Option<io::Result<(Socket, SocketAddr)>> {
         if self.network.listeners[listener].queue.is_empty() {
-            self.network.listeners[listener].waiting = Some(waker.clone());
+            let waiting = &mut self.network.listeners[listener].waiting;
+            if !waiting.iter().any(|other| other.will_wake(waker)) {
+                waiting.push(waker.clone());
+            }
             return None;
         }
         if let Some(error) = self.accept_error(listener) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Log;
 use crate::support::upstream::Upstream;
-use crate::support::{Start, on_each_driver, on_hand, wait_until};
+use crate::support::{Client, Start, on_each_driver, on_hand, wait_until};
 
 fn fixed() -> Value {
     json!([{ "match": { "path": "/*rest" }, "respond": { "text": "hello" } }])
@@ -90,6 +90,28 @@ fn lines_that_nobody_reads_are_dropped_and_counted_and_no_request_waits() {
         });
         wait_until("each line is read or counted", || read.load(Ordering::SeqCst) + dropped() == REQUESTS);
         server.signal(libc::SIGTERM);
+    });
+}
+
+#[test]
+fn the_logs_are_written_to_their_end_before_the_admin_listener_closes() {
+    const REQUESTS: usize = 500;
+    on_each_driver(|driver| {
+        let log = Log::new();
+        let process_log = log.folder.join("process.log");
+        let start = Start::command(driver, fixed()).log("file", process_log.to_str().unwrap());
+        let mut server = log.of_all(start).serve_from_log(&process_log);
+        let mut client = server.client();
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(REQUESTS));
+        for _ in 0..REQUESTS {
+            assert_eq!(client.response().status, 200);
+        }
+        server.signal(libc::SIGTERM);
+        wait_until("the admin listener closes", || Client::try_connect(server.admin).is_err());
+        assert_eq!(log.lines().len(), REQUESTS);
+        assert!(fs::read_to_string(&process_log).unwrap().contains("draining"));
+        assert!(server.wait_exit(Duration::from_secs(20)).success());
+        assert!(fs::read_to_string(&process_log).unwrap().contains("stopped"), "and what comes after that");
     });
 }
 

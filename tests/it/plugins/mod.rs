@@ -1,6 +1,7 @@
 //! Plugins: the pipeline by a plugin that does as it is told, then those that come with the server.
 
 mod builtin;
+pub(crate) mod example;
 mod pipeline;
 
 use serde_json::{Value, json};

@@ -172,7 +172,7 @@ fn upstreams_are_listed_with_how_their_servers_stand_and_what_they_did() {
     (0..5).for_each(|_| assert_eq!(client.get("/").status, 200));
     let list = server.admin_get("/upstreams").json();
     let upstream = &list["upstreams"][0];
-    assert_eq!((&upstream["name"], &upstream["balance"]), (&"api".into(), &"hash rendezvous over cookie:sid".into()));
+    assert_eq!((&upstream["name"], &upstream["balance"]), (&"api".into(), &"hash over cookie:sid (rendezvous)".into()));
     assert_eq!((&upstream["pending"], &upstream["counters"]["unavailable"]), (&0.into(), &0.into()));
     let servers = upstream["servers"].as_array().unwrap();
     let asked = servers.iter().find(|server| server["counters"]["requests"] == 5).unwrap();

@@ -16,6 +16,7 @@ mod scenario;
 mod set_up;
 mod slow;
 mod supervision;
+mod upgrade;
 mod watch;
 
 use ringfort::rt::sim::{Bug, Report};

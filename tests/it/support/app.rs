@@ -220,6 +220,7 @@ async fn peek(exchange: &mut Exchange<'_>) -> Reply {
 /// What `ringfort serve` does, with the application's routes.
 fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
     ringfort::plugin::register(super::plugin::REGISTRATION);
+    crate::plugins::example::register();
     let origin = master::Origin::new(std::env::args_os().skip(1).collect(), std::env::vars_os().collect())?;
     let patience = std::env::var(UPGRADE_MS).ok().map(|ms| ms.parse().map(Duration::from_millis)).transpose()?;
     let origin = patience.into_iter().fold(origin, master::Origin::with_patience);
@@ -227,7 +228,7 @@ fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let input = config::Input { file: Some(config.to_owned()), ..config::Input::default() };
     let config::Prepared { snapshot, plan, fingerprint, .. } =
         config::prepare(&input, &config::Host::read(), &[&ROUTES])?;
-    let guard = ringfort::log::init(&ringfort::log::LogOptions::default())?;
+    let log = Some(ringfort::log::init(&ringfort::log::LogOptions::default())?);
     let context: worker::MakeContext = Arc::new(move || {
         while hangs.exists() {
             std::thread::park();
@@ -240,11 +241,8 @@ fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
         known: fingerprint,
         load: Arc::new(move |before| config::prepare_next(&input, &config::Host::read(), &[&ROUTES], before)),
     };
-    let log_lines_dropped = Box::new(|| 0);
     let mut launcher = Launcher::new();
     crate::lifecycle::declare(&mut launcher);
-    let service = master::Service { snapshot, plan, context, log_lines_dropped, source, origin };
-    let result = master::serve_with(service, launcher);
-    drop(guard);
-    Ok(result?)
+    let service = master::Service { snapshot, plan, context, log, source, origin };
+    Ok(master::serve_with(service, launcher)?)
 }
