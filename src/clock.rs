@@ -107,6 +107,13 @@ pub fn wall() -> Duration {
     }
 }
 
+/// CPU time that this thread has used: what work cost it, however busy the host is. A system call.
+#[cfg(feature = "wasm")]
+pub fn thread_cpu() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(used.tv_sec).unwrap_or_default(), u32::try_from(used.tv_nsec).unwrap_or_default())
+}
+
 /// The `Date` field's value for this turn, formatted once a second.
 pub fn http_date() -> [u8; DATE_BYTES] {
     let moment = turn();

@@ -220,6 +220,68 @@ pub const CHECK_EVERY_MS: u64 = 5_000;
 /// Bytes of what a health check says that are kept and shown.
 pub const CHECK_DETAIL_BYTES_MAX: usize = 1024;
 
+// WASM plugins
+
+/// Bytes of a WASM module: those of the Go SDK, the largest known, have some megabytes.
+pub const WASM_MODULE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of a WASM module's manifest.
+pub const WASM_MANIFEST_BYTES_MAX: usize = 1024 * 1024;
+/// Milliseconds that a WASM plugin may pause a request.
+pub const WASM_PAUSE_MS: u64 = 30_000;
+/// Compiled modules that are kept though no config uses them: going back to an earlier config compiles nothing.
+pub const WASM_MODULES_KEPT: usize = 16;
+/// WASM instances of the process: each plugin has one on each core, and some more while it is replaced. Each reserves 4 GiB
+/// of address space, of which a process has 128 TiB.
+pub const WASM_INSTANCES_MAX: u32 = 2048;
+/// Bytes of memory that the config may allow one WASM instance.
+pub const WASM_MEMORY_BYTES_MAX: usize = 1 << 30;
+/// Elements of a WASM module's table of functions: large ones have some thousands.
+pub const WASM_TABLE_ELEMENTS_MAX: usize = 16 * 1024;
+/// Bytes of stack that a WASM call may use, that of host functions included: a worker's thread has 2 MiB.
+pub const WASM_STACK_BYTES_MAX: usize = 512 * 1024;
+/// Milliseconds between looks at how long WASM calls take, while there are any: what they exceed their time by at most.
+pub const WASM_TICK_MS: u64 = 2;
+/// Such looks without a WASM call between them, after which nobody looks until there is one.
+pub const WASM_IDLE_TICKS: u32 = 16;
+/// Milliseconds of CPU time that a WASM instance may take to start, each of its steps: it happens once on each core.
+pub const WASM_START_MS: u64 = 1_000;
+/// Requests that one WASM instance has at once: those beyond go the way of a failure.
+pub const WASM_STREAMS_MAX: usize = 32 * 1024;
+/// Instances of one plugin on one core that have failed and end the requests they had; with more the oldest is given up.
+pub const WASM_RETIRED_MAX: usize = 4;
+/// Failures of a WASM plugin in a row on one core, after which it is switched off: each may have cost all of its time.
+pub const WASM_FAILURES_MAX: u32 = 10;
+/// Milliseconds between log lines about the failures of one WASM plugin on one core.
+pub const WASM_FAULT_LOG_MS: u64 = 1_000;
+/// Header fields of a message as a WASM plugin sees and edits them, with those for the first line.
+pub const WASM_FIELDS_MAX: usize = HEADERS_MAX + 16;
+/// Bytes of their names and values, with those that were replaced meanwhile.
+pub const WASM_FIELDS_BYTES_MAX: usize = 4 * HEAD_BYTES_MAX;
+/// Properties that a WASM plugin may set for one request.
+pub const WASM_PROPERTIES_MAX: usize = 64;
+/// Bytes of one of them, name and value.
+pub const WASM_PROPERTY_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a WASM plugin's log line; a longer one is cut.
+pub const WASM_LOG_BYTES_MAX: usize = 4 * 1024;
+/// Pieces of one line that a WASM plugin writes to its output.
+pub const WASM_VECTORS_MAX: usize = 64;
+/// Bytes of chance that a WASM plugin gets at once.
+pub const WASM_RANDOM_BYTES_MAX: usize = 64 * 1024;
+/// Milliseconds of the shortest period of a WASM plugin's timer.
+pub const WASM_TICK_PERIOD_MS_MIN: u64 = 10;
+/// Bytes that the instances of a WASM module share: keys, values, items of queues.
+pub const WASM_SHARED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Keys of the data that they share.
+pub const WASM_SHARED_KEYS_MAX: usize = 64 * 1024;
+/// Bytes of the name of a queue or a metric of a WASM module.
+pub const WASM_SHARED_NAME_BYTES_MAX: usize = 256;
+/// Queues of a WASM module.
+pub const WASM_QUEUES_MAX: usize = 64;
+/// Items in one of them.
+pub const WASM_QUEUE_ITEMS_MAX: usize = 4 * 1024;
+/// Metrics of a WASM module.
+pub const WASM_METRICS_MAX: usize = 256;
+
 // Metrics and logs
 
 /// Routes that have a metric cell of their own on each core (1792 bytes each); all further ones share the cell `other`.

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::check::{Omissions, check_settings};
 use super::error::{ConfigError, Step, quote, suggest};
 use super::model::{self, AccessLog, Action, Config, Route};
+use super::watch::Fingerprint;
 use crate::clock;
 use crate::conn;
 use crate::handler::{
@@ -23,7 +24,7 @@ use crate::handler::{
 use crate::http::{HeadLimits, Method, MethodSet, Status};
 use crate::limits::ROUTES_MAX;
 use crate::log::access::{Share, Spec, Which};
-use crate::plugin::{Chain, Plugins};
+use crate::plugin::{Chain, Plugins, wasm};
 use crate::proxy::{Network, Upstreams};
 use crate::router::{Pattern, Predicates, RouteError, RouteErrorKind, RouteSpec, RouteTable, RouterBuf};
 use crate::rt;
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub upstreams: Arc<Upstreams>,
     /// Its plugins.
     pub plugins: Arc<Plugins>,
+    /// What lies beside the config and belongs to it.
+    pub beside: Beside,
     /// Those of requests to no route of the config, and those of each route.
     pub chains: (Option<Arc<Chain>>, Vec<Option<Arc<Chain>>>),
     /// How connections are served. `connections` is for the whole process: the master shares it out.
@@ -94,6 +97,7 @@ pub(super) fn compile_rest(
         predicates::check_predicates(&route.matcher, &mut place);
         handlers.extend(build_handler(route, &parts, &mut place));
     }
+    let beside = beside(&config, base_dir);
     let built = plugins::build_plugins(&config, base_dir, &upstreams, omissions, plugins_before, &mut errors);
     let router = match build_router(&config) {
         Ok(router) => Some(router),
@@ -116,11 +120,29 @@ pub(super) fn compile_rest(
         routes: Arc::new(routes),
         upstreams,
         plugins: Arc::new(built.plugins),
+        beside,
         chains: (built.globals, built.routes),
         log_file,
         access_file,
         config,
     })
+}
+
+/// Directories whose files belong to a config: a change there is one of the config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// The directories.
+    pub directories: Vec<PathBuf>,
+    /// What was in them before any of it was read.
+    pub known: Fingerprint,
+}
+
+/// The directory of WASM modules, where one of them is used.
+fn beside(config: &Config, base_dir: &Path) -> Beside {
+    let mut used = config.plugins.iter().chain(config.routes.iter().flat_map(|route| &route.plugins));
+    let is_used = used.any(|plugin| plugin.enabled && plugin.kind == wasm::REGISTRATION.name);
+    let directories: Vec<_> = is_used.then(|| base_dir.join(&config.wasm.dir)).into_iter().collect();
+    Beside { known: Fingerprint::of_directories(&directories), directories }
 }
 
 fn settings(config: &Config) -> conn::Settings {

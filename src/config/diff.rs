@@ -287,7 +287,8 @@ fn compare_upstreams(name: &str, old: &Upstream, new: &Upstream, changes: &mut V
 
 /// The config without what is compared by name, which may be most of it.
 fn rest(config: &Config) -> Value {
-    let Config { schema: _, server, cores, admin, log, reload, resolver, upstreams: _, plugins: _, routes: _ } = config;
+    let Config { schema: _, server, cores, admin, log, reload, resolver, wasm, upstreams: _, plugins: _, routes: _ } =
+        config;
     let parts = [
         ("server", serde_json::to_value(server)),
         ("cores", serde_json::to_value(cores)),
@@ -295,6 +296,7 @@ fn rest(config: &Config) -> Value {
         ("log", serde_json::to_value(log)),
         ("reload", serde_json::to_value(reload)),
         ("resolver", serde_json::to_value(resolver)),
+        ("wasm", serde_json::to_value(wasm)),
     ];
     let mut rest: Map<_, _> = parts.into_iter().map(|(key, part)| (key.to_owned(), part.unwrap_or_default())).collect();
     if let Some(server) = rest.get_mut("server").and_then(Value::as_object_mut) {

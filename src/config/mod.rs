@@ -34,7 +34,7 @@ mod walk;
 mod watch;
 
 pub use crate::units::{Address, ByteSize, TimeSpan, UnitError};
-pub use compile::{Snapshot, build_router, compile};
+pub use compile::{Beside, Snapshot, build_router, compile};
 pub use cores::{Host, Plan, list_ids, resolve};
 pub use diff::{Change, Changes, Fixed, Names};
 pub use environment::{Override, PREFIX, Setting, read_variables};

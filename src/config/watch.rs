@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use notify::event::{AccessKind, AccessMode, EventKind};
@@ -29,6 +30,19 @@ impl Fingerprint {
         if read.is_ok() { Self::of_text(&text) } else { Self(None) }
     }
 
+    /// That of the files in these directories, which are told from others by their names, sizes and times of change: they may
+    /// be large.
+    pub fn of_directories(directories: &[PathBuf]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        for directory in directories {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            let mut files: Vec<_> = entries.filter_map(|entry| describe(&entry.path())).collect();
+            files.sort();
+            files.hash(&mut hasher);
+        }
+        Self(Some(hasher.finish()))
+    }
+
     /// That of a file that holds this.
     pub fn of_text(text: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
@@ -37,9 +51,20 @@ impl Fingerprint {
     }
 }
 
+/// What tells a file from the one that was in its place.
+type Description = (PathBuf, u64, u64, i64, i64);
+
+/// Nothing where it is no file; of a symbolic link that to which it leads.
+fn describe(path: &Path) -> Option<Description> {
+    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    Some((path.to_owned(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
 /// Tells when something happens to a file, until it is dropped.
 pub struct Watch {
     file: PathBuf,
+    /// Directories whose files belong to it.
+    beside: Vec<PathBuf>,
     watcher: RecommendedWatcher,
     directories: BTreeSet<PathBuf>,
 }
@@ -60,9 +85,14 @@ impl Watch {
                 on_event();
             }
         })?;
-        let mut watch = Self { file: file.to_owned(), watcher, directories: BTreeSet::new() };
+        let mut watch = Self { file: file.to_owned(), beside: Vec::new(), watcher, directories: BTreeSet::new() };
         watch.follow()?;
         Ok(watch)
+    }
+
+    /// Has these directories watched too, from the next [`Watch::follow`] on.
+    pub fn set_beside(&mut self, directories: Vec<PathBuf>) {
+        self.beside = directories;
     }
 
     /// Looks anew at where the file is; to be called after each event.
@@ -70,7 +100,8 @@ impl Watch {
     /// # Errors
     /// As [`Watch::start`]; what could be watched is.
     pub fn follow(&mut self) -> notify::Result<()> {
-        let wanted = directories(&self.file);
+        let mut wanted = directories(&self.file);
+        wanted.extend(self.beside.iter().cloned());
         for gone in self.directories.difference(&wanted) {
             // It may be gone as a whole, and its watch with it.
             let _ = self.watcher.unwatch(gone);

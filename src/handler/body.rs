@@ -4,7 +4,9 @@ use std::fmt;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use crate::http::{RequestError, Status, Trailers};
+use bytes::Bytes;
+
+use crate::http::{BodyFraming, RequestError, Status, Trailers};
 use crate::limits::DECODED_PIECE_BYTES;
 
 /// Why a request body could not be read to its end.
@@ -187,11 +189,24 @@ pub struct Body<'x> {
     source: &'x mut dyn BodySource,
     /// Boxed: few bodies have one.
     decoding: Option<Box<Decoding>>,
+    instead: Instead,
+}
+
+/// What is read instead of what the client sent.
+#[derive(Debug, Default)]
+enum Instead {
+    /// Nothing: what it sent is read.
+    #[default]
+    Source,
+    /// These bytes, in one piece.
+    Whole(Bytes),
+    /// They were read: they are the present piece.
+    Given(Bytes),
 }
 
 impl<'x> Body<'x> {
     pub(crate) fn new(source: &'x mut dyn BodySource) -> Self {
-        Self { source, decoding: None }
+        Self { source, decoding: None, instead: Instead::Source }
     }
 
     /// Puts a decoder in its way. One body has at most one: a second takes the place of the first. Before the first piece is
@@ -206,6 +221,18 @@ impl<'x> Body<'x> {
     /// # Errors
     /// See [`BodyError`].
     pub async fn next(&mut self) -> Result<Option<&[u8]>, BodyError> {
+        match std::mem::take(&mut self.instead) {
+            Instead::Source => {}
+            Instead::Whole(bytes) => {
+                let is_empty = bytes.is_empty();
+                self.instead = Instead::Given(bytes);
+                return Ok(self.given().filter(|_| !is_empty));
+            }
+            Instead::Given(_) => {
+                self.instead = Instead::Given(Bytes::new());
+                return Ok(None);
+            }
+        }
         if let Some(decoding) = &mut self.decoding {
             // Boxed with its state, so that the futures of other bodies do not grow by it.
             let more = Box::pin(decoding.advance(&mut *self.source)).await?;
@@ -233,6 +260,28 @@ impl<'x> Body<'x> {
         Ok(whole)
     }
 
+    fn given(&self) -> Option<&[u8]> {
+        match &self.instead {
+            Instead::Given(bytes) => Some(bytes),
+            Instead::Source | Instead::Whole(_) => None,
+        }
+    }
+
+    /// Has `bytes` read instead of what the client sends. For what has read the body to its end, and hands it on to the
+    /// handler as it was or changed; trailers are lost, as a body of known length has none.
+    pub fn replace(&mut self, bytes: Bytes) {
+        self.instead = Instead::Whole(bytes);
+    }
+
+    /// How the body ends that is read: as the request's head, `sent`, says, unless it was replaced.
+    pub fn framing(&self, sent: BodyFraming) -> BodyFraming {
+        match &self.instead {
+            Instead::Source => sent,
+            Instead::Whole(bytes) => BodyFraming::Length(bytes.len() as u64),
+            Instead::Given(_) => BodyFraming::Length(0),
+        }
+    }
+
     /// Has the trailers kept that may be forwarded. Before the first piece is asked for, or some may be lost.
     pub(crate) fn keep_trailers(&mut self) {
         self.source.keep_trailers();
@@ -240,6 +289,9 @@ impl<'x> Body<'x> {
 
     /// Those that were kept; all of them, when the body is at its end.
     pub(crate) fn trailers(&mut self) -> Option<&mut Trailers> {
+        if !matches!(self.instead, Instead::Source) {
+            return None;
+        }
         let trailers = self.source.trailers()?;
         if self.decoding.is_some() {
             trailers.forwardable(DIGESTS.into_iter());
@@ -249,10 +301,11 @@ impl<'x> Body<'x> {
 
     /// Bytes still to come; `None` when the body's length is not known ahead (chunked, or decoded on its way).
     pub fn remaining(&self) -> Option<u64> {
-        match self.decoding.as_ref().map(|decoding| decoding.state) {
-            None => self.source.remaining(),
-            Some(DecodingState::Reading) => None,
-            Some(DecodingState::Ended | DecodingState::Failed(_)) => Some(0),
+        match (&self.instead, self.decoding.as_ref().map(|decoding| decoding.state)) {
+            (Instead::Whole(bytes), _) => Some(bytes.len() as u64),
+            (Instead::Given(_), _) | (_, Some(DecodingState::Ended | DecodingState::Failed(_))) => Some(0),
+            (Instead::Source, Some(DecodingState::Reading)) => None,
+            (Instead::Source, None) => self.source.remaining(),
         }
     }
 }

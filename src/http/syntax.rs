@@ -70,8 +70,14 @@ pub(super) fn all(bytes: &[u8], class: u8) -> bool {
 
 /// Whether `bytes` is a `token`: at least one `tchar` and nothing else.
 #[inline]
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && all(bytes, TCHAR)
+}
+
+/// Whether `bytes` may be the value of a field: no control bytes but TAB (RFC 9110 section 5.5).
+#[cfg(feature = "wasm")]
+pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
+    all(bytes, FIELD_VALUE)
 }
 
 const EVERY: u64 = 0x0101_0101_0101_0101;

@@ -124,7 +124,8 @@ async fn take_changes(master: Rc<Master>, ((post, reloads), upgrades): Changes, 
     let watching = async {
         if let Some(file) = master.reloader.source.watched.clone() {
             let known = master.reloader.source.known;
-            reload::watch_file(file, known, post).await;
+            let beside = || master.state.snapshot().beside.clone();
+            reload::watch_file(file, known, beside, post).await;
         }
         pending::<()>().await;
     };

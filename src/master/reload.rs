@@ -15,7 +15,7 @@ use super::supervisor::Orders;
 use super::{ServeError, logs};
 use crate::admin::{Cause, Outcome, ReloadRequest, State};
 use crate::clock::{self, Moment};
-use crate::config::{Changes, Config, Failure, Fingerprint, Prepared, Snapshot, Watch};
+use crate::config::{Beside, Changes, Config, Failure, Fingerprint, Prepared, Snapshot, Watch};
 use crate::lifecycle::Phase;
 use crate::limits::{CONFIG_LOOK_SECONDS, CONFIG_SETTLE_MS, CONFIG_SETTLE_MS_MAX, GENERATIONS_MAX, TAKE_UP_MS_MAX};
 use crate::log::access::AccessLog;
@@ -275,7 +275,14 @@ fn tell(cause: Cause, outcome: &Outcome) {
 
 /// Asks for a reload whenever the content of `file` has changed, once it has settled; ends with the executor. `known` is
 /// the content that is in force, or one from before: it is compared as soon as changes are watched.
-pub(super) async fn watch_file(file: PathBuf, mut known: Fingerprint, requests: Postbox<ReloadRequest>) {
+///
+/// `beside` tells the directories whose files belong to the config in force.
+pub(super) async fn watch_file(
+    file: PathBuf,
+    mut known: Fingerprint,
+    beside: impl Fn() -> Beside,
+    requests: Postbox<ReloadRequest>,
+) {
     // One is enough, however many events there are.
     let (event_post, events) = rt::mailbox(1);
     let on_event = move || {
@@ -289,15 +296,20 @@ pub(super) async fn watch_file(file: PathBuf, mut known: Fingerprint, requests: 
             None
         }
     };
+    let mut asked_beside = None;
     loop {
-        if let Some(watch) = &mut watch
-            && let Err(error) = watch.follow()
-        {
-            tracing::debug!(file = %file.display(), %error, "a directory of the config file cannot be watched now");
+        let Beside { directories, known: known_beside } = beside();
+        if let Some(watch) = &mut watch {
+            watch.set_beside(directories.clone());
+            if let Err(error) = watch.follow() {
+                tracing::debug!(file = %file.display(), %error, "a directory of the config cannot be watched now");
+            }
         }
-        let found = fingerprint(&file).await;
-        if found != known {
-            known = found;
+        let (found, found_beside) = fingerprints(&file, directories).await;
+        // What was asked for once may have been refused: the config in force has other files then, and goes on with them.
+        let is_new_beside = found_beside != known_beside && asked_beside != Some(found_beside);
+        if found != known || is_new_beside {
+            (known, asked_beside) = (found, Some(found_beside));
             if requests.post(ReloadRequest { cause: Cause::File, reply: None }).is_err() {
                 // So many wait already that one of them will see it.
                 tracing::debug!("as many reloads wait as may");
@@ -321,8 +333,8 @@ async fn settle(events: &Mailbox<()>) {
     }
 }
 
-/// Reads the file off this thread: it may be on a file system that hangs.
-async fn fingerprint(file: &Path) -> Fingerprint {
+/// Reads the file, and looks at those in `directories`, off this thread: they may be on a file system that hangs.
+async fn fingerprints(file: &Path, directories: Vec<PathBuf>) -> (Fingerprint, Fingerprint) {
     let file = file.to_owned();
-    rt::blocking(move || Fingerprint::of(&file)).await
+    rt::blocking(move || (Fingerprint::of(&file), Fingerprint::of_directories(&directories))).await
 }

@@ -226,6 +226,11 @@ impl<'x> PreHandler<'_, 'x> {
         repeats.begin(Repeat::new(&request.head, request.peer, origin, slot))
     }
 
+    /// Another request target, path and query, for the handler; the route was found by the one before.
+    pub fn set_target(&mut self, target: &str) {
+        self.shared.state.edits.set_target(target);
+    }
+
     /// Has the handler given up after so long, with 504; the earliest such wish counts.
     pub fn limit_time(&mut self, most: Duration) {
         let due = clock::turn() + most;

@@ -10,6 +10,7 @@
 //! | `meter` | calls, errors and times, by plugin and hook |
 //! | `attend` | what plugins do beside requests, on the master's thread |
 //! | `registry` | plugins by the name that a config uses, with the schema of their options |
+//! | `wasm/` | plugins in WebAssembly |
 //! | `builtin/` | those that come with the server, each with its `Options` |
 //!
 //! A request goes through the plugins of its route in their order, the global ones first; its response goes through them
@@ -25,6 +26,7 @@ mod kept;
 mod local;
 mod meter;
 mod registry;
+pub mod wasm;
 
 use std::fmt;
 use std::future::Future;

@@ -11,7 +11,7 @@ use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Plugin, builtin};
+use super::{Plugin, builtin, wasm};
 
 /// A key or an index on the way to an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub struct BuildContext<'b> {
     pub base_dir: &'b Path,
     /// The upstreams of the config, for plugins that ask one.
     pub upstreams: &'b crate::proxy::Upstreams,
+    /// The settings of plugins in WebAssembly.
+    pub wasm: &'b wasm::Settings,
     /// The name of the plugin in the config.
     pub name: &'b str,
     /// Whether it is for all routes.
@@ -147,7 +149,7 @@ pub fn register(registration: Registration) {
 /// All plugins that configs can use.
 pub fn registrations() -> Vec<Registration> {
     let added = ADDED.read().unwrap_or_else(PoisonError::into_inner);
-    builtin::ALL.iter().chain(added.iter()).copied().collect()
+    builtin::ALL.iter().chain([&wasm::REGISTRATION]).chain(added.iter()).copied().collect()
 }
 
 /// The plugin of this name.

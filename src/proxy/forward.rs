@@ -93,7 +93,8 @@ impl Proxy {
         upstream.budget.borrow_mut().note_request(now);
         let ending = Ending::new(&upstream, now, exchange.notes);
         let mut held = pool::take(pool::Class::Small);
-        let (plan, framing) = body::hold(&mut exchange.body, request.framing(), &mut held)
+        let framing = exchange.body.framing(request.framing());
+        let (plan, framing) = body::hold(&mut exchange.body, framing, &mut held)
             .await
             .inspect_err(|error| ending.conclude(&Err((*error).into())))?;
         let mut path = pool::take(pool::Class::Small);

@@ -12,6 +12,8 @@ pub mod memory;
 pub mod notify;
 pub mod priority;
 pub mod probe;
+#[cfg(feature = "wasm")]
+pub mod random;
 pub mod send_queue;
 pub mod signal;
 pub mod socket;

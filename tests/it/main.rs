@@ -26,3 +26,5 @@ mod strict;
 mod supervision;
 mod tidy;
 mod upgrade;
+#[cfg(feature = "wasm")]
+mod wasm;

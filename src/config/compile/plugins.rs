@@ -10,7 +10,7 @@ use super::super::error::{ConfigError, Step};
 use super::super::model::{Config, PluginUse};
 use crate::handler::pipeline::Pipeline;
 use crate::limits::PLUGINS_PER_ROUTE_MAX;
-use crate::plugin::{self, BuildContext, Chain, Instance, Mistake, OptionStep, Plugins, Wanted};
+use crate::plugin::{self, BuildContext, Chain, Instance, Mistake, OptionStep, Plugins, Wanted, wasm};
 use crate::proxy::Upstreams;
 
 /// The plugins of a config.
@@ -35,6 +35,7 @@ impl Built {
 struct Builder<'c> {
     base_dir: &'c Path,
     upstreams: &'c Upstreams,
+    wasm: wasm::Settings,
     before: &'c Plugins,
     plugins: Plugins,
     errors: &'c mut Vec<ConfigError>,
@@ -49,7 +50,8 @@ pub(super) fn build_plugins(
     before: &Plugins,
     errors: &mut Vec<ConfigError>,
 ) -> Built {
-    let mut builder = Builder { base_dir, upstreams, before, plugins: Plugins::after(before), errors };
+    let mut builder =
+        Builder { base_dir, upstreams, wasm: (&config.wasm).into(), before, plugins: Plugins::after(before), errors };
     let globals = builder.list(&config.plugins, &["plugins".into()], None);
     let shared = (!globals.is_empty()).then(|| Arc::new(Chain::new(globals.clone())));
     let mut routes = Vec::with_capacity(config.routes.len());
@@ -87,8 +89,8 @@ impl Builder<'_> {
                 false => String::new(),
             };
             let (name, on_failure) = (wanted.name.as_str(), wanted.on_failure.into());
-            let context =
-                BuildContext { base_dir: self.base_dir, upstreams: self.upstreams, name, is_global: route.is_none() };
+            let (base_dir, upstreams, wasm, is_global) = (self.base_dir, self.upstreams, &self.wasm, route.is_none());
+            let context = BuildContext { base_dir, upstreams, wasm, name, is_global };
             let make = || (known.build)(&options, &context);
             match self.plugins.add(Wanted { kind: known.name, name, on_failure, recipe }, self.before, make) {
                 Ok(instance) => built.push(Some(instance)),

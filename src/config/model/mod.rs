@@ -11,6 +11,7 @@ mod predicates;
 mod proxy;
 mod routes;
 mod upstreams;
+mod wasm;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ pub use routes::{Action, Coding, Files, Match, Method, Redirect, Respond, Route}
 pub use upstreams::{
     Breaker, Ejection, Health, Pool, Retry, Upstream, UpstreamLimits, UpstreamServer, UpstreamTimeouts,
 };
+pub use wasm::Wasm;
 
 use super::grammar::NameServer;
 use crate::conn;
@@ -59,6 +61,8 @@ pub struct Config {
     pub resolver: Resolver,
     /// Upstreams by name (letters, digits, `-`, `_`, `.`), for `proxy` routes: servers that do the same work.
     pub upstreams: BTreeMap<String, Upstream>,
+    /// Plugins in WebAssembly: where their modules are, and what each may use. docs/plugins/wasm.md says more.
+    pub wasm: Wasm,
     /// Plugins that all requests go through, in this order, whatever their route.
     #[schemars(extend("maxItems" = PLUGINS_PER_ROUTE_MAX))]
     pub plugins: Vec<PluginUse>,

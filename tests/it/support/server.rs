@@ -97,6 +97,13 @@ impl Start {
         self
     }
 
+    /// Sets a key at the top.
+    #[cfg_attr(not(feature = "wasm"), expect(dead_code, reason = "only tests of WASM plugins use it"))]
+    pub(crate) fn key(mut self, name: &str, value: Value) -> Self {
+        self.config[name] = value;
+        self
+    }
+
     /// Sets `server.<name>`.
     pub(crate) fn server(mut self, name: &str, value: Value) -> Self {
         self.config["server"][name] = value;

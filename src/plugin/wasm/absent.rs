@@ -1,0 +1,23 @@
+//! What stands for WASM plugins in a build without them: it says so.
+
+use super::options::Options;
+use crate::plugin::registry::Build;
+use crate::plugin::{BuildContext, Hooks, Mistake, Plugin};
+
+/// Never made.
+pub(super) enum Filter {}
+
+impl Build<Options> for Filter {
+    const KEEPS_STATE: bool = false;
+
+    fn build(options: Options, _: &BuildContext<'_>) -> Result<Self, Vec<Mistake>> {
+        let expected = "a build of the server with its feature `wasm`";
+        Err(vec![Mistake::at("module", expected, format!("one without it, and the module {:?}", options.module))])
+    }
+}
+
+impl Plugin for Filter {
+    fn hooks(&self) -> Hooks {
+        match *self {}
+    }
+}

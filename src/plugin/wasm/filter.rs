@@ -1,0 +1,283 @@
+//! A WASM plugin in the pipeline: shows the guest what the hooks are shown, and does what it wants.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::abi::{Action, Half};
+use super::host::Setting;
+use super::instance::{Fault, Instance};
+use super::manifest::{self, configuration_of};
+use super::messages::{self, decide, fill_request, show_response, show_response_body, take_over};
+use super::options::Options;
+use super::program::{Program, hex};
+use super::seat::{Common, Seat, Visit};
+use super::shared::Shared;
+use super::stream::{Stage, Wish};
+use crate::clock;
+use crate::http::BodyFraming;
+use crate::limits::WASM_PAUSE_MS;
+use crate::plugin::registry::Build;
+use crate::plugin::{
+    BodyHook, BodyPlan, BuildContext, Going, Hook, Hooks, LocalAnswer, Mistake, Peek, Plugin, PluginError, PostHandler,
+    PostResponse, PreHandler, Step, Verdict,
+};
+use crate::rt;
+use crate::units::{ByteSize, TimeSpan};
+
+/// A WASM plugin of a config.
+#[derive(Debug)]
+pub(super) struct Filter {
+    common: Arc<Common>,
+    traits: Traits,
+}
+
+/// What is known of a module ahead, by what it imports and exports.
+#[derive(Clone, Copy, Debug)]
+struct Traits {
+    /// It can look at fields, or at what is taken from them.
+    reads_fields: bool,
+    /// It can resume what it has paused, so that waiting is of use.
+    resumes: bool,
+    sees_request_body: bool,
+    sees_response: bool,
+    sees_response_body: bool,
+    /// It can change bodies.
+    writes_bodies: bool,
+}
+
+impl Traits {
+    fn of(program: &Program) -> Self {
+        const FIELDS: [&str; 8] = [
+            "proxy_get_header_map_pairs",
+            "proxy_get_header_map_value",
+            "proxy_get_header_map_size",
+            "proxy_set_header_map_pairs",
+            "proxy_add_header_map_value",
+            "proxy_replace_header_map_value",
+            "proxy_remove_header_map_value",
+            "proxy_get_property",
+        ];
+        const RESUMING: [&str; 3] = ["proxy_continue_stream", "proxy_continue_request", "proxy_http_call"];
+        Self {
+            reads_fields: program.imports_any(&FIELDS),
+            resumes: program.imports_any(&RESUMING),
+            sees_request_body: program.exports("proxy_on_request_body"),
+            sees_response: program.exports("proxy_on_response_headers"),
+            sees_response_body: program.exports("proxy_on_response_body"),
+            writes_bodies: program.imports_any(&["proxy_set_buffer_bytes"]),
+        }
+    }
+}
+
+impl Build<Options> for Filter {
+    // The module's file may have changed.
+    const KEEPS_STATE: bool = false;
+
+    fn build(options: Options, context: &BuildContext<'_>) -> Result<Self, Vec<Mistake>> {
+        let settings = context.wasm;
+        let wrong = |found: String| {
+            let expected = format!("a module in {} that can be used", settings.dir.display());
+            vec![Mistake::at("module", expected, format!("{:?}: {found}", options.module))]
+        };
+        let found = manifest::read(&context.base_dir.join(&settings.dir), &options.module).map_err(wrong)?;
+        let manifest = found.manifest;
+        let setting = Arc::new(Setting {
+            name: context.name.to_owned(),
+            module: options.module.clone(),
+            root_id: options.root_id.clone().or(manifest.root_id).unwrap_or_default(),
+            configuration: configuration_of(options.configuration.as_ref().or(manifest.configuration.as_ref())),
+            memory_max: options.memory.or(manifest.memory).map_or(settings.memory, ByteSize::get) as usize,
+            time_max: options.time.or(manifest.time).map_or(settings.time, TimeSpan::get),
+            body_max: settings.body as usize,
+            shared: Shared::of(&options.module),
+        });
+        let program = Program::of(&found.bytes).map_err(|error| wrong(error.to_string()))?;
+        // What a core would make: its faults are found here, and not at the first request.
+        Instance::start(&program, &setting).map_err(|fault| wrong(format!("it does not start: {fault}")))?;
+        let (name, about, hash) = (manifest.name.as_deref(), manifest.about.as_deref(), hex(&program.hash));
+        tracing::debug!(
+            plugin = context.name,
+            module = options.module,
+            name,
+            about,
+            sha256 = hash,
+            "a WASM plugin was checked"
+        );
+        let traits = Traits::of(&program);
+        Ok(Self { common: Common::new(program, setting), traits })
+    }
+}
+
+impl From<Fault> for PluginError {
+    fn from(fault: Fault) -> Self {
+        Self(fault.to_string())
+    }
+}
+
+impl Plugin for Filter {
+    fn hooks(&self) -> Hooks {
+        let hooks = Hooks::NONE.with(Hook::PreHandler).with(Hook::PostResponse);
+        let hooks = if self.traits.sees_response_body { hooks.with(Hook::PostHandlerBody) } else { hooks };
+        if self.traits.sees_response || self.traits.sees_response_body { hooks.with(Hook::PostHandler) } else { hooks }
+    }
+
+    fn going(&self, peek: &Peek<'_>) -> Going {
+        let has_body = !matches!(peek.head.framing(), BodyFraming::None | BodyFraming::Length(0));
+        if self.traits.resumes || self.traits.sees_request_body && has_body { Going::Suspends } else { Going::AtOnce }
+    }
+
+    fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
+        let has_body = hook.body.remaining() != Some(0);
+        if self.traits.resumes || self.traits.sees_request_body && has_body {
+            return Step::Later(Box::pin(async move { verdict(self.enter_waiting(hook).await) }));
+        }
+        Step::Now(verdict(self.enter_now(hook)))
+    }
+
+    fn post_handler(&self, hook: &mut PostHandler<'_, '_>) -> Result<BodyPlan, PluginError> {
+        let Some(visit) = hook.slot().take::<Visit>() else { return Ok(BodyPlan::AsIs) };
+        let plan = match (self.traits.sees_response_body, self.traits.writes_bodies) {
+            (false, _) => BodyPlan::AsIs,
+            (true, false) => BodyPlan::Watched,
+            (true, true) => BodyPlan::Changed,
+        };
+        let plan = show_response(&visit, hook, plan)?;
+        hook.slot().put(visit);
+        Ok(plan)
+    }
+
+    fn post_handler_body(&self, hook: &mut BodyHook<'_>, piece: &[u8], end: bool) -> Result<(), PluginError> {
+        let (slot, out) = hook.parts();
+        let Some(visit) = slot.take::<Visit>() else {
+            // It failed before, and the request goes on without it.
+            out.extend_from_slice(piece);
+            return Ok(());
+        };
+        show_response_body(&visit, piece, end, self.common.setting.body_max, out)?;
+        slot.put(visit);
+        Ok(())
+    }
+
+    fn post_response(&self, hook: &mut PostResponse<'_>) {
+        if let Some(visit) = hook.slot().take::<Visit>() {
+            // What went wrong is logged; the request is past it.
+            let _ = visit.finish();
+        }
+    }
+}
+
+fn verdict(entered: Result<Option<LocalAnswer>, Fault>) -> Verdict {
+    match entered {
+        Ok(None) => Verdict::Continue,
+        Ok(Some(answer)) => Verdict::Answer(answer),
+        Err(fault) => Verdict::Fail(fault.into()),
+    }
+}
+
+impl Filter {
+    fn open(&self, hook: &mut PreHandler<'_, '_>) -> Result<Visit, Fault> {
+        let seat = hook.local(|| SeatOf(Seat::new(self.common.clone())));
+        let request = hook.request().map_err(|_| Fault::Gone("the request's head is too large"))?;
+        let reads_fields = self.traits.reads_fields;
+        seat.0.visit(|stream| {
+            stream.request.stage = Stage::Open;
+            if reads_fields {
+                fill_request(stream, &request);
+            }
+        })
+    }
+
+    /// Shows the head to a guest that cannot wait.
+    fn enter_now(&self, hook: &mut PreHandler<'_, '_>) -> Result<Option<LocalAnswer>, Fault> {
+        let visit = self.open(hook)?;
+        let end = hook.body.remaining() == Some(0);
+        let action = visit.with(|instance, id| instance.request_headers(id, end))?;
+        let (wish, resumed) = visit.stream(|stream| (std::mem::take(&mut stream.wish), stream.request.resumed))?;
+        let answer = decide(wish);
+        if answer.is_none() {
+            if action == Action::Pause && !resumed {
+                return Err(Fault::Paused("it paused a request, and does not import what it would resume it with"));
+            }
+            take_over(&visit, hook)?;
+        }
+        hook.slot().put(visit);
+        Ok(answer)
+    }
+
+    /// Shows head and body to a guest that may wait.
+    async fn enter_waiting(&self, hook: &mut PreHandler<'_, '_>) -> Result<Option<LocalAnswer>, Fault> {
+        let visit = self.open(hook)?;
+        let has_body = hook.body.remaining() != Some(0);
+        let action = visit.with(|instance, id| instance.request_headers(id, !has_body))?;
+        let mut answer = self.settle(&visit, action).await?;
+        if answer.is_none() && has_body && self.traits.sees_request_body {
+            answer = self.show_request_body(&visit, hook).await?;
+        }
+        if answer.is_none() {
+            take_over(&visit, hook)?;
+        }
+        hook.slot().put(visit);
+        Ok(answer)
+    }
+
+    async fn show_request_body(
+        &self,
+        visit: &Visit,
+        hook: &mut PreHandler<'_, '_>,
+    ) -> Result<Option<LocalAnswer>, Fault> {
+        let (body, trailers) = match messages::gather(hook, self.common.setting.body_max).await {
+            Ok(gathered) => gathered,
+            Err(answer) => return Ok(Some(answer)),
+        };
+        let has_trailers = visit.stream(|stream| {
+            stream.request.body.extend_from_slice(&body);
+            messages::fill_trailers(stream, &trailers)
+        })?;
+        let action = visit.with(|instance, id| instance.request_body(id, !has_trailers))?;
+        // With trailers still to come, to pause is to ask for them.
+        let action = if has_trailers { Action::Continue } else { action };
+        if let Some(answer) = self.settle(visit, action).await? {
+            return Ok(Some(answer));
+        }
+        if has_trailers {
+            let action = visit.with(Instance::request_trailers)?;
+            if let Some(answer) = self.settle(visit, action).await? {
+                return Ok(Some(answer));
+            }
+        }
+        if self.traits.writes_bodies {
+            let made = visit.stream(|stream| std::mem::take(&mut stream.request.body))?;
+            hook.body.replace(made.into());
+        }
+        Ok(None)
+    }
+
+    /// Waits until the guest says what becomes of the request.
+    async fn settle(&self, visit: &Visit, action: Action) -> Result<Option<LocalAnswer>, Fault> {
+        let mut is_paused = action == Action::Pause;
+        let until = clock::turn() + Duration::from_millis(WASM_PAUSE_MS);
+        let said = poll_fn(|cx| {
+            let looked = visit.stream(|stream| {
+                is_paused &= !std::mem::take(&mut stream.message_mut(Half::Request).resumed);
+                let wish = std::mem::take(&mut stream.wish);
+                if matches!(wish, Wish::None) && is_paused {
+                    stream.waker = Some(cx.waker().clone());
+                    return None;
+                }
+                Some(wish)
+            });
+            match looked {
+                Ok(None) => Poll::Pending,
+                Ok(Some(wish)) => Poll::Ready(Ok(decide(wish))),
+                Err(fault) => Poll::Ready(Err(fault)),
+            }
+        });
+        rt::timeout(until, said).await.unwrap_or(Err(Fault::Paused("it paused a request for too long")))
+    }
+}
+
+/// What a core keeps of the plugin.
+struct SeatOf(Rc<Seat>);

@@ -1,0 +1,118 @@
+//! What the host keeps for one instance: its requests, what it was configured with, how much memory it may have.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+
+use super::fields::FieldMap;
+use super::memory::Reach;
+use super::shared::Shared;
+use super::stream::{Stream, Streams};
+use crate::limits::WASM_TABLE_ELEMENTS_MAX;
+
+/// The context of the plugin itself; requests have others.
+pub(crate) const ROOT: u32 = 1;
+
+/// What a guest is told about itself, and allowed. One for all instances of a plugin.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// How the config calls the plugin.
+    pub(crate) name: String,
+    /// The module's name: its log lines and its shared data go by it.
+    pub(crate) module: String,
+    /// Which of the module's plugins this is, for modules that hold several (Envoy's `root_id`).
+    pub(crate) root_id: String,
+    /// What the plugin is configured with.
+    pub(crate) configuration: Vec<u8>,
+    /// Bytes of memory that an instance may have.
+    pub(crate) memory_max: usize,
+    /// CPU time that one call may take.
+    pub(crate) time_max: Duration,
+    /// Bytes of a body that a paused guest makes the host keep.
+    pub(crate) body_max: usize,
+    /// What all instances of the module share.
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// The answer to a request of the guest's own.
+#[derive(Debug, Default)]
+pub(crate) struct CallAnswer {
+    pub(crate) headers: FieldMap,
+    pub(crate) body: Vec<u8>,
+}
+
+/// The state behind one instance.
+pub(crate) struct Host {
+    pub(crate) setting: Arc<Setting>,
+    /// Memory and allocator of the guest; `None` while it is being made.
+    pub(crate) reach: Option<Reach>,
+    pub(crate) streams: Streams,
+    /// The context that host functions are about: that of the callback under way, or what the guest has put in its place.
+    pub(crate) effective: u32,
+    /// Requests whose end the guest has put off, and which it is done with now.
+    pub(crate) finished: Vec<u32>,
+    /// The period of `proxy_on_tick`; `None`: it is not called.
+    pub(crate) tick_period: Option<Duration>,
+    /// What the callback under way answers to.
+    pub(crate) call_answer: Option<CallAnswer>,
+    /// The guest's allocator runs to take an answer.
+    pub(crate) is_giving: bool,
+    /// Reused for what is handed over.
+    pub(crate) scratch: Vec<u8>,
+    /// CPU time of this thread when the call under way was first seen to take its time.
+    pub(crate) seen_at: Option<Duration>,
+    /// CPU time that the call under way may take.
+    pub(crate) time_max: Duration,
+    pub(crate) memory: MemoryUse,
+}
+
+impl Host {
+    pub(crate) fn new(setting: Arc<Setting>) -> Self {
+        let memory = MemoryUse { bytes_max: setting.memory_max, was_refused: false };
+        Self {
+            setting,
+            reach: None,
+            streams: Streams::default(),
+            effective: ROOT,
+            finished: Vec::new(),
+            tick_period: None,
+            call_answer: None,
+            is_giving: false,
+            scratch: Vec::new(),
+            seen_at: None,
+            time_max: Duration::ZERO,
+            memory,
+        }
+    }
+
+    /// The request that host functions are about, if it is one.
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        self.streams.get(self.effective)
+    }
+
+    /// As [`Host::stream`], to be changed.
+    pub(crate) fn stream_mut(&mut self) -> Option<&mut Stream> {
+        self.streams.get_mut(self.effective)
+    }
+}
+
+/// Holds an instance to its memory.
+#[derive(Debug)]
+pub(crate) struct MemoryUse {
+    bytes_max: usize,
+    /// The guest asked for more: likely why it traps next.
+    pub(crate) was_refused: bool,
+}
+
+impl ResourceLimiter for MemoryUse {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let is_allowed = desired <= self.bytes_max;
+        self.was_refused |= !is_allowed;
+        Ok(is_allowed)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= WASM_TABLE_ELEMENTS_MAX)
+    }
+}

@@ -1,0 +1,404 @@
+//! A guest that runs: its memory, its callbacks, and how long each may take.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::{Store, Trap, TypedFunc, UpdateDeadline, WasmParams, WasmResults};
+
+use super::abi::Action;
+use super::host::{Host, ROOT, Setting};
+use super::memory::Reach;
+use super::program::Program;
+use super::stream::Stream;
+use crate::clock;
+use crate::limits::WASM_START_MS;
+
+/// Why a guest did not do what it was called for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It ran longer than it may.
+    Overrun(Duration),
+    /// It ended with a trap: the text says which, and whether memory was refused before.
+    Trapped(String),
+    /// It does not start, or refuses its configuration.
+    Start(String),
+    /// It has as many requests as it can have at once.
+    Full,
+    /// It said to wait where this server cannot.
+    Paused(&'static str),
+    /// It keeps more of a body than it may.
+    TooLarge,
+    /// It ended the exchange.
+    Closed,
+    /// It was given up for other requests' sake, or is switched off.
+    Gone(&'static str),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overrun(max) => write!(f, "it took more than {max:?} of CPU time"),
+            Self::Trapped(what) | Self::Start(what) => f.write_str(what),
+            Self::Full => f.write_str("it has as many requests as it may have at once"),
+            Self::Paused(what) => f.write_str(what),
+            Self::TooLarge => f.write_str("it keeps more of a body than it may"),
+            Self::Closed => f.write_str("it closed the exchange"),
+            Self::Gone(why) => f.write_str(why),
+        }
+    }
+}
+
+impl Fault {
+    /// Whether the guest's state cannot be relied on any more.
+    pub(crate) fn is_fatal(&self) -> bool {
+        match self {
+            Self::Overrun(_) | Self::Trapped(_) | Self::Start(_) => true,
+            Self::Full | Self::Paused(_) | Self::TooLarge | Self::Closed | Self::Gone(_) => false,
+        }
+    }
+}
+
+/// The guest was stopped because of its time.
+#[derive(Debug)]
+struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("stopped")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+type Callback<P, R> = Option<TypedFunc<P, R>>;
+
+/// A callback for headers; that of ABI 0.1.0 is not told whether the message ends with them.
+enum OnHeaders {
+    Absent,
+    Short(TypedFunc<(u32, u32), u32>),
+    Full(TypedFunc<(u32, u32, u32), u32>),
+}
+
+/// What the module exports. All were checked when it was compiled.
+struct Callbacks {
+    context_create: Callback<(u32, u32), ()>,
+    vm_start: Callback<(u32, u32), u32>,
+    configure: Callback<(u32, u32), u32>,
+    request_headers: OnHeaders,
+    request_body: Callback<(u32, u32, u32), u32>,
+    request_trailers: Callback<(u32, u32), u32>,
+    response_headers: OnHeaders,
+    response_body: Callback<(u32, u32, u32), u32>,
+    done: Callback<u32, u32>,
+    log: Callback<u32, ()>,
+    delete: Callback<u32, ()>,
+    tick: Callback<u32, ()>,
+}
+
+/// One running guest.
+pub(crate) struct Instance {
+    program: Arc<Program>,
+    store: Store<Host>,
+    callbacks: Callbacks,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance").field("program", &self.program).finish_non_exhaustive()
+    }
+}
+
+impl Instance {
+    /// Makes a guest and starts it: what initialises the module, then `proxy_on_vm_start` and `proxy_on_configure`.
+    ///
+    /// # Errors
+    /// [`Fault::Start`], with what it was at.
+    pub(crate) fn start(program: &Arc<Program>, setting: &Arc<Setting>) -> Result<Self, Fault> {
+        let mut store = Store::new(&program.machine.engine, Host::new(setting.clone()));
+        store.limiter(|host| &mut host.memory);
+        let machine = program.machine;
+        store.epoch_deadline_callback(move |mut context| {
+            // Or the ticks would end while the guest runs on.
+            machine.arm();
+            let host = context.data_mut();
+            let now = clock::thread_cpu();
+            match host.seen_at {
+                None => host.seen_at = Some(now),
+                Some(seen_at) if now.saturating_sub(seen_at) >= host.time_max => {
+                    return Err(wasmtime::Error::new(Stopped));
+                }
+                Some(_) => {}
+            }
+            Ok(UpdateDeadline::Continue(1))
+        });
+        let time_max = Duration::from_millis(WASM_START_MS);
+        begin(&mut store, program, time_max);
+        let made = program.pre.instantiate(&mut store).map_err(|error| fault(&store, &error).at("it is made"))?;
+        let memory = made.get_memory(&mut store, "memory");
+        let memory = memory.ok_or_else(|| Fault::Start("it exports no memory".to_owned()))?;
+        let allocate = find(&made, &mut store, "proxy_on_memory_allocate");
+        let allocate = allocate.or_else(|| find(&made, &mut store, "malloc"));
+        store.data_mut().reach = Some(Reach { memory, allocate });
+        let callbacks = Callbacks::find(&made, &mut store);
+        let initialize: Callback<(), ()> = find(&made, &mut store, "_initialize");
+        let main: Callback<(u32, u32), u32> = initialize.as_ref().and_then(|_| find(&made, &mut store, "main"));
+        let start = initialize.clone().or_else(|| find(&made, &mut store, "_start"));
+        let mut instance = Self { program: program.clone(), store, callbacks };
+        if let Some(start) = start {
+            let name = if initialize.is_some() { "_initialize" } else { "_start" };
+            instance.call_within(time_max, ROOT, &start, ()).map_err(|fault| fault.at(name))?;
+        }
+        if let Some(main) = main {
+            instance.call_within(time_max, ROOT, &main, (0, 0)).map_err(|fault| fault.at("main"))?;
+        }
+        instance.configure(time_max)?;
+        Ok(instance)
+    }
+
+    fn configure(&mut self, time_max: Duration) -> Result<(), Fault> {
+        let size = self.store.data().setting.configuration.len() as u32;
+        if let Some(create) = self.callbacks.context_create.clone() {
+            let created = self.call_within(time_max, ROOT, &create, (ROOT, 0));
+            created.map_err(|fault| fault.at("proxy_on_context_create"))?;
+        }
+        let steps = [
+            ("proxy_on_vm_start", self.callbacks.vm_start.clone(), 0),
+            ("proxy_on_configure", self.callbacks.configure.clone(), size),
+        ];
+        for (name, callback, size) in steps {
+            let Some(callback) = callback else { continue };
+            let accepted = self.call_within(time_max, ROOT, &callback, (ROOT, size));
+            if accepted.map_err(|fault| fault.at(name))? == 0 {
+                let what = format!("it refuses its configuration ({name} gave back false; its log may say why)");
+                return Err(Fault::Start(what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a request up; `fill` tells what is known of it.
+    pub(crate) fn open(&mut self, fill: impl FnOnce(&mut Stream)) -> Result<u32, Fault> {
+        let (id, stream) = self.store.data_mut().streams.open().ok_or(Fault::Full)?;
+        fill(stream);
+        if let Some(create) = &self.callbacks.context_create {
+            let create = create.clone();
+            if let Err(fault) = self.call(id, &create, (id, ROOT)) {
+                self.store.data_mut().streams.close(id);
+                return Err(fault);
+            }
+        }
+        Ok(id)
+    }
+
+    /// What the guest has to do with a request that is open.
+    pub(crate) fn stream(&mut self, id: u32) -> Result<&mut Stream, Fault> {
+        self.store.data_mut().streams.get_mut(id).ok_or(Fault::Gone("the plugin does not know the request"))
+    }
+
+    /// Shows it the head of the request.
+    pub(crate) fn request_headers(&mut self, id: u32, end: bool) -> Result<Action, Fault> {
+        let number = self.stream(id)?.request.headers.len() as u32;
+        match &self.callbacks.request_headers {
+            OnHeaders::Absent => Ok(Action::Continue),
+            OnHeaders::Short(callback) => {
+                let callback = callback.clone();
+                self.call(id, &callback, (id, number)).map(Action::of)
+            }
+            OnHeaders::Full(callback) => {
+                let callback = callback.clone();
+                self.call(id, &callback, (id, number, u32::from(end))).map(Action::of)
+            }
+        }
+    }
+
+    /// Shows it the body of the request, as far as it is kept.
+    pub(crate) fn request_body(&mut self, id: u32, end: bool) -> Result<Action, Fault> {
+        let size = self.stream(id)?.request.body.len() as u32;
+        let Some(callback) = self.callbacks.request_body.clone() else { return Ok(Action::Continue) };
+        self.call(id, &callback, (id, size, u32::from(end))).map(Action::of)
+    }
+
+    /// Shows it the trailers of the request.
+    pub(crate) fn request_trailers(&mut self, id: u32) -> Result<Action, Fault> {
+        let number = self.stream(id)?.request.trailers.len() as u32;
+        let Some(callback) = self.callbacks.request_trailers.clone() else { return Ok(Action::Continue) };
+        self.call(id, &callback, (id, number)).map(Action::of)
+    }
+
+    /// Shows it the head of the response.
+    pub(crate) fn response_headers(&mut self, id: u32, end: bool) -> Result<Action, Fault> {
+        let number = self.stream(id)?.response.headers.len() as u32;
+        match &self.callbacks.response_headers {
+            OnHeaders::Absent => Ok(Action::Continue),
+            OnHeaders::Short(callback) => {
+                let callback = callback.clone();
+                self.call(id, &callback, (id, number)).map(Action::of)
+            }
+            OnHeaders::Full(callback) => {
+                let callback = callback.clone();
+                self.call(id, &callback, (id, number, u32::from(end))).map(Action::of)
+            }
+        }
+    }
+
+    /// Shows it the body of the response, as far as it is kept.
+    pub(crate) fn response_body(&mut self, id: u32, end: bool) -> Result<Action, Fault> {
+        let size = self.stream(id)?.response.body.len() as u32;
+        let Some(callback) = self.callbacks.response_body.clone() else { return Ok(Action::Continue) };
+        self.call(id, &callback, (id, size, u32::from(end))).map(Action::of)
+    }
+
+    /// The exchange is over: unless the guest wants to know of it for longer, it is forgotten.
+    pub(crate) fn finish(&mut self, id: u32) -> Result<(), Fault> {
+        self.stream(id)?;
+        let is_done = match self.callbacks.done.clone() {
+            Some(done) => self.call(id, &done, id)? != 0,
+            None => true,
+        };
+        if is_done {
+            return self.forget(id);
+        }
+        self.stream(id)?.is_lingering = true;
+        Ok(())
+    }
+
+    /// Drops a request without a word to the guest, unless that has put its end off.
+    pub(crate) fn leave(&mut self, id: u32) {
+        if self.stream(id).is_ok_and(|stream| !stream.is_lingering) {
+            self.store.data_mut().streams.close(id);
+        }
+    }
+
+    fn forget(&mut self, id: u32) -> Result<(), Fault> {
+        let log = self.callbacks.log.clone().map_or(Ok(()), |log| self.call_plainly(id, &log, id));
+        let delete = self.callbacks.delete.clone().map_or(Ok(()), |delete| self.call_plainly(id, &delete, id));
+        self.store.data_mut().streams.close(id);
+        log.and(delete)
+    }
+
+    /// The period of its timer, if it wants one.
+    pub(crate) fn tick_period(&self) -> Option<Duration> {
+        self.callbacks.tick.as_ref()?;
+        self.store.data().tick_period
+    }
+
+    /// Its timer has come due.
+    pub(crate) fn tick(&mut self) -> Result<(), Fault> {
+        let Some(tick) = self.callbacks.tick.clone() else { return Ok(()) };
+        self.call(ROOT, &tick, ROOT)
+    }
+
+    /// How many requests it has.
+    #[cfg(test)]
+    pub(crate) fn streams(&self) -> usize {
+        self.store.data().streams.len()
+    }
+
+    /// Calls the guest about a context, and then does what it asked for meanwhile.
+    fn call<P: WasmParams, R: WasmResults>(
+        &mut self,
+        context: u32,
+        callback: &TypedFunc<P, R>,
+        parameters: P,
+    ) -> Result<R, Fault> {
+        let result = self.call_plainly(context, callback, parameters)?;
+        // Each ends one that was put off, and what it calls in turn is seen by the next round.
+        while let Some(finished) = self.store.data_mut().finished.pop() {
+            self.forget(finished)?;
+        }
+        Ok(result)
+    }
+
+    fn call_plainly<P: WasmParams, R: WasmResults>(
+        &mut self,
+        context: u32,
+        callback: &TypedFunc<P, R>,
+        parameters: P,
+    ) -> Result<R, Fault> {
+        let time_max = self.store.data().setting.time_max;
+        self.call_within(time_max, context, callback, parameters)
+    }
+
+    fn call_within<P: WasmParams, R: WasmResults>(
+        &mut self,
+        time_max: Duration,
+        context: u32,
+        callback: &TypedFunc<P, R>,
+        parameters: P,
+    ) -> Result<R, Fault> {
+        begin(&mut self.store, &self.program, time_max);
+        self.store.data_mut().effective = context;
+        callback.call(&mut self.store, parameters).map_err(|error| fault(&self.store, &error))
+    }
+}
+
+impl Fault {
+    /// A fault of the start, with what the guest was at.
+    fn at(self, step: &str) -> Self {
+        Self::Start(format!("at {step}: {self}"))
+    }
+}
+
+/// A call begins: its time is taken from the next tick on.
+fn begin(store: &mut Store<Host>, program: &Program, time_max: Duration) {
+    store.set_epoch_deadline(1);
+    let host = store.data_mut();
+    (host.seen_at, host.time_max) = (None, time_max);
+    host.memory.was_refused = false;
+    program.machine.arm();
+}
+
+/// What a failed call means.
+fn fault(store: &Store<Host>, error: &wasmtime::Error) -> Fault {
+    let host = store.data();
+    if error.downcast_ref::<Stopped>().is_some() {
+        return Fault::Overrun(host.time_max);
+    }
+    let memory = if host.memory.was_refused {
+        format!("; before that it was refused more memory than its {} bytes", host.setting.memory_max)
+    } else {
+        String::new()
+    };
+    match error.downcast_ref::<Trap>() {
+        Some(trap) => Fault::Trapped(format!("it trapped: {trap}{memory}")),
+        None => Fault::Trapped(format!("it failed: {error:#}{memory}")),
+    }
+}
+
+impl Callbacks {
+    fn find(made: &wasmtime::Instance, store: &mut Store<Host>) -> Self {
+        Self {
+            context_create: find(made, store, "proxy_on_context_create"),
+            vm_start: find(made, store, "proxy_on_vm_start"),
+            configure: find(made, store, "proxy_on_configure"),
+            request_headers: OnHeaders::find(made, store, "proxy_on_request_headers"),
+            request_body: find(made, store, "proxy_on_request_body"),
+            request_trailers: find(made, store, "proxy_on_request_trailers"),
+            response_headers: OnHeaders::find(made, store, "proxy_on_response_headers"),
+            response_body: find(made, store, "proxy_on_response_body"),
+            done: find(made, store, "proxy_on_done"),
+            log: find(made, store, "proxy_on_log"),
+            delete: find(made, store, "proxy_on_delete"),
+            tick: find(made, store, "proxy_on_tick"),
+        }
+    }
+}
+
+impl OnHeaders {
+    fn find(made: &wasmtime::Instance, store: &mut Store<Host>, name: &str) -> Self {
+        match find(made, store, name) {
+            Some(callback) => Self::Full(callback),
+            None => find(made, store, name).map_or(Self::Absent, Self::Short),
+        }
+    }
+}
+
+/// An export, as a function of this type; those of another type were refused when the module was compiled.
+fn find<P: WasmParams, R: WasmResults>(
+    made: &wasmtime::Instance,
+    store: &mut Store<Host>,
+    name: &str,
+) -> Callback<P, R> {
+    made.get_typed_func(store, name).ok()
+}

@@ -1,0 +1,179 @@
+//! A compiled module: checked for all that can be known before it runs, and kept by the hash of its bytes, so that a reload
+//! does not compile it again.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+
+use sha2::{Digest, Sha256};
+use wasmtime::{ExternType, FuncType, InstancePre, Module, ValType};
+
+use super::abi::Version;
+use super::engine::{Machine, machine};
+use super::host::Host;
+use crate::limits::{WASM_MODULE_BYTES_MAX, WASM_MODULES_KEPT};
+use crate::sync::Mutex;
+
+/// The hash by which modules are told from each other.
+pub(crate) type Hash = [u8; 32];
+
+/// Why a module cannot be used. Its author, or the operator, is to blame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProgramError(pub(crate) String);
+
+impl fmt::Display for ProgramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A module that can be run.
+pub(crate) struct Program {
+    pub(crate) hash: Hash,
+    pub(crate) machine: &'static Machine,
+    pub(crate) pre: InstancePre<Host>,
+    pub(crate) version: Version,
+    /// Functions that it imports from this host.
+    imports: Vec<String>,
+    /// Functions that it exports.
+    exports: Vec<String>,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program")
+            .field("hash", &hex(&self.hash))
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Modules that were compiled, those used last at the end.
+static KEPT: Mutex<Vec<Arc<Program>>> = Mutex::new(Vec::new());
+
+/// The hash of a module.
+pub(crate) fn hash_of(bytes: &[u8]) -> Hash {
+    Sha256::digest(bytes).into()
+}
+
+/// A hash as people write it.
+pub(crate) fn hex(hash: &Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Program {
+    /// The module of these bytes: the one that was compiled before, or it is compiled now, which takes up to some seconds.
+    ///
+    /// # Errors
+    /// See [`ProgramError`].
+    pub(crate) fn of(bytes: &[u8]) -> Result<Arc<Self>, ProgramError> {
+        if bytes.len() > WASM_MODULE_BYTES_MAX {
+            let found = bytes.len();
+            return Err(ProgramError(format!(
+                "the module has {found} bytes, at most {WASM_MODULE_BYTES_MAX} are read"
+            )));
+        }
+        let hash = hash_of(bytes);
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept.iter().position(|program| program.hash == hash);
+        let program = match known {
+            Some(index) => kept.remove(index),
+            None => Arc::new(Self::compile(hash, bytes)?),
+        };
+        if kept.len() >= WASM_MODULES_KEPT {
+            kept.remove(0);
+        }
+        kept.push(program.clone());
+        Ok(program)
+    }
+
+    fn compile(hash: Hash, bytes: &[u8]) -> Result<Self, ProgramError> {
+        let machine = machine().map_err(ProgramError)?;
+        if !bytes.starts_with(b"\0asm") {
+            return Err(ProgramError("this is no WebAssembly module: it does not begin with \"\\0asm\"".to_owned()));
+        }
+        let module = Module::from_binary(&machine.engine, bytes)
+            .map_err(|error| ProgramError(format!("the module cannot be compiled: {error:#}")))?;
+        let version = version_of(&module)?;
+        check_exports(&module)?;
+        let pre = machine
+            .linker
+            .instantiate_pre(&module)
+            .map_err(|error| ProgramError(format!("the module imports what this server does not have: {error:#}")))?;
+        let imports = module.imports().map(|import| import.name().to_owned()).collect();
+        let exports = module.exports().map(|export| export.name().to_owned()).collect();
+        Ok(Self { hash, machine, pre, version, imports, exports })
+    }
+
+    /// Whether it can call one of these functions of the host.
+    pub(crate) fn imports_any(&self, names: &[&str]) -> bool {
+        self.imports.iter().any(|import| names.contains(&import.as_str()))
+    }
+
+    /// Whether it has this callback.
+    pub(crate) fn exports(&self, name: &str) -> bool {
+        self.exports.iter().any(|export| export == name)
+    }
+}
+
+fn version_of(module: &Module) -> Result<Version, ProgramError> {
+    let has = |version: &Version| module.get_export(version.export()).is_some();
+    Version::ALL.into_iter().find(has).ok_or_else(|| {
+        let others = module.exports().map(|export| export.name()).filter(|name| name.starts_with("proxy_abi_version_"));
+        let others = others.collect::<Vec<_>>();
+        let wanted = Version::ALL.map(Version::export).join(", ");
+        ProgramError(match others.as_slice() {
+            [] => format!("the module is no proxy-wasm plugin: it exports none of {wanted}"),
+            others => {
+                format!("the module is for another ABI: it exports {}, this server knows {wanted}", others.join(", "))
+            }
+        })
+    })
+}
+
+/// The exports that the host calls, by the number of their parameters (all `i32`) and whether they give one back. Where two
+/// numbers are given, the first is that of ABI 0.1.0.
+pub(crate) const CALLBACKS: &[(&str, &[usize], bool)] = &[
+    ("_initialize", &[0], false),
+    ("_start", &[0], false),
+    ("main", &[2], true),
+    ("proxy_on_memory_allocate", &[1], true),
+    ("malloc", &[1], true),
+    ("proxy_on_context_create", &[2], false),
+    ("proxy_on_vm_start", &[2], true),
+    ("proxy_on_configure", &[2], true),
+    ("proxy_on_request_headers", &[2, 3], true),
+    ("proxy_on_request_body", &[3], true),
+    ("proxy_on_request_trailers", &[2], true),
+    ("proxy_on_response_headers", &[2, 3], true),
+    ("proxy_on_response_body", &[3], true),
+    ("proxy_on_done", &[1], true),
+    ("proxy_on_log", &[1], false),
+    ("proxy_on_delete", &[1], false),
+    ("proxy_on_tick", &[1], false),
+];
+
+fn check_exports(module: &Module) -> Result<(), ProgramError> {
+    match module.get_export("memory") {
+        Some(ExternType::Memory(_)) => {}
+        _ => return Err(ProgramError("the module does not export its memory as \"memory\"".to_owned())),
+    }
+    for (name, numbers, gives) in CALLBACKS {
+        let Some(found) = module.get_export(name) else { continue };
+        let fits = matches!(&found, ExternType::Func(function) if fits(function, numbers, *gives));
+        if !fits {
+            let numbers = numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(" or ");
+            let gives = if *gives { "an i32" } else { "nothing" };
+            let what = format!("the module's export {name:?} is no function of {numbers} i32 that gives back {gives}");
+            return Err(ProgramError(what));
+        }
+    }
+    Ok(())
+}
+
+fn fits(function: &FuncType, numbers: &[usize], gives: bool) -> bool {
+    let is_i32 = |value: ValType| matches!(value, ValType::I32);
+    numbers.contains(&function.params().len())
+        && function.params().all(is_i32)
+        && function.results().len() == usize::from(gives)
+        && function.results().all(is_i32)
+}

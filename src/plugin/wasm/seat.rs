@@ -1,0 +1,231 @@
+//! What one core keeps for a plugin: its instance, and those that have failed and still end the requests they had.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use super::host::Setting;
+use super::instance::{Fault, Instance};
+use super::program::Program;
+use super::stream::Stream;
+use crate::clock::{self, Moment};
+use crate::limits::{WASM_FAILURES_MAX, WASM_FAULT_LOG_MS, WASM_RETIRED_MAX};
+use crate::rt;
+use crate::sync::atomic::{AtomicBool, Ordering};
+
+/// What all cores have of a plugin.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) program: Arc<Program>,
+    pub(crate) setting: Arc<Setting>,
+    /// It failed too often.
+    is_off: AtomicBool,
+}
+
+impl Common {
+    pub(crate) fn new(program: Arc<Program>, setting: Arc<Setting>) -> Arc<Self> {
+        Arc::new(Self { program, setting, is_off: AtomicBool::new(false) })
+    }
+
+    /// Whether it was switched off.
+    pub(crate) fn is_off(&self) -> bool {
+        self.is_off.load(Ordering::Relaxed)
+    }
+}
+
+/// An instance, shared by the requests that it has.
+struct Room {
+    /// `None` when it was given up.
+    instance: RefCell<Option<Instance>>,
+    is_ticking: Cell<bool>,
+}
+
+/// One core's own of a plugin.
+pub(crate) struct Seat {
+    common: Arc<Common>,
+    current: RefCell<Option<Rc<Room>>>,
+    retired: RefCell<Vec<Weak<Room>>>,
+    /// Failures in a row.
+    failures: Cell<u32>,
+    /// When a failure was last logged, and how many were not since.
+    logged: Cell<Option<Moment>>,
+    unlogged: Cell<u64>,
+}
+
+impl Seat {
+    pub(crate) fn new(common: Arc<Common>) -> Rc<Self> {
+        Rc::new(Self {
+            common,
+            current: RefCell::default(),
+            retired: RefCell::default(),
+            failures: Cell::new(0),
+            logged: Cell::new(None),
+            unlogged: Cell::new(0),
+        })
+    }
+
+    /// Takes a request up in the core's instance, which is made when there is none.
+    pub(crate) fn visit(self: &Rc<Self>, fill: impl FnOnce(&mut Stream)) -> Result<Visit, Fault> {
+        if self.common.is_off() {
+            return Err(Fault::Gone("it is switched off because it failed too often"));
+        }
+        let room = self.room()?;
+        let mut visit = Visit { seat: self.clone(), room, id: 0 };
+        visit.id = visit.with(|instance, _| instance.open(fill))?;
+        Ok(visit)
+    }
+
+    fn room(self: &Rc<Self>) -> Result<Rc<Room>, Fault> {
+        if let Some(room) = &*self.current.borrow() {
+            return Ok(room.clone());
+        }
+        match Instance::start(&self.common.program, &self.common.setting) {
+            Ok(instance) => {
+                let room = Rc::new(Room { instance: RefCell::new(Some(instance)), is_ticking: Cell::new(false) });
+                *self.current.borrow_mut() = Some(room.clone());
+                self.tick_if_wanted(&room);
+                Ok(room)
+            }
+            Err(fault) => {
+                self.note_fault(&fault);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Has an instance that failed take no more requests.
+    fn retire(&self, room: &Rc<Room>) {
+        let current = self.current.borrow_mut().take_if(|current| Rc::ptr_eq(current, room));
+        if current.is_none() {
+            return;
+        }
+        let mut retired = self.retired.borrow_mut();
+        retired.retain(|room| room.strong_count() > 0);
+        if retired.len() >= WASM_RETIRED_MAX
+            && let Some(oldest) = retired.remove(0).upgrade()
+            && let Ok(mut instance) = oldest.instance.try_borrow_mut()
+        {
+            *instance = None;
+        }
+        retired.push(Rc::downgrade(room));
+    }
+
+    fn note_fault(&self, fault: &Fault) {
+        if !fault.is_fatal() {
+            return;
+        }
+        self.failures.set(self.failures.get() + 1);
+        let (plugin, module) = (self.common.setting.name.as_str(), self.common.setting.module.as_str());
+        let now = clock::turn();
+        let is_due = |logged: Moment| now.since(logged).as_millis() >= u128::from(WASM_FAULT_LOG_MS);
+        if self.logged.get().is_none_or(is_due) {
+            self.logged.set(Some(now));
+            let unlogged = self.unlogged.take();
+            tracing::warn!(plugin, module, unlogged, "a WASM plugin failed: {fault}");
+        } else {
+            self.unlogged.set(self.unlogged.get() + 1);
+        }
+        if self.failures.get() >= WASM_FAILURES_MAX && !self.common.is_off.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                plugin,
+                module,
+                "a WASM plugin is switched off: it failed {WASM_FAILURES_MAX} times in a row, the last time because {fault}; \
+                 change its module or the config to have it tried again"
+            );
+        }
+    }
+
+    /// Sees to the guest's timer, once it wants one.
+    fn tick_if_wanted(self: &Rc<Self>, room: &Rc<Room>) {
+        let wants = || room.instance.try_borrow().ok()?.as_ref()?.tick_period();
+        if !room.is_ticking.get() && wants().is_some() {
+            room.is_ticking.set(true);
+            rt::spawn(tick(Rc::downgrade(self), Rc::downgrade(room)));
+        }
+    }
+}
+
+/// Calls the guest's timer for as long as it wants it, and takes requests or has some: those may wait for it.
+async fn tick(seat: Weak<Seat>, room: Weak<Room>) {
+    loop {
+        let period = {
+            let Some(room) = room.upgrade() else { return };
+            let instance = room.instance.borrow();
+            let Some(period) = instance.as_ref().and_then(Instance::tick_period) else {
+                room.is_ticking.set(false);
+                return;
+            };
+            period
+        };
+        rt::sleep_until(clock::turn() + period).await;
+        let (Some(seat), Some(room)) = (seat.upgrade(), room.upgrade()) else { return };
+        // What went wrong is noted; the next request gets another instance.
+        if call(&seat, &room, Instance::tick).is_err() {
+            return;
+        }
+    }
+}
+
+fn call<T>(seat: &Rc<Seat>, room: &Rc<Room>, work: impl FnOnce(&mut Instance) -> Result<T, Fault>) -> Result<T, Fault> {
+    let result = {
+        let mut held = room.instance.try_borrow_mut().map_err(|_| Fault::Gone("the plugin is being called"))?;
+        let instance = held.as_mut().ok_or(Fault::Gone("the plugin's instance was given up"))?;
+        work(instance)
+    };
+    if let Err(fault) = &result {
+        seat.note_fault(fault);
+        if fault.is_fatal() {
+            seat.retire(room);
+        }
+    }
+    result
+}
+
+/// A request in an instance. Dropping it has the instance forget the request without a word to the guest.
+pub(crate) struct Visit {
+    seat: Rc<Seat>,
+    room: Rc<Room>,
+    id: u32,
+}
+
+impl fmt::Debug for Visit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Visit").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Visit {
+    /// Calls the guest, or looks at what it has of the request.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Instance, u32) -> Result<T, Fault>) -> Result<T, Fault> {
+        let result = call(&self.seat, &self.room, |instance| work(instance, self.id));
+        self.seat.tick_if_wanted(&self.room);
+        result
+    }
+
+    /// The exchange is over.
+    pub(crate) fn finish(self) -> Result<(), Fault> {
+        self.with(Instance::finish)?;
+        // All of it went well: what failed before was not in a row.
+        self.seat.failures.set(0);
+        Ok(())
+    }
+
+    /// Looks at what the guest has of the request.
+    pub(crate) fn stream<T>(&self, work: impl FnOnce(&mut Stream) -> T) -> Result<T, Fault> {
+        let mut held = self.room.instance.try_borrow_mut().map_err(|_| Fault::Gone("the plugin is being called"))?;
+        let instance = held.as_mut().ok_or(Fault::Gone("the plugin's instance was given up"))?;
+        instance.stream(self.id).map(work)
+    }
+}
+
+impl Drop for Visit {
+    /// After [`Visit::finish`] the instance does not know the request any more, or the guest has put its end off.
+    fn drop(&mut self) {
+        if let Ok(mut held) = self.room.instance.try_borrow_mut()
+            && let Some(instance) = held.as_mut()
+        {
+            instance.leave(self.id);
+        }
+    }
+}
