@@ -98,13 +98,15 @@ impl JsonSchema for Secret {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let one = |key: &str| {
+        let one = |key: &str, about: &str| {
             json_schema!({
-                "type": "object", "properties": { key: { "type": "string" } }, "required": [key],
+                "type": "object", "properties": { key: { "type": "string", "description": about } }, "required": [key],
                 "additionalProperties": false,
             })
         };
-        json_schema!({ "anyOf": [{ "type": "string", "x-secret": true }, one("env"), one("file")] })
+        let env = one("env", "The name of an environment variable that holds it.");
+        let file = one("file", "A file that holds it; a line end behind it is not part of it.");
+        json_schema!({ "anyOf": [{ "type": "string", "x-secret": true }, env, file] })
     }
 }
 

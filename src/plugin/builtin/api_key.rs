@@ -245,8 +245,14 @@ mod tests {
 
     fn build(options: serde_json::Value) -> Result<ApiKeys, Vec<Mistake>> {
         let upstreams = Upstreams::default();
-        let context =
-            BuildContext { base_dir: Path::new("."), upstreams: &upstreams, name: "api-key", is_global: false };
+        let wasm = crate::plugin::wasm::Settings::default();
+        let context = BuildContext {
+            base_dir: Path::new("."),
+            upstreams: &upstreams,
+            wasm: &wasm,
+            name: "api-key",
+            is_global: false,
+        };
         ApiKeys::build(serde_json::from_value(options).unwrap(), &context)
     }
 
