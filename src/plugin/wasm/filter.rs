@@ -131,7 +131,7 @@ impl Plugin for Filter {
 
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
         let has_body = hook.body.remaining() != Some(0);
-        if self.traits.resumes || self.traits.sees_request_body && has_body {
+        if hook.may_wait() && (self.traits.resumes || self.traits.sees_request_body && has_body) {
             return Step::Later(Box::pin(async move { verdict(self.enter_waiting(hook).await) }));
         }
         Step::Now(verdict(self.enter_now(hook)))

@@ -135,7 +135,8 @@ pub(super) fn show_response(visit: &Visit, hook: &mut PostHandler<'_, '_>, plan:
         *hook.fields() = answer.fields;
         return Ok(BodyPlan::Replaced(match answer.body {
             AnswerBody::Bytes(body) => body,
-            AnswerBody::Problem(_) => Bytes::new(),
+            // A guest's answer is neither of them, but for the one that ends a request.
+            AnswerBody::Problem(_) | AnswerBody::Stored(_) => Bytes::new(),
         }));
     }
     if action == Action::Pause && !resumed {
