@@ -10,8 +10,8 @@ use ringfort::plugin;
 use serde_json::Value;
 
 const BEGIN: &str = "<!-- options: written from the schema, UPDATE_DOCS=1 cargo test --test it plugins::docs -->\n";
-/// Pages whose configs name files: `auth/documented.rs` has those.
-const WITH_FILES: [&str; 4] = ["api-key", "basic-auth", "forward-auth", "jwt"];
+/// Pages whose configs name files: `auth/documented.rs` has those, and the tests of `wasm` its.
+const WITH_FILES: [&str; 5] = ["api-key", "basic-auth", "forward-auth", "jwt", "wasm"];
 const END: &str = "<!-- end of options -->\n";
 
 /// All pages: the plugin's name, the file, the text.

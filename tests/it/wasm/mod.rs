@@ -164,3 +164,20 @@ fn shared_data_is_seen_on_all_cores() {
     let expected: Vec<String> = (1..=40).map(|count| format!("{count:02}")).collect();
     assert_eq!(counts, expected, "40 connections, on whichever core");
 }
+
+#[test]
+fn the_page_of_the_plugin_shows_a_config_that_is_good() {
+    let page = include_str!("../../../docs/plugins/wasm.md");
+    let (_, rest) = page.split_once("```json\n").unwrap();
+    let mut config: Value = serde_json::from_str(rest.split("\n```").next().unwrap()).unwrap();
+    let modules = Modules::new();
+    modules.put_bytes("stamp", STAMP);
+    config["wasm"]["dir"] = json!(modules.path());
+    // The plugin of the tests takes a text.
+    config["plugins"][0]["options"]["configuration"] = json!("sealed");
+    let file = modules.path().join("config.json");
+    std::fs::write(&file, config.to_string()).unwrap();
+    let checked =
+        Command::new(env!("CARGO_BIN_EXE_ringfort")).arg("check").arg("--config").arg(&file).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
