@@ -189,24 +189,44 @@ pub struct Body<'x> {
     source: &'x mut dyn BodySource,
     /// Boxed: few bodies have one.
     decoding: Option<Box<Decoding>>,
-    instead: Instead,
+    /// What is read instead of what the client sent.
+    instead: Option<Whole>,
 }
 
-/// What is read instead of what the client sent.
-#[derive(Debug, Default)]
-enum Instead {
-    /// Nothing: what it sent is read.
-    #[default]
-    Source,
-    /// These bytes, in one piece.
-    Whole(Bytes),
-    /// They were read: they are the present piece.
-    Given(Bytes),
+/// A body that is in hand: one piece.
+struct Whole {
+    bytes: Bytes,
+    state: WholeState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WholeState {
+    Unread,
+    Present,
+    Read,
+}
+
+impl BodySource for Whole {
+    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        self.state = match self.state {
+            WholeState::Unread if !self.bytes.is_empty() => WholeState::Present,
+            WholeState::Unread | WholeState::Present | WholeState::Read => WholeState::Read,
+        };
+        Poll::Ready(Ok(self.state == WholeState::Present))
+    }
+
+    fn piece(&self) -> &[u8] {
+        if self.state == WholeState::Present { &self.bytes } else { &[] }
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        Some(if self.state == WholeState::Unread { self.bytes.len() as u64 } else { 0 })
+    }
 }
 
 impl<'x> Body<'x> {
     pub(crate) fn new(source: &'x mut dyn BodySource) -> Self {
-        Self { source, decoding: None, instead: Instead::Source }
+        Self { source, decoding: None, instead: None }
     }
 
     /// Puts a decoder in its way. One body has at most one: a second takes the place of the first. Before the first piece is
@@ -221,25 +241,23 @@ impl<'x> Body<'x> {
     /// # Errors
     /// See [`BodyError`].
     pub async fn next(&mut self) -> Result<Option<&[u8]>, BodyError> {
-        match std::mem::take(&mut self.instead) {
-            Instead::Source => {}
-            Instead::Whole(bytes) => {
-                let is_empty = bytes.is_empty();
-                self.instead = Instead::Given(bytes);
-                return Ok(self.given().filter(|_| !is_empty));
-            }
-            Instead::Given(_) => {
-                self.instead = Instead::Given(Bytes::new());
-                return Ok(None);
-            }
-        }
-        if let Some(decoding) = &mut self.decoding {
+        let source: &mut dyn BodySource = match &mut self.instead {
+            Some(whole) => whole,
+            None => &mut *self.source,
+        };
+        let more = match &mut self.decoding {
             // Boxed with its state, so that the futures of other bodies do not grow by it.
-            let more = Box::pin(decoding.advance(&mut *self.source)).await?;
-            return Ok(more.then_some(decoding.out.as_slice()));
-        }
-        let more = wait(&mut *self.source).await?;
-        Ok(more.then(|| self.source.piece()))
+            Some(decoding) => Box::pin(decoding.advance(source)).await?,
+            None => wait(source).await?,
+        };
+        Ok(more.then(|| match &self.decoding {
+            Some(decoding) => decoding.out.as_slice(),
+            None => self.source().piece(),
+        }))
+    }
+
+    fn source(&self) -> &dyn BodySource {
+        self.instead.as_ref().map_or(&*self.source, |whole| whole)
     }
 
     /// The whole rest, when it is at most `most` bytes.
@@ -260,25 +278,18 @@ impl<'x> Body<'x> {
         Ok(whole)
     }
 
-    fn given(&self) -> Option<&[u8]> {
-        match &self.instead {
-            Instead::Given(bytes) => Some(bytes),
-            Instead::Source | Instead::Whole(_) => None,
-        }
-    }
-
     /// Has `bytes` read instead of what the client sends. For what has read the body to its end, and hands it on to the
     /// handler as it was or changed; trailers are lost, as a body of known length has none.
     pub fn replace(&mut self, bytes: Bytes) {
-        self.instead = Instead::Whole(bytes);
+        self.decoding = None;
+        self.instead = Some(Whole { bytes, state: WholeState::Unread });
     }
 
-    /// How the body ends that is read: as the request's head, `sent`, says, unless it was replaced.
+    /// How the body ends that is read: as the request's head, `sent`, says, unless it was replaced and is not decoded since.
     pub fn framing(&self, sent: BodyFraming) -> BodyFraming {
-        match &self.instead {
-            Instead::Source => sent,
-            Instead::Whole(bytes) => BodyFraming::Length(bytes.len() as u64),
-            Instead::Given(_) => BodyFraming::Length(0),
+        match (&self.instead, &self.decoding) {
+            (Some(whole), None) => BodyFraming::Length(whole.bytes.len() as u64),
+            (None, _) | (Some(_), Some(_)) => sent,
         }
     }
 
@@ -289,7 +300,7 @@ impl<'x> Body<'x> {
 
     /// Those that were kept; all of them, when the body is at its end.
     pub(crate) fn trailers(&mut self) -> Option<&mut Trailers> {
-        if !matches!(self.instead, Instead::Source) {
+        if self.instead.is_some() {
             return None;
         }
         let trailers = self.source.trailers()?;
@@ -301,11 +312,54 @@ impl<'x> Body<'x> {
 
     /// Bytes still to come; `None` when the body's length is not known ahead (chunked, or decoded on its way).
     pub fn remaining(&self) -> Option<u64> {
-        match (&self.instead, self.decoding.as_ref().map(|decoding| decoding.state)) {
-            (Instead::Whole(bytes), _) => Some(bytes.len() as u64),
-            (Instead::Given(_), _) | (_, Some(DecodingState::Ended | DecodingState::Failed(_))) => Some(0),
-            (Instead::Source, Some(DecodingState::Reading)) => None,
-            (Instead::Source, None) => self.source.remaining(),
+        match self.decoding.as_ref().map(|decoding| decoding.state) {
+            None => self.source().remaining(),
+            Some(DecodingState::Reading) => None,
+            Some(DecodingState::Ended | DecodingState::Failed(_)) => Some(0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::Waker;
+
+    /// Makes two bytes of each.
+    struct Doubles;
+
+    impl BodyDecoder for Doubles {
+        fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, BodyError> {
+            out.extend(input.iter().flat_map(|byte| [*byte, *byte]));
+            Ok(input.len())
+        }
+
+        fn end(&mut self) -> Result<(), BodyError> {
+            Ok(())
+        }
+    }
+
+    fn read(body: &mut Body<'_>) -> Vec<u8> {
+        match pin!(body.read_to_end(100)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(read) => read.unwrap(),
+            Poll::Pending => panic!("nothing is waited for"),
+        }
+    }
+
+    #[test]
+    fn a_body_that_was_replaced_goes_through_a_decoder_that_comes_later_and_through_none_from_before() {
+        let mut no_body = NoBody;
+        let mut body = Body::new(&mut no_body);
+        body.replace(Bytes::from_static(b"ab"));
+        assert_eq!((body.remaining(), body.framing(BodyFraming::Chunked)), (Some(2), BodyFraming::Length(2)));
+        body.decode_by(Box::new(Doubles));
+        assert_eq!((body.remaining(), body.framing(BodyFraming::Chunked)), (None, BodyFraming::Chunked));
+        assert_eq!(read(&mut body), b"aabb");
+        assert_eq!((body.remaining(), read(&mut body)), (Some(0), Vec::new()));
+        body.replace(Bytes::from_static(b"c"));
+        assert_eq!((body.framing(BodyFraming::Chunked), read(&mut body)), (BodyFraming::Length(1), b"c".to_vec()));
+        body.replace(Bytes::new());
+        assert_eq!((body.remaining(), read(&mut body)), (Some(0), Vec::new()));
     }
 }
