@@ -32,6 +32,7 @@ use crate::limits::CONTROL_MESSAGES_MAX;
 use crate::log::LogGuard;
 use crate::log::access::AccessLog;
 use crate::metrics::aggregate::Tick;
+use crate::plugin;
 use crate::proxy::Attendants;
 use crate::rt::{self, Mailbox, Postbox, RunError};
 use crate::sys;
@@ -177,6 +178,8 @@ pub fn serve_with(mut service: Service, launcher: Launcher) -> Result<(), ServeE
             "the limit on open files is below server.limits.connections: when it is reached, accepting rests"
         );
     }
+    // A reload may be the first to need it, on a thread that gives way.
+    plugin::wasm::start().map_err(ServeError::Thread)?;
     let plugins = service.snapshot.plugins.init();
     plugins.map_err(|(name, reason)| ServeError::Plugin { name, reason })?;
     let access = Arc::new(logs::open_access_log(&service.snapshot).map_err(ServeError::AccessLog)?);

@@ -1,8 +1,15 @@
 //! What stands for WASM plugins in a build without them: it says so.
 
+use std::io;
+
 use super::options::Options;
 use crate::plugin::registry::Build;
 use crate::plugin::{BuildContext, Hooks, Mistake, Plugin};
+
+/// Nothing needs to be started.
+pub(crate) fn start() -> io::Result<()> {
+    Ok(())
+}
 
 /// Never made.
 pub(super) enum Filter {}

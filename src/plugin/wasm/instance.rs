@@ -7,6 +7,7 @@ use std::time::Duration;
 use wasmtime::{Store, Trap, TypedFunc, UpdateDeadline, WasmParams, WasmResults};
 
 use super::abi::Action;
+use super::engine::arm;
 use super::host::{Host, ROOT, Setting};
 use super::memory::Reach;
 use super::program::Program;
@@ -117,10 +118,9 @@ impl Instance {
     pub(crate) fn start(program: &Arc<Program>, setting: &Arc<Setting>) -> Result<Self, Fault> {
         let mut store = Store::new(&program.machine.engine, Host::new(setting.clone()));
         store.limiter(|host| &mut host.memory);
-        let machine = program.machine;
         store.epoch_deadline_callback(move |mut context| {
             // Or the ticks would end while the guest runs on.
-            machine.arm();
+            arm();
             let host = context.data_mut();
             let now = clock::thread_cpu();
             match host.seen_at {
@@ -133,7 +133,7 @@ impl Instance {
             Ok(UpdateDeadline::Continue(1))
         });
         let time_max = Duration::from_millis(WASM_START_MS);
-        begin(&mut store, program, time_max);
+        begin(&mut store, time_max);
         let made = program.pre.instantiate(&mut store).map_err(|error| fault(&store, &error).at("it is made"))?;
         let memory = made.get_memory(&mut store, "memory");
         let memory = memory.ok_or_else(|| Fault::Start("it exports no memory".to_owned()))?;
@@ -327,7 +327,7 @@ impl Instance {
         callback: &TypedFunc<P, R>,
         parameters: P,
     ) -> Result<R, Fault> {
-        begin(&mut self.store, &self.program, time_max);
+        begin(&mut self.store, time_max);
         self.store.data_mut().effective = context;
         callback.call(&mut self.store, parameters).map_err(|error| fault(&self.store, &error))
     }
@@ -341,12 +341,12 @@ impl Fault {
 }
 
 /// A call begins: its time is taken from the next tick on.
-fn begin(store: &mut Store<Host>, program: &Program, time_max: Duration) {
+fn begin(store: &mut Store<Host>, time_max: Duration) {
     store.set_epoch_deadline(1);
     let host = store.data_mut();
     (host.seen_at, host.time_max) = (None, time_max);
     host.memory.was_refused = false;
-    program.machine.arm();
+    arm();
 }
 
 /// What a failed call means.

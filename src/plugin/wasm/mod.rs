@@ -70,3 +70,8 @@ pub use options::{REGISTRATION, Settings};
 use absent::Filter;
 #[cfg(feature = "wasm")]
 use filter::Filter;
+
+#[cfg(not(feature = "wasm"))]
+pub(crate) use absent::start;
+#[cfg(feature = "wasm")]
+pub(crate) use engine::start;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 use wasmtime::{ExternType, FuncType, InstancePre, Module, ValType};
 
 use super::abi::Version;
@@ -47,12 +47,42 @@ impl fmt::Debug for Program {
     }
 }
 
-/// Modules that were compiled, those used last at the end.
-static KEPT: Mutex<Vec<Arc<Program>>> = Mutex::new(Vec::new());
+/// Modules that were compiled.
+static KEPT: Kept<Program> = Kept(Mutex::new(Vec::new()));
+
+/// What was made for some hashes, that used last at the end.
+struct Kept<T>(Mutex<Vec<(Hash, Arc<T>)>>);
+
+impl<T> Kept<T> {
+    /// What is kept for this hash, or is made now and kept. What two make at the same time is made twice: one of them may run
+    /// on a thread that gives way to all others, for which the other must not wait.
+    fn find_or_make<E>(&self, hash: Hash, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
+        let known = self.take(hash);
+        let found = match known {
+            Some(found) => found,
+            None => Arc::new(make()?),
+        };
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(other, _)| *other != hash);
+        if kept.len() >= WASM_MODULES_KEPT {
+            kept.remove(0);
+        }
+        kept.push((hash, found.clone()));
+        Ok(found)
+    }
+
+    fn take(&self, hash: Hash) -> Option<Arc<T>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = kept.iter().position(|(other, _)| *other == hash)?;
+        Some(kept.remove(index).1)
+    }
+}
 
 /// The hash of a module.
 pub(crate) fn hash_of(bytes: &[u8]) -> Hash {
-    Sha256::digest(bytes).into()
+    let mut hash = Hash::default();
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
 }
 
 /// A hash as people write it.
@@ -73,17 +103,7 @@ impl Program {
             )));
         }
         let hash = hash_of(bytes);
-        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept.iter().position(|program| program.hash == hash);
-        let program = match known {
-            Some(index) => kept.remove(index),
-            None => Arc::new(Self::compile(hash, bytes)?),
-        };
-        if kept.len() >= WASM_MODULES_KEPT {
-            kept.remove(0);
-        }
-        kept.push(program.clone());
-        Ok(program)
+        KEPT.find_or_make(hash, || Self::compile(hash, bytes))
     }
 
     fn compile(hash: Hash, bytes: &[u8]) -> Result<Self, ProgramError> {
@@ -176,4 +196,37 @@ fn fits(function: &FuncType, numbers: &[usize], gives: bool) -> bool {
         && function.params().all(is_i32)
         && function.results().len() == usize::from(gives)
         && function.results().all(is_i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    #[test]
+    fn whoever_makes_something_again_waits_for_nobody_who_makes_it() {
+        let kept = Kept(Mutex::new(Vec::new()));
+        let make = |number: u32| move || Ok::<_, Infallible>(number);
+        let first = kept.find_or_make([1; 32], || {
+            // While one makes it, so does another, and is done.
+            assert_eq!(kept.find_or_make([1; 32], make(2)), Ok(Arc::new(2)));
+            make(1)()
+        });
+        assert_eq!(first, Ok(Arc::new(1)));
+        assert_eq!(kept.find_or_make([1; 32], make(3)), Ok(Arc::new(1)), "it is kept");
+        assert_eq!(kept.0.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_was_used_last_is_kept_and_what_fails_is_not() {
+        let kept = Kept(Mutex::new(Vec::new()));
+        assert_eq!(kept.find_or_make([0; 32], || Err::<usize, _>("no")), Err("no"));
+        for number in 0..WASM_MODULES_KEPT + 1 {
+            let hash = |number: usize| [u8::try_from(number).unwrap(); 32];
+            assert_eq!(kept.find_or_make(hash(number), || Ok::<_, &str>(number)), Ok(Arc::new(number)));
+            assert_eq!(kept.find_or_make(hash(0), || Err("it was kept")), Ok(Arc::new(0)));
+        }
+        assert_eq!(kept.0.lock().unwrap().len(), WASM_MODULES_KEPT);
+        assert_eq!(kept.find_or_make([1; 32], || Err("it was not kept")), Err("it was not kept"));
+    }
 }
