@@ -8,15 +8,12 @@ use std::task::{self, Poll};
 use super::connection::end_response;
 use super::core::Core;
 use super::exchange::{call, poll_handler};
+use super::turn::Turn;
 use crate::handler::pipeline::{Going, Repeat, Repeats, Run, Slot};
 use crate::handler::{Answer, Body, BodyState, Exchange, NoBody, Request, Response, Sink};
 use crate::http::{HeadLimits, Parse, RequestHead, parse_head};
-use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::router::Spans;
 use crate::rt;
-
-/// What a plugin passes on was held to its limits before.
-const LIMITS: HeadLimits = HeadLimits { head: HEAD_BYTES_MAX, headers: HEADERS_MAX, target: HEAD_BYTES_MAX };
 
 /// Has the core make the requests that its plugins want made, until it drains.
 pub fn make_repeats(core: &Rc<Core>) {
@@ -43,24 +40,27 @@ impl Sink for Nobody {
 }
 
 async fn make(core: &Rc<Core>, repeat: Repeat) {
+    let mut turn = core.take_turn();
+    // Where the request is none, or its route has no plugins any more, nobody waits for it.
+    let _ = answer(core, repeat, &mut turn).await;
+    core.give_turn(turn);
+}
+
+async fn answer(core: &Rc<Core>, repeat: Repeat, turn: &mut Turn) -> Option<()> {
     let Repeat { head: bytes, peer, origin, slot } = repeat;
     let serving = core.serving();
-    let mut turn = core.take_turn();
-    if parse_head(&bytes, &LIMITS, &mut turn.head) != Ok(Parse::Complete) {
-        return;
-    }
+    parse_head(&bytes, &HeadLimits::MOST, &mut turn.head).ok().filter(|parsed| *parsed == Parse::Complete)?;
     let number = core.next_number();
-    let turn_parts = &mut *turn;
-    let head = RequestHead::new(&bytes, &turn_parts.head);
+    let head = RequestHead::new(&bytes, &turn.head);
     let mut spans = Spans::NONE;
     let found = serving.routes.find(&head, &mut spans);
-    let Some(plugins) = found.plugins() else { return };
+    let plugins = found.plugins()?;
     let id = serving.settings.observing.request_id(number, &head, peer);
     let request = Request { head, params: found.params(), peer, id };
     let body = BodyState::default();
     let terms = core.terms(&serving, &body, id, head.version(), false, true);
-    turn_parts.edited.reset();
-    let state = &mut turn_parts.run;
+    turn.edited.reset();
+    let state = &mut turn.run;
     state.begin();
     state.going = Going::Suspends;
     state.origin = Some(origin);
@@ -68,8 +68,8 @@ async fn make(core: &Rc<Core>, repeat: Repeat) {
     state.slots.push(slot);
     let run = Run::new(plugins, state, request, &core.context);
     let (mut no_body, mut nobody) = (NoBody, Nobody);
-    let response = Response::new(&mut turn_parts.out, &mut turn_parts.fields, &mut nobody, terms).through(Some(run));
-    let (body, edited) = (Body::new(&mut no_body), Some(&turn_parts.edited));
+    let response = Response::new(&mut turn.out, &mut turn.fields, &mut nobody, terms).through(Some(run));
+    let (body, edited) = (Body::new(&mut no_body), Some(&turn.edited));
     let mut exchange = Exchange { request, body, response, context: &core.context, notes: None, edited };
     core.note_route(found.index());
     let reply = match call(&found, &mut exchange) {
@@ -78,6 +78,5 @@ async fn make(core: &Rc<Core>, repeat: Repeat) {
         Err(panicked) => Err(panicked),
     };
     end_response(&mut exchange, reply, 0, core);
-    drop(exchange);
-    core.give_turn(turn);
+    Some(())
 }

@@ -96,6 +96,17 @@ pub enum AnswerBody {
     Stored(Rc<dyn Stored>),
 }
 
+impl AnswerBody {
+    /// The bytes; a problem has none yet.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Problem(_) => None,
+            Self::Bytes(body) => Some(body),
+            Self::Stored(stored) => Some(stored.body()),
+        }
+    }
+}
+
 impl fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -171,16 +182,28 @@ pub struct RunState {
 impl RunState {
     /// Forgets a request, for the next one.
     pub fn begin(&mut self) {
-        let Self { slots, edits, identity, .. } = self;
+        // Field by field: this is done for each request that has plugins, and most fields are as they should be.
+        let Self {
+            going,
+            slots,
+            edits,
+            answer,
+            identity,
+            deadline,
+            is_timed,
+            body_hooks,
+            changing,
+            more_follows,
+            is_broken,
+            stored_at,
+            origin,
+        } = self;
         slots.clear();
         edits.begin();
         identity.clear();
-        *self = Self {
-            slots: std::mem::take(slots),
-            edits: std::mem::take(edits),
-            identity: std::mem::take(identity),
-            ..Self::default()
-        };
+        (*going, *answer, *deadline, *is_timed) = (Going::default(), None, None, false);
+        (*body_hooks, *changing, *more_follows, *is_broken) = (0, 0, false, false);
+        (*stored_at, *origin) = (None, None);
     }
 }
 
@@ -252,6 +275,9 @@ pub trait Pipeline: Send + Sync {
     /// Whether some want to see requests before they are routed.
     fn has_pre_route(&self) -> bool;
 
+    /// Whether some want to see the heads of responses.
+    fn has_post_handler(&self) -> bool;
+
     /// Shows them a request before it is routed: they may change it, or put an answer into the state.
     ///
     /// # Errors
@@ -314,6 +340,11 @@ impl<'x> Run<'x> {
         RunParts { request: &self.request, state: self.state, context: self.context }
     }
 
+    /// Whether the plugins want to see the head of the response.
+    pub(super) fn sees_response(&self) -> bool {
+        self.pipeline.has_post_handler()
+    }
+
     pub(super) fn on_head(&mut self, draft: &mut Draft<'_>) -> Result<BodyPlan, Failure> {
         if self.state.is_broken {
             return Ok(BodyPlan::AsIs);
@@ -374,10 +405,9 @@ impl Response<'_> {
     /// As [`Response::send`].
     pub fn send_local(&mut self, answer: &LocalAnswer) -> Reply {
         self.lay_local(answer)?;
-        match &answer.body {
-            AnswerBody::Problem(detail) => self.problem(answer.status, detail),
-            AnswerBody::Bytes(body) => self.send(body),
-            AnswerBody::Stored(stored) => self.send(stored.body()),
+        match (&answer.body, answer.body.bytes()) {
+            (AnswerBody::Problem(detail), _) => self.problem(answer.status, detail),
+            (_, body) => self.send(body.unwrap_or_default()),
         }
     }
 

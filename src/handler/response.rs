@@ -215,7 +215,7 @@ impl<'x> Response<'x> {
     /// When the response was begun already.
     pub fn send(&mut self, body: &[u8]) -> Reply {
         self.begin()?;
-        if self.run.is_some() {
+        if self.goes_through() {
             return self.send_through(body);
         }
         self.send_plain(body);
@@ -256,7 +256,7 @@ impl<'x> Response<'x> {
     /// As [`Response::send`].
     pub fn send_prepared(&mut self, prepared: &Prepared) -> Reply {
         self.begin()?;
-        if self.run.is_some() {
+        if self.goes_through() {
             self.status = prepared.status;
             self.fields.clone_from(&prepared.fields);
             return self.send_through(&prepared.body);
@@ -293,7 +293,7 @@ impl<'x> Response<'x> {
     /// As [`Response::send`].
     pub fn start(&mut self, length: BodyLength) -> Reply {
         self.begin()?;
-        if self.run.is_some() {
+        if self.goes_through() {
             return self.start_through(length);
         }
         self.start_plain(length);

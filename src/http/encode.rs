@@ -112,6 +112,10 @@ impl Line {
         &block[self.start as usize..][..self.name_len as usize]
     }
 
+    fn is(self, name: &[u8], block: &[u8]) -> bool {
+        self.name_len as usize == name.len() && self.name(block).eq_ignore_ascii_case(name)
+    }
+
     fn value(self, block: &[u8]) -> &[u8] {
         &block[(self.start + self.name_len) as usize + 2..][..self.value_len as usize]
     }
@@ -119,6 +123,32 @@ impl Line {
     /// Bytes of the line with `: ` and CRLF.
     fn len(self) -> usize {
         (self.name_len + self.value_len) as usize + 4
+    }
+}
+
+/// A field line that was checked once, to be added to the fields of many responses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldLine {
+    /// With `: ` and CRLF.
+    bytes: Vec<u8>,
+    name_len: usize,
+}
+
+impl FieldLine {
+    /// The line of a field.
+    ///
+    /// # Errors
+    /// See [`FieldError`].
+    pub fn new(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Self, FieldError> {
+        let (name, value) = check_field(name.as_ref(), value.as_ref())?;
+        let mut bytes = Vec::with_capacity(name.len() + value.len() + 4);
+        write_field(&mut bytes, name, value);
+        Ok(Self { bytes, name_len: name.len() })
+    }
+
+    /// The name, as it was given.
+    pub fn name(&self) -> &[u8] {
+        &self.bytes[..self.name_len]
     }
 }
 
@@ -193,21 +223,44 @@ impl Fields {
         let (name, value) = check_field(name.as_ref(), value.as_ref())?;
         // The bound is checked without the lines that go, so that a failure changes nothing: replacing may fail at the
         // very edge although it would fit.
-        self.check_room(name, value)?;
+        self.check_room(name.len() + value.len() + 4)?;
         self.remove(name);
         self.append(name, value)
     }
 
-    fn check_room(&self, name: &[u8], value: &[u8]) -> Result<(), FieldError> {
-        let len = self.block.len() + name.len() + value.len() + 4;
-        if self.lines.len() >= RESPONSE_FIELDS_MAX || len > RESPONSE_FIELDS_BYTES_MAX {
+    /// As [`Fields::push`], of a line that was checked.
+    ///
+    /// # Errors
+    /// [`FieldError::TooLarge`]; the list is unchanged.
+    pub fn push_line(&mut self, line: &FieldLine) -> Result<(), FieldError> {
+        let (len, name_len) = (line.bytes.len(), line.name_len);
+        self.check_room(len)?;
+        let value_len = (len - name_len - 4) as u32;
+        self.lines.push(Line { start: self.block.len() as u32, name_len: name_len as u32, value_len });
+        self.block.extend_from_slice(&line.bytes);
+        Ok(())
+    }
+
+    /// As [`Fields::set`], by a line that was checked.
+    ///
+    /// # Errors
+    /// [`FieldError::TooLarge`]; the list is unchanged.
+    pub fn set_line(&mut self, line: &FieldLine) -> Result<(), FieldError> {
+        self.check_room(line.bytes.len())?;
+        self.remove(line.name());
+        self.push_line(line)
+    }
+
+    /// Whether a line of `len` bytes, with `: ` and CRLF, finds room.
+    fn check_room(&self, len: usize) -> Result<(), FieldError> {
+        if self.lines.len() >= RESPONSE_FIELDS_MAX || self.block.len() + len > RESPONSE_FIELDS_BYTES_MAX {
             return Err(FieldError::TooLarge);
         }
         Ok(())
     }
 
     fn append(&mut self, name: &[u8], value: &[u8]) -> Result<(), FieldError> {
-        self.check_room(name, value)?;
+        self.check_room(name.len() + value.len() + 4)?;
         self.lines.push(Line {
             start: self.block.len() as u32,
             name_len: name.len() as u32,
@@ -223,7 +276,7 @@ impl Fields {
         let before = self.lines.len();
         let mut at = 0;
         while let Some(&line) = self.lines.get(at) {
-            if !line.name(&self.block).eq_ignore_ascii_case(name) {
+            if !line.is(name, &self.block) {
                 at += 1;
                 continue;
             }
@@ -238,7 +291,7 @@ impl Fields {
     /// The value of the first field of this name, in any case.
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let name = name.as_ref();
-        let line = self.lines.iter().find(|line| line.name(&self.block).eq_ignore_ascii_case(name))?;
+        let line = self.lines.iter().find(|line| line.is(name, &self.block))?;
         Some(line.value(&self.block))
     }
 

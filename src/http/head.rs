@@ -1,11 +1,13 @@
 //! A parsed request head: offsets and facts in reusable storage, and the view that reads them together with the bytes.
 
+use super::encode::{self, Fields};
+use super::error::HeadError;
 use super::framing::BodyFraming;
 use super::lines::FieldLines;
 use super::syntax;
 use super::target::TargetForm;
 use super::{Method, Version};
-use crate::limits::HEAD_BYTES_MAX;
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 const _: () = assert!(HEAD_BYTES_MAX <= u32::MAX as usize, "a span addresses every byte of a head");
 
@@ -136,6 +138,30 @@ impl Head {
     /// The header fields, in order.
     pub fn fields(&self) -> &[Field] {
         &self.fields
+    }
+
+    /// A copy without the fields and the normal path.
+    fn facts(&self) -> Head {
+        Head {
+            fields: Vec::new(),
+            path_buf: Vec::new(),
+            path_source: self.path_source,
+            raw_path: self.raw_path,
+            query: self.query,
+            method_name: self.method_name,
+            authority: self.authority,
+            host_len: self.host_len,
+            port: self.port,
+            form: self.form,
+            method: self.method,
+            version: self.version,
+            target: self.target,
+            framing: self.framing,
+            persistent: self.persistent,
+            expect_continue: self.expect_continue,
+            upgrade: self.upgrade,
+            len: self.len,
+        }
     }
 
     /// The head together with `bytes`, which start where parsing started; see [`RequestHead::new`].
@@ -274,6 +300,56 @@ impl<'a> RequestHead<'a> {
     /// a proxy must not forward (RFC 9110 section 7.6.1). Empty members are left out.
     pub fn connection_options(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.lines().connection_options()
+    }
+
+    /// Writes the head anew, into `bytes` and `head`: without the fields for whose name `is_removed` says so, with `added`
+    /// behind the others. It reads as if its bytes had been parsed, without the cost of that: names and values were checked
+    /// when they were added, and none of these fields decides framing, connection or host.
+    ///
+    /// # Errors
+    /// When the head is larger then than any may be.
+    pub(crate) fn rewrite(
+        &self,
+        is_removed: impl Fn(&str) -> bool,
+        added: &Fields,
+        bytes: &mut Vec<u8>,
+        head: &mut Head,
+    ) -> Result<(), HeadError> {
+        let (from, before) = (self.bytes, self.head);
+        let (mut fields, mut path_buf) = (std::mem::take(&mut head.fields), std::mem::take(&mut head.path_buf));
+        path_buf.clone_from(&before.path_buf);
+        fields.clear();
+        bytes.clear();
+        bytes.extend_from_slice(from.get(..before.target.end()).unwrap_or_default());
+        bytes.extend_from_slice(if before.version == Version::Http10 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
+        let mut authority = before.authority;
+        for field in before.fields.iter().filter(|field| !is_removed(field.name.text(from))) {
+            let (at, value) = (bytes.len(), field.value);
+            let moved = Field {
+                name: Span::new(at, field.name.len()),
+                value: Span::new(at + field.name.len() + 2, value.len()),
+            };
+            if value.start() <= before.authority.start() && before.authority.end() <= value.end() {
+                let offset = before.authority.start() - value.start();
+                authority = Span::new(moved.value.start() + offset, authority.len());
+            }
+            encode::write_field(bytes, field.name.of(from), value.of(from));
+            fields.push(moved);
+        }
+        for (name, value) in added.iter() {
+            let at = bytes.len();
+            fields.push(Field { name: Span::new(at, name.len()), value: Span::new(at + name.len() + 2, value.len()) });
+            encode::write_field(bytes, name, value);
+        }
+        bytes.extend_from_slice(b"\r\n");
+        let too_large = bytes.len() > HEAD_BYTES_MAX;
+        let too_many = fields.len() > HEADERS_MAX;
+        *head = Head { fields, path_buf, authority, len: bytes.len(), ..before.facts() };
+        match (too_many, too_large) {
+            (true, _) => Err(HeadError::TooManyFields),
+            (false, true) => Err(HeadError::HeadTooLarge),
+            (false, false) => Ok(()),
+        }
     }
 
     fn lines(&self) -> FieldLines<'a> {

@@ -33,6 +33,11 @@ pub struct HeadLimits {
     pub target: usize,
 }
 
+impl HeadLimits {
+    /// What any head may have. For heads that are made of those of clients, who were held to their own limits.
+    pub const MOST: Self = Self { head: HEAD_BYTES_MAX, headers: HEADERS_MAX, target: HEAD_BYTES_MAX };
+}
+
 impl Default for HeadLimits {
     /// The defaults of the config: 16 KiB, 100 fields, 8 KiB.
     fn default() -> HeadLimits {

@@ -1,13 +1,15 @@
 //! The plugins of a route in their order: the pipeline that the connection runs.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{self, Poll, Waker};
 
 use super::hook::{BodyHook, OnError, Peek, PostHandler, PostResponse, PreHandler, PreRoute, Shared};
-use super::{Hook, Hooks, Instance, Local, OnFailure, PluginError, Step, Verdict};
+use super::{Hook, Instance, Local, OnFailure, PluginError, Step, Verdict};
 use crate::clock::{self, Moment};
 use crate::handler::pipeline::{
-    AnswerBody, BodyPlan, Draft, EditedHeads, Finished, Going, Inner, LocalAnswer, Origin, Pipeline, Routing, Run,
-    RunParts, RunState, Slot,
+    AnswerBody, BodyPlan, Draft, Finished, Going, Inner, LocalAnswer, Origin, Pipeline, Routing, Run, RunParts,
+    RunState, Slot,
 };
 use crate::handler::{Answer, BodyLength, Context, Exchange, Failure, Reply};
 use crate::http::{HeadError, RequestHead, Status};
@@ -20,18 +22,59 @@ pub struct Chain {
     /// A global one that is off on this route leaves its place empty: what it keeps of a request stands at the same index in
     /// all chains.
     entries: Vec<Option<Arc<Instance>>>,
-    hooks: Hooks,
+    /// The places of those that want it, by hook.
+    wanting: [Places; Hook::ALL.len()],
     body_limit: Option<u64>,
+}
+
+/// Places among the plugins of a route, by bit.
+#[derive(Clone, Copy, Default)]
+struct Places(u64);
+
+impl Places {
+    const fn from(first: usize) -> Self {
+        Self(if first < PLUGINS_PER_ROUTE_MAX { u64::MAX << first } else { 0 })
+    }
+
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+impl Iterator for Places {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let first = (self.0 != 0).then(|| self.0.trailing_zeros() as usize)?;
+        self.0 &= self.0 - 1;
+        Some(first)
+    }
+}
+
+impl DoubleEndedIterator for Places {
+    fn next_back(&mut self) -> Option<usize> {
+        let last = self.0.checked_ilog2()? as usize;
+        self.0 &= !(1 << last);
+        Some(last)
+    }
 }
 
 impl Chain {
     /// These, in their order; of more than [`PLUGINS_PER_ROUTE_MAX`] the rest is left out, which the config refuses before.
     pub fn new(mut entries: Vec<Option<Arc<Instance>>>) -> Self {
         entries.truncate(PLUGINS_PER_ROUTE_MAX);
-        let all = entries.iter().flatten();
-        let hooks = all.clone().fold(Hooks::NONE, |hooks, instance| hooks.union(instance.hooks()));
-        let body_limit = all.filter_map(|instance| instance.plugin().body_limit()).next_back();
-        Self { entries, hooks, body_limit }
+        let mut wanting = [Places::default(); Hook::ALL.len()];
+        for hook in Hook::ALL {
+            let wants = |entry: &Option<Arc<Instance>>| entry.as_ref().is_some_and(|one| one.hooks().has(hook));
+            let places = entries.iter().enumerate().filter(|(_, entry)| wants(entry));
+            wanting[hook as usize] = Places(places.fold(0, |places, (at, _)| places | 1 << at));
+        }
+        let body_limit = entries.iter().flatten().filter_map(|instance| instance.plugin().body_limit()).next_back();
+        Self { entries, wanting, body_limit }
     }
 
     /// The plugins in their order.
@@ -39,21 +82,31 @@ impl Chain {
         self.entries.iter().flatten()
     }
 
-    fn wanting(&self, hook: Hook) -> impl DoubleEndedIterator<Item = (usize, &Instance)> {
-        let all = self.entries.iter().enumerate();
-        all.filter_map(move |(at, entry)| Some((at, &**entry.as_ref()?))).filter(move |(_, one)| one.hooks().has(hook))
+    fn at(&self, places: Places) -> impl DoubleEndedIterator<Item = (usize, &Instance)> {
+        places.filter_map(|at| Some((at, &**self.entries.get(at)?.as_ref()?)))
     }
 
-    /// Those that want it, of those that see the request, or with `is_response` its response.
-    fn seeing(
+    fn wanting(&self, hook: Hook) -> Places {
+        self.wanting[hook as usize]
+    }
+
+    /// Those that want it, of those that see the request.
+    fn seeing_request(
         &self,
         hook: Hook,
         state: &RunState,
-        is_response: bool,
     ) -> impl DoubleEndedIterator<Item = (usize, &Instance)> + use<'_> {
-        let first = state.origin.map_or(0, |origin| origin.at);
-        let end = state.stored_at.filter(|_| is_response).map_or(usize::MAX, |at| at + 1);
-        self.wanting(hook).filter(move |(at, _)| (first..end).contains(at))
+        self.at(self.wanting(hook).and(first_places(state)))
+    }
+
+    /// Those that want it, of those that see the response.
+    fn seeing_response(
+        &self,
+        hook: Hook,
+        state: &RunState,
+    ) -> impl DoubleEndedIterator<Item = (usize, &Instance)> + use<'_> {
+        let behind = state.stored_at.map_or(Places::default(), |at| Places::from(at + 1));
+        self.at(self.wanting(hook).and(first_places(state)).without(behind))
     }
 
     /// Whether a request that a plugin makes is for these: not where a reload has put another one in its place.
@@ -63,83 +116,66 @@ impl Chain {
     }
 
     /// Makes the state ready for these plugins; those that saw the request before it was routed have kept what they did.
-    fn prepare(&self, state: &mut RunState, context: &Context) {
+    fn prepare(&self, state: &mut RunState, local: Option<&Local>) {
         if state.slots.is_empty() {
-            state.is_timed = context.get::<Local>().is_some_and(Local::is_timed);
+            state.is_timed = local.is_some_and(Local::is_timed);
         }
         if state.slots.len() < self.entries.len() {
             state.slots.resize_with(self.entries.len(), Slot::default);
         }
     }
 
-    /// Shows a request to the plugin at `at`, and those behind it, that want it before the handler.
-    fn enter<'x>(&self, exchange: &mut Exchange<'x>, run: &mut Run<'x>) -> Result<Option<LocalAnswer>, Failure> {
-        for (at, instance) in self.seeing(Hook::PreHandler, run.state, false) {
+    /// Shows a request to the plugins that want it before the handler, and changes it as they wish. It waits only where the
+    /// request may.
+    async fn admit<'x>(&self, exchange: &mut Exchange<'x>, run: &mut Run<'x>) -> Result<Option<LocalAnswer>, Failure> {
+        let local = exchange.context.get::<Local>();
+        self.prepare(run.state, local);
+        if let Some(answer) = run.state.answer.take() {
+            return Ok(Some(answer));
+        }
+        for (at, instance) in self.seeing_request(Hook::PreHandler, run.state) {
             let Some(edited) = exchange.edited else { break };
             let meter = Metered::begin(instance, Hook::PreHandler, run.state.is_timed);
-            let mut hook = pre_handler_hook(exchange, edited, run.state, at, instance);
+            let may_wait = run.state.going == Going::Suspends;
+            let shared = Shared { state: run.state, at, instance, context: exchange.context };
+            let mut hook = PreHandler { request: &mut exchange.request, edited, body: &mut exchange.body, shared };
             let verdict = match instance.plugin().pre_handler(&mut hook) {
                 Step::Now(verdict) => verdict,
+                Step::Later(verdict) if may_wait => verdict.await,
                 Step::Later(_) => Verdict::Fail(PluginError("it takes time where it said that it would not".into())),
             };
-            if let Some(answer) = meter.judge(verdict, exchange.context)? {
+            if let Some(answer) = meter.judge(verdict, local)? {
                 note_stored(run.state, at, &answer);
                 return Ok(Some(answer));
             }
         }
-        Ok(None)
-    }
-
-    /// [`Chain::enter`] where a plugin may wait.
-    async fn enter_waiting<'x>(
-        &self,
-        exchange: &mut Exchange<'x>,
-        run: &mut Run<'x>,
-    ) -> Result<Option<LocalAnswer>, Failure> {
-        for (at, instance) in self.seeing(Hook::PreHandler, run.state, false) {
-            let Some(edited) = exchange.edited else { break };
-            let meter = Metered::begin(instance, Hook::PreHandler, run.state.is_timed);
-            let mut hook = pre_handler_hook(exchange, edited, run.state, at, instance);
-            let verdict = match instance.plugin().pre_handler(&mut hook) {
-                Step::Now(verdict) => verdict,
-                Step::Later(verdict) => verdict.await,
-            };
-            if let Some(answer) = meter.judge(verdict, exchange.context)? {
-                note_stored(run.state, at, &answer);
-                return Ok(Some(answer));
-            }
-        }
+        exchange.apply_edits(run).map_err(refuse_head)?;
         Ok(None)
     }
 
     async fn handle_waiting(&self, inner: &dyn Inner, exchange: &mut Exchange<'_>) -> Reply {
         let Some(mut run) = exchange.response.take_run() else { return end(inner.answer(exchange)).await };
-        self.prepare(run.state, exchange.context);
-        let mut entered = match run.state.answer.take() {
-            Some(answer) => Ok(Some(answer)),
-            None => self.enter_waiting(exchange, &mut run).await,
-        };
-        if let Ok(None) = entered {
-            entered = exchange.apply_edits(&mut run).map(|()| None).map_err(refuse_head);
-        }
+        let admitted = self.admit(exchange, &mut run).await;
         let deadline = run.state.deadline;
         exchange.response.give_run(run);
-        match entered? {
+        match admitted? {
             None => limited(inner.answer(exchange), deadline).await,
             Some(answer) => send_long(exchange, &answer).await,
         }
     }
 }
 
-fn pre_handler_hook<'h, 'x>(
-    exchange: &'h mut Exchange<'x>,
-    edited: &'x EditedHeads,
-    state: &'h mut RunState,
-    at: usize,
-    instance: &'h Instance,
-) -> PreHandler<'h, 'x> {
-    let shared = Shared { state, at, instance, context: exchange.context };
-    PreHandler { request: &mut exchange.request, edited, body: &mut exchange.body, shared }
+/// The places of those that see a request: a plugin that makes it itself, and those behind.
+fn first_places(state: &RunState) -> Places {
+    Places::from(state.origin.map_or(0, |origin| origin.at))
+}
+
+/// What a future comes to that does not wait.
+fn now<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match pin!(future).poll(&mut task::Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(Failure::internal("a plugin waits where none may")),
+    }
 }
 
 /// A head that plugins have made too large, or whose target they have made none.
@@ -166,20 +202,12 @@ async fn limited(answer: Answer<'_>, deadline: Option<Moment>) -> Reply {
 
 /// Sends a plugin's answer, a long one from where it lies.
 async fn send_long(exchange: &mut Exchange<'_>, answer: &LocalAnswer) -> Reply {
-    match &answer.body {
-        AnswerBody::Bytes(body) if body.len() > COPY_BYTES_MAX => {
-            exchange.response.lay_local(answer)?;
-            exchange.response.start(BodyLength::Known(body.len() as u64))?;
-            exchange.response.write(body).await
-        }
-        AnswerBody::Stored(stored) if stored.body().len() > COPY_BYTES_MAX => {
-            let body = stored.body();
-            exchange.response.lay_local(answer)?;
-            exchange.response.start(BodyLength::Known(body.len() as u64))?;
-            exchange.response.write(body).await
-        }
-        AnswerBody::Bytes(_) | AnswerBody::Problem(_) | AnswerBody::Stored(_) => exchange.response.send_local(answer),
-    }
+    let Some(body) = answer.body.bytes().filter(|body| body.len() > COPY_BYTES_MAX) else {
+        return exchange.response.send_local(answer);
+    };
+    exchange.response.lay_local(answer)?;
+    exchange.response.start(BodyLength::Known(body.len() as u64))?;
+    exchange.response.write(body).await
 }
 
 /// An answer that a plugin had stored is not shown to those behind it.
@@ -201,8 +229,8 @@ impl<'m> Metered<'m> {
         Self { instance, hook, began: is_timed.then(clock::now) }
     }
 
-    fn end(self, context: &Context, failed: bool) {
-        let Some(local) = context.get::<Local>() else { return };
+    fn end(self, local: Option<&Local>, failed: bool) {
+        let Some(local) = local else { return };
         local.meter(self.instance, |cells| {
             cells.note_call(self.hook);
             if failed {
@@ -215,9 +243,9 @@ impl<'m> Metered<'m> {
     }
 
     /// What a verdict comes to, with the plugin's way to fail.
-    fn judge(self, verdict: Verdict, context: &Context) -> Result<Option<LocalAnswer>, Failure> {
+    fn judge(self, verdict: Verdict, local: Option<&Local>) -> Result<Option<LocalAnswer>, Failure> {
         let instance = self.instance;
-        self.end(context, matches!(verdict, Verdict::Fail(_)));
+        self.end(local, matches!(verdict, Verdict::Fail(_)));
         match verdict {
             Verdict::Continue => Ok(None),
             Verdict::Answer(answer) => Ok(Some(answer)),
@@ -243,7 +271,7 @@ impl Pipeline for Chain {
             local.next_ticket();
         }
         let mut is_settled = true;
-        for (_, instance) in self.wanting(Hook::PreHandler) {
+        for (_, instance) in self.at(self.wanting(Hook::PreHandler)) {
             match instance.plugin().going(&Peek { head: *head, is_settled, instance, context }) {
                 Going::AtOnce => is_settled &= !instance.plugin().edits_requests(),
                 // Those behind it are not asked.
@@ -258,17 +286,22 @@ impl Pipeline for Chain {
     }
 
     fn has_pre_route(&self) -> bool {
-        self.hooks.has(Hook::PreRoute)
+        self.wanting(Hook::PreRoute).0 != 0
+    }
+
+    fn has_post_handler(&self) -> bool {
+        self.wanting(Hook::PostHandler).0 != 0
     }
 
     fn pre_route(&self, routing: &mut Routing<'_, '_>) -> Result<(), Failure> {
         let Routing { request, edited, state, context } = routing;
-        self.prepare(state, context);
-        for (at, instance) in self.wanting(Hook::PreRoute) {
+        let local = context.get::<Local>();
+        self.prepare(state, local);
+        for (at, instance) in self.at(self.wanting(Hook::PreRoute)) {
             let meter = Metered::begin(instance, Hook::PreRoute, state.is_timed);
             let shared = Shared { state, at, instance, context };
             let verdict = instance.plugin().pre_route(&mut PreRoute { request, edited, shared });
-            if let Some(answer) = meter.judge(verdict, context)? {
+            if let Some(answer) = meter.judge(verdict, local)? {
                 state.answer = Some(answer);
                 break;
             }
@@ -290,17 +323,10 @@ impl Pipeline for Chain {
             exchange.response.give_run(run);
             return Answer::Later(Box::pin(self.handle_waiting(inner, exchange)));
         }
-        self.prepare(run.state, exchange.context);
-        let mut entered = match run.state.answer.take() {
-            Some(answer) => Ok(Some(answer)),
-            None => self.enter(exchange, &mut run),
-        };
-        if let Ok(None) = entered {
-            entered = exchange.apply_edits(&mut run).map(|()| None).map_err(refuse_head);
-        }
+        let admitted = now(self.admit(exchange, &mut run));
         let deadline = run.state.deadline;
         exchange.response.give_run(run);
-        match entered {
+        match admitted {
             Err(failure) => Answer::Now(Err(failure)),
             Ok(Some(answer)) => Answer::Now(exchange.response.send_local(&answer)),
             Ok(None) => match inner.answer(exchange) {
@@ -312,14 +338,15 @@ impl Pipeline for Chain {
 
     fn on_head(&self, run: &mut RunParts<'_>, draft: &mut Draft<'_>) -> Result<BodyPlan, Failure> {
         let RunParts { request, state, context } = run;
-        self.prepare(state, context);
+        let local = context.get::<Local>();
+        self.prepare(state, local);
         (state.body_hooks, state.changing) = (0, 0);
         let mut replaced = None;
-        for (at, instance) in self.seeing(Hook::PostHandler, state, true).rev() {
+        for (at, instance) in self.seeing_response(Hook::PostHandler, state).rev() {
             let meter = Metered::begin(instance, Hook::PostHandler, state.is_timed);
             let shared = Shared { state, at, instance, context };
             let plan = instance.plugin().post_handler(&mut PostHandler { request, draft, shared });
-            meter.end(context, plan.is_err());
+            meter.end(local, plan.is_err());
             match plan {
                 Ok(BodyPlan::AsIs) => {}
                 Ok(BodyPlan::Watched) => state.body_hooks |= 1 << at,
@@ -353,12 +380,11 @@ impl Pipeline for Chain {
 
     fn on_piece(&self, run: &mut RunParts<'_>, piece: &[u8], end: bool, out: &mut Vec<u8>) -> Result<(), Failure> {
         let RunParts { request, state, context } = run;
+        let local = context.get::<Local>();
         let mut current = pool::take(Class::Small);
         let mut is_first = true;
-        for (at, instance) in self.seeing(Hook::PostHandlerBody, state, true).rev() {
-            if state.body_hooks & 1 << at == 0 {
-                continue;
-            }
+        // Only those that saw the head.
+        for (at, instance) in self.at(self.wanting(Hook::PostHandlerBody).and(Places(state.body_hooks))).rev() {
             let mut made = pool::take(Class::Small);
             let input: &[u8] = if is_first { piece } else { &current };
             let meter = Metered::begin(instance, Hook::PostHandlerBody, state.is_timed);
@@ -366,7 +392,7 @@ impl Pipeline for Chain {
             let shared = Shared { state, at, instance, context };
             let result =
                 instance.plugin().post_handler_body(&mut BodyHook { request, out: &mut made, shared }, input, end);
-            meter.end(context, result.is_err());
+            meter.end(local, result.is_err());
             match result {
                 Ok(()) if is_watching => {}
                 Ok(()) => {
@@ -386,12 +412,13 @@ impl Pipeline for Chain {
 
     fn on_failure(&self, run: &mut RunParts<'_>, status: Status, detail: &'static str) -> Option<LocalAnswer> {
         let RunParts { request, state, context } = run;
-        self.prepare(state, context);
-        self.seeing(Hook::OnError, state, true).rev().find_map(|(at, instance)| {
+        let local = context.get::<Local>();
+        self.prepare(state, local);
+        self.seeing_response(Hook::OnError, state).rev().find_map(|(at, instance)| {
             let meter = Metered::begin(instance, Hook::OnError, state.is_timed);
             let shared = Shared { state, at, instance, context };
             let answer = instance.plugin().on_error(&mut OnError { request, status, detail, shared });
-            meter.end(context, false);
+            meter.end(local, false);
             if let Some(answer) = &answer {
                 note_stored(state, at, answer);
             }
@@ -400,13 +427,17 @@ impl Pipeline for Chain {
     }
 
     fn on_end(&self, run: &mut RunParts<'_>, finished: Finished) {
+        if self.wanting(Hook::PostResponse).0 == 0 {
+            return;
+        }
         let RunParts { request, state, context } = run;
-        self.prepare(state, context);
-        for (at, instance) in self.seeing(Hook::PostResponse, state, false).rev() {
+        let local = context.get::<Local>();
+        self.prepare(state, local);
+        for (at, instance) in self.seeing_request(Hook::PostResponse, state).rev() {
             let meter = Metered::begin(instance, Hook::PostResponse, state.is_timed);
             let shared = Shared { state, at, instance, context };
             instance.plugin().post_response(&mut PostResponse { request, finished, shared });
-            meter.end(context, false);
+            meter.end(local, false);
         }
     }
 }

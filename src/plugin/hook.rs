@@ -9,7 +9,7 @@ use super::{Hook, Instance, Local, PluginError};
 use crate::clock::{self, Moment};
 use crate::handler::pipeline::{Draft, EditedHeads, Finished, Going, Origin, Repeat, Repeats, RunState, Slot};
 use crate::handler::{Body, BodyDecoder, Context, Request, RequestId};
-use crate::http::{BodyFraming, FieldError, Fields, HeadError, Method, RequestHead, Status, Version};
+use crate::http::{BodyFraming, FieldError, FieldLine, Fields, HeadError, Method, RequestHead, Status, Version};
 
 /// What [`super::Plugin::going`] looks at.
 pub struct Peek<'p> {
@@ -70,9 +70,36 @@ impl Shared<'_> {
     }
 }
 
+/// What all hooks of a request have.
+macro_rules! sharing {
+    () => {
+        /// What the plugin keeps of this request.
+        pub fn slot(&mut self) -> &mut Slot {
+            self.shared.slot()
+        }
+
+        /// What this core keeps for the plugin; `make` makes it once.
+        pub fn local<T: 'static>(&self, make: impl FnOnce() -> T) -> Rc<T> {
+            Local::value(self.shared.context, self.shared.instance, make)
+        }
+
+        /// What the core has for handlers.
+        pub fn context(&self) -> &Context {
+            self.shared.context
+        }
+
+        /// Who the client is, as a plugin found out; empty: none did so far.
+        pub fn identity(&self) -> &[u8] {
+            &self.shared.state.identity
+        }
+    };
+}
+
 /// What hooks have that can change a request's head.
 macro_rules! editing {
     () => {
+        sharing!();
+
         /// The request, with the changes that were made so far.
         ///
         /// # Errors
@@ -138,32 +165,28 @@ macro_rules! editing {
             self.shared.state.edits.set(name, value)
         }
 
+        /// As `add_header`, of a line that was checked.
+        ///
+        /// # Errors
+        /// When it is the server's to set, or there are too many.
+        pub fn add_line(&mut self, line: &FieldLine) -> Result<(), FieldError> {
+            self.shared.state.edits.add_line(line)
+        }
+
+        /// As `set_header`, by a line that was checked.
+        ///
+        /// # Errors
+        /// When it is the server's to set, or there are too many.
+        pub fn set_line(&mut self, line: &FieldLine) -> Result<(), FieldError> {
+            self.shared.state.edits.set_line(line)
+        }
+
         /// Takes all fields of this name away.
         ///
         /// # Errors
         /// When it is the server's to set.
         pub fn remove_header(&mut self, name: &str) -> Result<(), FieldError> {
             self.shared.state.edits.remove(name)
-        }
-
-        /// What the plugin keeps of this request.
-        pub fn slot(&mut self) -> &mut Slot {
-            self.shared.slot()
-        }
-
-        /// What this core keeps for the plugin; `make` makes it once.
-        pub fn local<T: 'static>(&self, make: impl FnOnce() -> T) -> Rc<T> {
-            Local::value(self.shared.context, self.shared.instance, make)
-        }
-
-        /// What the core has for handlers.
-        pub fn context(&self) -> &Context {
-            self.shared.context
-        }
-
-        /// Who the client is, as a plugin before this one found out; empty: none did.
-        pub fn identity(&self) -> &[u8] {
-            &self.shared.state.identity
         }
 
         /// Tells the plugins behind this one who the client is.
@@ -249,29 +272,11 @@ pub struct PostHandler<'h, 'd> {
 /// What hooks of a response have.
 macro_rules! looking {
     () => {
+        sharing!();
+
         /// The request, as the handler saw it.
         pub fn request(&self) -> &Request<'_> {
             self.request
-        }
-
-        /// What the plugin keeps of this request.
-        pub fn slot(&mut self) -> &mut Slot {
-            self.shared.slot()
-        }
-
-        /// What this core keeps for the plugin; `make` makes it once.
-        pub fn local<T: 'static>(&self, make: impl FnOnce() -> T) -> Rc<T> {
-            Local::value(self.shared.context, self.shared.instance, make)
-        }
-
-        /// What the core has for handlers.
-        pub fn context(&self) -> &Context {
-            self.shared.context
-        }
-
-        /// Who the client is, as a plugin found out; empty: none did.
-        pub fn identity(&self) -> &[u8] {
-            &self.shared.state.identity
         }
     };
 }

@@ -71,6 +71,11 @@ impl Local {
 
     /// Does something with this core's counters of an instance.
     pub(super) fn meter<T>(&self, instance: &Instance, work: impl FnOnce(&HookCells) -> T) -> T {
+        if let Some(Some(entry)) = self.entries.borrow().get(instance.place())
+            && entry.id == instance.id()
+        {
+            return work(&entry.cells);
+        }
         let mut entries = self.entries.borrow_mut();
         work(&self.entry(&mut entries, instance).cells)
     }

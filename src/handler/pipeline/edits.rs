@@ -1,16 +1,14 @@
-//! Changes of a request's head by plugins. A changed head is written out and parsed again, strictly as one from the wire:
-//! so nothing that reads a request has to know of changes, and no change can break the message's framing.
+//! Changes of a request's head by plugins. A changed head is written out, so that nothing that reads a request has to know of
+//! changes. The fields that come were checked, and none that frames a message may be changed; another target is parsed as
+//! strictly as one from the wire.
 
 use std::cell::{OnceCell, RefCell};
 
 use crate::http::encode::is_server_owned;
 use crate::http::{
-    BodyFraming, FieldError, Fields, Head, HeadError, HeadLimits, Parse, RequestHead, Version, parse_head,
+    BodyFraming, FieldError, FieldLine, Fields, Head, HeadError, HeadLimits, Parse, RequestHead, Version, parse_head,
 };
-use crate::limits::{EDITED_HEADS_KEPT, HEAD_BYTES_MAX, HEADERS_MAX};
-
-/// Bounds on a head that was changed: what parsing can take, for the client was held to its own before.
-const LIMITS: HeadLimits = HeadLimits { head: HEAD_BYTES_MAX, headers: HEADERS_MAX, target: HEAD_BYTES_MAX };
+use crate::limits::EDITED_HEADS_KEPT;
 
 /// Changes that are wanted and not made yet.
 #[derive(Debug, Default)]
@@ -58,7 +56,7 @@ impl Edits {
     /// # Errors
     /// When it is none, or decides framing, the connection or the host.
     pub fn add(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), FieldError> {
-        check_name(name)?;
+        check_name(name.as_bytes())?;
         self.added.push(name, value)
     }
 
@@ -67,9 +65,28 @@ impl Edits {
     /// # Errors
     /// As [`Edits::add`].
     pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), FieldError> {
-        check_name(name)?;
+        check_name(name.as_bytes())?;
         self.added.set(name, value)?;
-        self.note_removed(name)
+        self.note_removed(name.as_bytes())
+    }
+
+    /// As [`Edits::add`], of a line that was checked.
+    ///
+    /// # Errors
+    /// When it decides framing, the connection or the host, or there are too many.
+    pub fn add_line(&mut self, line: &FieldLine) -> Result<(), FieldError> {
+        check_name(line.name())?;
+        self.added.push_line(line)
+    }
+
+    /// As [`Edits::set`], by a line that was checked.
+    ///
+    /// # Errors
+    /// As [`Edits::add_line`].
+    pub fn set_line(&mut self, line: &FieldLine) -> Result<(), FieldError> {
+        check_name(line.name())?;
+        self.added.set_line(line)?;
+        self.note_removed(line.name())
     }
 
     /// Takes away all fields of this name.
@@ -77,9 +94,9 @@ impl Edits {
     /// # Errors
     /// When they decide framing, the connection or the host.
     pub fn remove(&mut self, name: &str) -> Result<(), FieldError> {
-        check_name(name)?;
+        check_name(name.as_bytes())?;
         self.added.remove(name);
-        self.note_removed(name)
+        self.note_removed(name.as_bytes())
     }
 
     /// Another request target: path and query. It is parsed as one from a client.
@@ -99,11 +116,11 @@ impl Edits {
         if self.streams_body { BodyFraming::Chunked } else { head.framing() }
     }
 
-    fn note_removed(&mut self, name: &str) -> Result<(), FieldError> {
+    fn note_removed(&mut self, name: &[u8]) -> Result<(), FieldError> {
         if !self.withheld.contains(name) {
             self.withheld.push(name, "")?;
         }
-        if !self.is_removed(name) {
+        if !self.removed.contains(name) {
             self.removed.push(name, "")?;
         }
         Ok(())
@@ -126,8 +143,11 @@ impl Edits {
     pub fn apply<'x>(&mut self, head: &RequestHead<'_>, edited: &'x EditedHeads) -> Result<RequestHead<'x>, HeadError> {
         let streams = self.streams_body;
         let result = edited.keep(|bytes, parsed| {
+            if self.target.is_none() && !streams {
+                return head.rewrite(|name| self.is_removed(name), &self.added, bytes, parsed);
+            }
             self.write(head, bytes);
-            match parse_head(bytes, &LIMITS, parsed) {
+            match parse_head(bytes, &HeadLimits::MOST, parsed) {
                 Ok(Parse::Complete) => {
                     // Not by a field, which HTTP/1.0 has not: and a body that was changed before stays so.
                     parsed.framing = if streams { BodyFraming::Chunked } else { head.framing() };
@@ -184,9 +204,9 @@ pub(super) fn write_get(head: &RequestHead<'_>) -> Vec<u8> {
 }
 
 /// What a plugin may not touch: the framing and the connection are the server's, and by the host a request was routed.
-fn check_name(name: &str) -> Result<(), FieldError> {
-    let is_fixed = is_server_owned(name.as_bytes())
-        || ["host", "expect", "te"].iter().any(|fixed| name.eq_ignore_ascii_case(fixed));
+fn check_name(name: &[u8]) -> Result<(), FieldError> {
+    let is_fixed = is_server_owned(name)
+        || ["host", "expect", "te"].iter().any(|fixed| name.eq_ignore_ascii_case(fixed.as_bytes()));
     if is_fixed { Err(FieldError::ServerOwned) } else { Ok(()) }
 }
 
@@ -238,6 +258,9 @@ impl EditedHeads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn parse(text: &str) -> Head {
         let mut head = Head::new();
@@ -267,6 +290,80 @@ mod tests {
         assert_eq!(edits.withheld().collect::<Vec<_>>(), ["X-ONE", "absent", "x-two"]);
         edits.begin();
         assert_eq!(edits.withheld().count(), 0);
+    }
+
+    /// What whoever reads a request sees of its head.
+    fn seen<'a>(head: &RequestHead<'a>) -> impl PartialEq + std::fmt::Debug + use<'a> {
+        let fields: Vec<_> = head.headers().collect();
+        let target = (head.method_str(), head.target(), head.form(), head.path(), head.raw_path(), head.query());
+        let host = (head.authority(), head.host(), head.port());
+        let Head { framing, persistent, expect_continue, upgrade, version, .. } = head.head();
+        (fields, target, host, (*framing, *persistent, *expect_continue, *upgrade, *version))
+    }
+
+    proptest! {
+        #[test]
+        fn a_head_whose_fields_are_changed_reads_as_if_it_had_been_parsed(
+            line in prop_oneof![
+                Just("GET /x HTTP/1.0"),
+                Just("PURGE /a/../%41?b=c HTTP/1.1"),
+                Just("POST //b? HTTP/1.1"),
+                Just("GET http://HOST HTTP/1.1"),
+                Just("GET http://HOST/%41?y HTTP/1.1"),
+                Just("OPTIONS * HTTP/1.1"),
+                Just("CONNECT HOST HTTP/1.1"),
+            ],
+            before in vec(("[xXyY]-[ab]{1,2}|[cC]ookie", "[ -~]{0,9}"), 0..4),
+            host in "b:8080|\\[::1\\]:1",
+            behind in vec(prop_oneof![
+                ("[xy]-[ab]{1,2}", "[ -~]{0,9}"),
+                Just(("Content-Length".to_owned(), "5".to_owned())),
+                Just(("Expect".to_owned(), "100-continue".to_owned())),
+                Just(("Connection".to_owned(), "close, x-a".to_owned())),
+            ], 0..4),
+            edits in vec((0..3_u8, "[xX]-[ab]|y-a|cookie", "[!-~]{0,6}"), 0..5),
+        ) {
+            let lines = |fields: &[(String, String)]| {
+                fields.iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect::<String>()
+            };
+            let line = line.replace("HOST", &host);
+            let text = format!("{line}\r\n{}Host: {host}\r\n{}\r\n", lines(&before), lines(&behind));
+            let mut parsed = Head::new();
+            prop_assume!(parse_head(text.as_bytes(), &HeadLimits::MOST, &mut parsed) == Ok(Parse::Complete));
+            let head = parsed.view(text.as_bytes());
+            let mut wanted = Edits::default();
+            for (kind, name, value) in &edits {
+                match kind {
+                    0 => wanted.add(name, value).unwrap(),
+                    1 => wanted.set(name, value).unwrap(),
+                    _ => wanted.remove(name).unwrap(),
+                }
+            }
+            let (mut bytes, mut oracle) = (Vec::new(), Head::new());
+            wanted.write(&head, &mut bytes);
+            prop_assert_eq!(parse_head(&bytes, &HeadLimits::MOST, &mut oracle), Ok(Parse::Complete));
+            let edited = EditedHeads::default();
+            let changed = wanted.apply(&head, &edited).unwrap();
+            prop_assert_eq!(seen(&changed), seen(&oracle.view(&bytes)));
+            // And once more, of what was changed: every place in it is right.
+            wanted.remove("absent").unwrap();
+            let again = wanted.apply(&changed, &edited).unwrap();
+            prop_assert_eq!(seen(&again), seen(&changed));
+        }
+    }
+
+    #[test]
+    fn a_head_may_not_become_larger_than_any_may_be() {
+        let (edited, parsed) = (EditedHeads::default(), parse(REQUEST));
+        let head = parsed.view(REQUEST.as_bytes());
+        let mut edits = Edits::default();
+        for number in 0..HEADERS_MAX {
+            edits.add(&format!("x-{number}"), "").unwrap();
+        }
+        assert_eq!(edits.apply(&head, &edited).unwrap_err(), HeadError::TooManyFields);
+        edits.add("x", "y".repeat(HEAD_BYTES_MAX - REQUEST.len())).unwrap();
+        assert_eq!(edits.apply(&head, &edited).unwrap_err(), HeadError::HeadTooLarge);
+        assert_eq!(seen(&edits.apply(&head, &edited).unwrap()), seen(&head), "what failed is forgotten");
     }
 
     #[test]

@@ -34,6 +34,11 @@ impl<'x> Response<'x> {
         }
     }
 
+    /// Whether there are plugins that want to see it.
+    pub(super) fn goes_through(&self) -> bool {
+        self.run.as_ref().is_some_and(Run::sees_response)
+    }
+
     /// Shows the plugins the head.
     fn draft(&mut self, length: Option<u64>) -> Result<BodyPlan, Failure> {
         let Some(run) = &mut self.run else { return Ok(BodyPlan::AsIs) };

@@ -71,6 +71,30 @@ fn fields_leave_framing_and_connection_to_the_server() {
 }
 
 #[test]
+fn a_line_that_was_checked_does_what_its_name_and_value_do() {
+    let (mut by_line, mut by_parts) = (Fields::new(), Fields::new());
+    for (name, value) in [("A", "1"), ("b", ""), ("a", " 2\t"), ("B", "3")] {
+        let line = FieldLine::new(name, value).unwrap();
+        assert_eq!(line.name(), name.as_bytes());
+        by_line.push_line(&line).unwrap();
+        by_parts.push(name, value).unwrap();
+        assert_eq!(by_line, by_parts);
+    }
+    by_line.set_line(&FieldLine::new("a", "4").unwrap()).unwrap();
+    by_parts.set("a", "4").unwrap();
+    assert_eq!(by_line, by_parts);
+    assert_eq!(by_line.encoded(), b"b: \r\nB: 3\r\na: 4\r\n");
+    for (name, value, error) in
+        [("a b", "1", FieldError::Name), ("a", "\n", FieldError::Value), ("Upgrade", "1", FieldError::ServerOwned)]
+    {
+        assert_eq!(FieldLine::new(name, value), Err(error));
+    }
+    let full = FieldLine::new("a", "x".repeat(RESPONSE_FIELDS_BYTES_MAX)).unwrap();
+    assert_eq!(by_line.set_line(&full), Err(FieldError::TooLarge));
+    assert_eq!(by_line, by_parts, "nothing has changed");
+}
+
+#[test]
 fn fields_are_bounded_and_a_refused_field_changes_nothing() {
     let mut fields = Fields::new();
     for _ in 0..RESPONSE_FIELDS_MAX {

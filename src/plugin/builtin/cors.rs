@@ -298,6 +298,10 @@ impl Plugin for Cors {
         Hooks::NONE.with(Hook::PreHandler).with(Hook::PostHandler)
     }
 
+    fn edits_requests(&self) -> bool {
+        false
+    }
+
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
         let is_preflight = hook.method() == Method::Options
             && hook.header("origin").is_some()

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::http::encode::is_server_owned;
-use crate::http::{FieldError, Fields};
+use crate::http::{FieldError, FieldLine, Fields};
 use crate::plugin::registry::Build;
 use crate::plugin::{
     BodyPlan, BuildContext, Hook, Hooks, Mistake, OptionStep, Plugin, PluginError, PostHandler, PreHandler,
@@ -44,24 +44,25 @@ pub(super) struct Edits {
 }
 
 impl Edits {
-    fn is_empty(&self) -> bool {
-        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
-    }
-
-    fn check(&self, side: &str, is_free: fn(&str) -> bool, mistakes: &mut Vec<Mistake>) {
+    fn check(self, side: &str, is_free: fn(&str) -> bool, mistakes: &mut Vec<Mistake>) -> Changes {
         for (index, name) in self.remove.iter().enumerate() {
             check_field_name(&[side.into(), "remove".into(), index.into()], name, is_free, mistakes);
         }
-        for (key, fields) in [("set", &self.set), ("add", &self.add)] {
-            for (name, value) in fields {
+        let mut check = |key: &str, fields: BTreeMap<String, String>| {
+            let lines = fields.into_iter().filter_map(|(name, value)| {
                 let path = [side.into(), key.into(), name.as_str().into()];
-                check_field_name(&path, name, is_free, mistakes);
-                if Fields::new().push("x", value) == Err(FieldError::Value) {
+                check_field_name(&path, &name, is_free, mistakes);
+                let line = FieldLine::new(&name, &value);
+                if line == Err(FieldError::Value) {
                     let expected = "a header field's value without control characters".to_owned();
                     mistakes.push(Mistake { path: path.to_vec(), expected, found: format!("{value:?}") });
                 }
-            }
-        }
+                line.ok()
+            });
+            lines.collect()
+        };
+        let (set, add) = (check("set", self.set), check("add", self.add));
+        Changes { remove: self.remove, set, add }
     }
 }
 
@@ -93,33 +94,48 @@ pub(super) fn check_field_name(
     }
 }
 
-struct Headers(Options);
+/// [`Edits`], checked.
+struct Changes {
+    remove: Vec<String>,
+    set: Vec<FieldLine>,
+    add: Vec<FieldLine>,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+}
+
+struct Headers {
+    request: Changes,
+    response: Changes,
+}
 
 impl Build<Options> for Headers {
     const KEEPS_STATE: bool = true;
 
     fn build(options: Options, _: &BuildContext<'_>) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
-        options.request.check("request", is_request_field, &mut mistakes);
-        options.response.check("response", is_response_field, &mut mistakes);
-        if mistakes.is_empty() { Ok(Self(options)) } else { Err(mistakes) }
+        let request = options.request.check("request", is_request_field, &mut mistakes);
+        let response = options.response.check("response", is_response_field, &mut mistakes);
+        if mistakes.is_empty() { Ok(Self { request, response }) } else { Err(mistakes) }
     }
 }
 
 impl Headers {
     fn edit_request(&self, hook: &mut PreHandler<'_, '_>) -> Result<(), FieldError> {
-        let Edits { remove, set, add } = &self.0.request;
+        let Changes { remove, set, add } = &self.request;
         remove.iter().try_for_each(|name| hook.remove_header(name))?;
-        set.iter().try_for_each(|(name, value)| hook.set_header(name, value))?;
-        add.iter().try_for_each(|(name, value)| hook.add_header(name, value))
+        set.iter().try_for_each(|line| hook.set_line(line))?;
+        add.iter().try_for_each(|line| hook.add_line(line))
     }
 }
 
 impl Plugin for Headers {
     fn hooks(&self) -> Hooks {
-        let Options { request, response } = &self.0;
-        let hooks = if request.is_empty() { Hooks::NONE } else { Hooks::NONE.with(Hook::PreHandler) };
-        if response.is_empty() { hooks } else { hooks.with(Hook::PostHandler) }
+        let hooks = if self.request.is_empty() { Hooks::NONE } else { Hooks::NONE.with(Hook::PreHandler) };
+        if self.response.is_empty() { hooks } else { hooks.with(Hook::PostHandler) }
     }
 
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
@@ -128,13 +144,13 @@ impl Plugin for Headers {
     }
 
     fn post_handler(&self, hook: &mut PostHandler<'_, '_>) -> Result<BodyPlan, PluginError> {
-        let Edits { remove, set, add } = &self.0.response;
+        let Changes { remove, set, add } = &self.response;
         let fields = hook.fields();
         remove.iter().for_each(|name| {
             fields.remove(name);
         });
-        set.iter().try_for_each(|(name, value)| fields.set(name, value))?;
-        add.iter().try_for_each(|(name, value)| fields.push(name, value))?;
+        set.iter().try_for_each(|line| fields.set_line(line))?;
+        add.iter().try_for_each(|line| fields.push_line(line))?;
         Ok(BodyPlan::AsIs)
     }
 }

@@ -64,6 +64,10 @@ impl Plugin for IpFilter {
         Hooks::NONE.with(Hook::PreHandler)
     }
 
+    fn edits_requests(&self) -> bool {
+        false
+    }
+
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
         let client = match hook.client(&self.trust) {
             Ok(client) => client,

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::headers::{check_field_name, is_response_field};
-use crate::http::{FieldError, Fields};
+use crate::http::FieldLine;
 use crate::plugin::registry::Build;
 use crate::plugin::{BodyPlan, BuildContext, Hook, Hooks, Mistake, Plugin, PluginError, PostHandler, Registration};
 
@@ -59,7 +59,7 @@ impl Default for Options {
 }
 
 struct SecurityHeaders {
-    set: Vec<(&'static str, String)>,
+    set: Vec<FieldLine>,
     remove: Vec<String>,
 }
 
@@ -81,11 +81,13 @@ impl Build<Options> for SecurityHeaders {
         let (mut set, mut mistakes) = (Vec::new(), Vec::new());
         for (key, (name, value)) in fields {
             let Some(value) = value else { continue };
-            if value.trim().is_empty() || Fields::new().push(name, &value) == Err(FieldError::Value) {
-                let expected = "a header field's value without control characters (or null: no such field)";
-                mistakes.push(Mistake::at(key, expected, format!("{value:?}")));
+            match FieldLine::new(name, &value) {
+                Ok(line) if !value.trim().is_empty() => set.push(line),
+                _ => {
+                    let expected = "a header field's value without control characters (or null: no such field)";
+                    mistakes.push(Mistake::at(key, expected, format!("{value:?}")));
+                }
             }
-            set.push((name, value));
         }
         for (index, name) in options.remove.iter().enumerate() {
             check_field_name(&["remove".into(), index.into()], name, is_response_field, &mut mistakes);
@@ -104,9 +106,9 @@ impl Plugin for SecurityHeaders {
         for name in &self.remove {
             fields.remove(name);
         }
-        for (name, value) in &self.set {
-            if !fields.contains(name) {
-                fields.push(name, value)?;
+        for line in &self.set {
+            if !fields.contains(line.name()) {
+                fields.push_line(line)?;
             }
         }
         Ok(BodyPlan::AsIs)

@@ -197,6 +197,10 @@ impl Plugin for Concurrency {
         Hooks::NONE.with(Hook::PreHandler).with(Hook::PostHandler).with(Hook::PostResponse)
     }
 
+    fn edits_requests(&self) -> bool {
+        false
+    }
+
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
         let gate = hook.local(|| self.gate(hook.context().get()));
         let is_in = gate.enter();

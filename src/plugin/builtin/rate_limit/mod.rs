@@ -291,6 +291,10 @@ impl Plugin for RateLimit {
         Hooks::NONE.with(Hook::PreHandler).with(Hook::PostHandler)
     }
 
+    fn edits_requests(&self) -> bool {
+        false
+    }
+
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
         Step::Now(self.decide(hook).unwrap_or_else(Verdict::Fail))
     }
