@@ -1,5 +1,6 @@
 //! Writing responses: plain appends to a buffer that the caller owns, and the checked list of a response's fields.
 
+use super::head::list_members;
 use super::status::Status;
 use super::syntax;
 use crate::clock::DATE_BYTES;
@@ -293,6 +294,22 @@ impl Fields {
         let name = name.as_ref();
         let line = self.lines.iter().find(|line| line.is(name, &self.block))?;
         Some(line.value(&self.block))
+    }
+
+    /// The values of all fields of this name, in any case, in order.
+    pub fn values<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'f [u8]> {
+        let named = self.lines.iter().filter(|line| line.is(name.as_bytes(), &self.block));
+        named.map(|line| line.value(&self.block))
+    }
+
+    /// Has `Vary` say that the response depends on this field of the request, where it does not yet (RFC 9110 section 12.5.5).
+    ///
+    /// # Errors
+    /// See [`FieldError`]; the list is unchanged.
+    pub fn add_vary(&mut self, name: &str) -> Result<(), FieldError> {
+        let names = |member: &[u8]| member == b"*" || member.eq_ignore_ascii_case(name.as_bytes());
+        let is_said = self.values("vary").flat_map(list_members).any(names);
+        if is_said { Ok(()) } else { self.push("Vary", name) }
     }
 
     /// Whether there is a field of this name, in any case.

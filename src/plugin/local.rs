@@ -71,13 +71,15 @@ impl Local {
 
     /// Does something with this core's counters of an instance.
     pub(super) fn meter<T>(&self, instance: &Instance, work: impl FnOnce(&HookCells) -> T) -> T {
-        if let Some(Some(entry)) = self.entries.borrow().get(instance.place())
-            && entry.id == instance.id()
-        {
+        if let Some(entry) = Self::known(&self.entries.borrow(), instance) {
             return work(&entry.cells);
         }
         let mut entries = self.entries.borrow_mut();
         work(&self.entry(&mut entries, instance).cells)
+    }
+
+    fn known<'e>(entries: &'e [Option<Entry>], instance: &Instance) -> Option<&'e Entry> {
+        entries.get(instance.place())?.as_ref().filter(|entry| entry.id == instance.id())
     }
 
     fn entry<'e>(&self, entries: &'e mut Vec<Option<Entry>>, instance: &Instance) -> &'e mut Entry {
@@ -95,7 +97,7 @@ impl Local {
     /// What the core keeps for an instance; made where there is none. Without a core's own there is none to keep it.
     pub(super) fn value<T: 'static>(context: &Context, instance: &Instance, make: impl FnOnce() -> T) -> Rc<T> {
         let Some(local) = context.get::<Self>() else { return Rc::new(make()) };
-        let known = local.entry(&mut local.entries.borrow_mut(), instance).value.clone();
+        let known = Self::known(&local.entries.borrow(), instance).and_then(|entry| entry.value.clone());
         if let Some(known) = known.and_then(|value| value.downcast::<T>().ok()) {
             return known;
         }

@@ -100,6 +100,19 @@ const CONFIG: &str = r#"{
         {
             "match": {"path": "/cached"}, "plugins": [{"use": "cache"}],
             "respond": {"text": "Hello, World!", "headers": {"Cache-Control": "max-age=3600"}}
+        },
+        {
+            "match": {"path": "/plugins"}, "respond": {"text": "Hello, World!"},
+            "plugins": [
+                {"use": "request-id"}, {"use": "security-headers"}, {"use": "body-limit", "options": {"max": "1MiB"}},
+                {"use": "time-out", "options": {"after": "10s"}}, {"use": "ip-filter", "options": {"allow": ["127.0.0.0/8"]}},
+                {"use": "rate-limit", "options": {"rate": "1000000/s"}}, {"use": "cors", "options": {"origins": ["https://a.example"]}},
+                {"use": "concurrency", "options": {"limit": 100}},
+                {"use": "headers", "options": {
+                    "request": {"remove": ["Host-Of-Nobody"], "set": {"X-A": "1"}, "add": {"X-B": "2"}},
+                    "response": {"set": {"X-A": "1"}}
+                }}
+            ]
         }
     ]
 }"#;
@@ -200,7 +213,7 @@ fn a_warm_core_answers_fixed_responses_without_allocating() {
             return eprintln!("{} allocates at each turn of its loop: nothing to hold it to", executor().name());
         };
         with_worker(driver, Spec::default(), |client, mark| {
-            for path in ["/text", "/users/12345", "/cached"] {
+            for path in ["/text", "/users/12345", "/cached", "/plugins"] {
                 ask(client, path, 200);
                 ask_in_batches(client, path, 20);
                 // To find who allocates where nobody should: RINGFORT_TEST_WATCH=1 shows where each one comes from.

@@ -71,6 +71,21 @@ fn fields_leave_framing_and_connection_to_the_server() {
 }
 
 #[test]
+fn vary_says_once_that_a_response_depends_on_a_field() {
+    for (before, after) in [
+        (vec![], vec!["Origin"]),
+        (vec!["Accept", "Accept-Encoding"], vec!["Accept", "Accept-Encoding", "Origin"]),
+        (vec!["accept, origin"], vec!["accept, origin"]),
+        (vec!["a", "*"], vec!["a", "*"]),
+    ] {
+        let mut fields = Fields::new();
+        before.iter().for_each(|line| fields.push("vary", line).unwrap());
+        fields.add_vary("Origin").unwrap();
+        assert_eq!(fields.values("Vary").map(|value| str::from_utf8(value).unwrap()).collect::<Vec<_>>(), after);
+    }
+}
+
+#[test]
 fn a_line_that_was_checked_does_what_its_name_and_value_do() {
     let (mut by_line, mut by_parts) = (Fields::new(), Fields::new());
     for (name, value) in [("A", "1"), ("b", ""), ("a", " 2\t"), ("B", "3")] {

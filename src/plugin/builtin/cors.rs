@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::handler::Request;
 use crate::handler::pipeline::Slot;
-use crate::http::head::list_members;
 use crate::http::{FieldError, Fields, Method, Status};
 use crate::limits::CORS_NAMES_MAX;
 use crate::plugin::registry::Build;
@@ -236,14 +235,14 @@ impl Cors {
         }
         // A cache has to know that the answer is another one for another origin, also where this request has none.
         if let Origins::Listed(_) = self.origins {
-            add_vary(fields, "Origin")?;
+            fields.add_vary("Origin")?;
         }
         if kind == Kind::Preflight {
             if let Names::Asked = self.methods {
-                add_vary(fields, "Access-Control-Request-Method")?;
+                fields.add_vary("Access-Control-Request-Method")?;
             }
             if let Names::Asked = self.headers {
-                add_vary(fields, "Access-Control-Request-Headers")?;
+                fields.add_vary("Access-Control-Request-Headers")?;
             }
         }
         let Some(origin) = self.allowed(request.header_values("origin")) else { return Ok(()) };
@@ -278,19 +277,6 @@ impl Cors {
         }
         Ok(())
     }
-}
-
-/// Names one more field that a response depends on, in one line with the others.
-fn add_vary(fields: &mut Fields, name: &str) -> Result<(), FieldError> {
-    let lines = fields.iter().filter(|(own, _)| own.eq_ignore_ascii_case("vary")).map(|(_, value)| value);
-    let known = |member: &[u8]| member == b"*" || member.eq_ignore_ascii_case(name.as_bytes());
-    let mut all = lines.collect::<Vec<_>>();
-    if all.iter().any(|line| list_members(line).any(known)) {
-        return Ok(());
-    }
-    all.push(name.as_bytes());
-    let joined = all.join(&b", "[..]);
-    fields.set("Vary", joined)
 }
 
 impl Plugin for Cors {
@@ -388,21 +374,5 @@ mod tests {
         ] {
             assert_eq!(OriginPattern::parse(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn what_a_response_depends_on_is_told_once() {
-        let vary = |before: &[&str]| {
-            let mut fields = Fields::new();
-            before.iter().for_each(|line| fields.push("vary", line).unwrap());
-            add_vary(&mut fields, "Origin").unwrap();
-            let lines = fields.iter().map(|(_, value)| String::from_utf8(value.to_vec()).unwrap());
-            lines.collect::<Vec<_>>().join("|")
-        };
-        assert_eq!(vary(&[]), "Origin");
-        assert_eq!(vary(&["Accept"]), "Accept, Origin");
-        assert_eq!(vary(&["Accept", "Accept-Encoding"]), "Accept, Accept-Encoding, Origin");
-        assert_eq!(vary(&["accept, origin"]), "accept, origin");
-        assert_eq!(vary(&["*"]), "*");
     }
 }

@@ -93,7 +93,9 @@ pub(super) fn write_variant(key: &[u8], selected: Option<&Selected>, head: &Requ
 }
 
 fn write_host(host: &[u8], port: Option<u16>, out: &mut Vec<u8>) {
-    out.extend(host.iter().map(u8::to_ascii_lowercase));
+    let start = out.len();
+    out.extend_from_slice(host);
+    out[start..].make_ascii_lowercase();
     if let Some(port) = port.filter(|port| !matches!(port, 80 | 443)) {
         out.push(b':');
         out.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());

@@ -1,7 +1,5 @@
 //! `Cache-Status` (RFC 9211): what the cache tells of a response.
 
-use std::io::Write;
-
 /// How a request was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Handling {
@@ -66,6 +64,16 @@ pub(super) struct Text {
 const TEXT_BYTES: usize = 160;
 
 impl Text {
+    /// Appends as much of it as there is room for, which is all: names have a bound.
+    fn push(&mut self, part: &str) -> &mut Self {
+        let rest = &mut self.bytes[self.length..];
+        debug_assert!(part.len() <= rest.len(), "the longest name and all parameters fit");
+        let length = part.len().min(rest.len());
+        rest[..length].copy_from_slice(&part.as_bytes()[..length]);
+        self.length += length;
+        self
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
@@ -73,21 +81,23 @@ impl Text {
 
 /// The member of the list for a cache of this name, which is a token (section 2).
 pub(super) fn tell(name: &str, handling: Handling) -> Text {
-    let mut bytes = [0; TEXT_BYTES];
-    let mut rest = bytes.as_mut_slice();
-    let written = match handling {
-        Handling::Hit { ttl } => write!(rest, "{name}; hit; ttl={ttl}"),
-        Handling::Refused => write!(rest, "{name}; fwd=miss; detail=only-if-cached"),
-        Handling::Forwarded { why, status, storing } => write!(rest, "{name}; fwd={}", why.name())
-            .and_then(|()| status.map_or(Ok(()), |status| write!(rest, "; fwd-status={status}")))
-            .and_then(|()| match storing {
-                Storing::Not => Ok(()),
-                Storing::Yes { ttl } => write!(rest, "; stored; ttl={ttl}"),
-            }),
+    let mut text = Text { bytes: [0; TEXT_BYTES], length: 0 };
+    text.push(name);
+    match handling {
+        Handling::Hit { ttl } => text.push("; hit; ttl=").push(itoa::Buffer::new().format(ttl)),
+        Handling::Refused => text.push("; fwd=miss; detail=only-if-cached"),
+        Handling::Forwarded { why, status, storing } => {
+            text.push("; fwd=").push(why.name());
+            if let Some(status) = status {
+                text.push("; fwd-status=").push(itoa::Buffer::new().format(status));
+            }
+            match storing {
+                Storing::Not => &mut text,
+                Storing::Yes { ttl } => text.push("; stored; ttl=").push(itoa::Buffer::new().format(ttl)),
+            }
+        }
     };
-    debug_assert!(written.is_ok(), "the longest name and all parameters fit");
-    let length = TEXT_BYTES - rest.len();
-    Text { bytes, length }
+    text
 }
 
 #[cfg(test)]
