@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::super::options::Settings;
+use super::abi::Half;
 use super::fields::Of;
 use super::host::Setting;
-use super::options::Settings;
 use super::program::Program;
 use super::seat::{Common, Seat};
 use super::shared::Shared;
@@ -48,14 +49,14 @@ impl Drive {
         });
         let visit = visit.map_err(|fault| fault.to_string())?;
         let shown = visit.with(|instance, id| {
-            instance.request_headers(id, true)?;
+            instance.headers(Half::Request, id, true)?;
             let response = &mut instance.stream(id)?.response;
             response.stage = Stage::Open;
             response.headers.reset(Of::Response);
             for (name, value) in fields {
                 response.headers.load(name.as_bytes(), value.as_bytes());
             }
-            instance.response_headers(id, true)
+            instance.headers(Half::Response, id, true)
         });
         shown.map_err(|fault| fault.to_string())?;
         visit.finish().map_err(|fault| fault.to_string())

@@ -2,9 +2,9 @@
 
 use wasmtime::Linker;
 
-use crate::plugin::wasm::abi::{Answer, BufferKind, Status, told};
-use crate::plugin::wasm::host::Host;
-use crate::plugin::wasm::memory::{Guest, give, parts, put, slice};
+use super::super::abi::{Answer, BufferKind, Status, told};
+use super::super::host::Host;
+use super::super::memory::{Guest, give, parts, put, slice};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(

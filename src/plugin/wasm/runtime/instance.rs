@@ -1,12 +1,13 @@
 //! A guest that runs: its memory, its callbacks, and how long each may take.
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{Store, Trap, TypedFunc, UpdateDeadline, WasmParams, WasmResults};
 
-use super::abi::Action;
+use super::abi::{Action, Half};
 use super::host::{Host, ROOT, Setting};
 use super::memory::Reach;
 use super::program::Program;
@@ -100,7 +101,9 @@ struct Callbacks {
 pub(crate) struct Instance {
     program: Arc<Program>,
     store: Store<Host>,
-    callbacks: Callbacks,
+    /// Shared, so that one can be called while the rest is changed: a copy of one would count references in the engine,
+    /// which all cores have in common.
+    callbacks: Rc<Callbacks>,
 }
 
 impl fmt::Debug for Instance {
@@ -144,7 +147,7 @@ impl Instance {
         let initialize: Callback<(), ()> = find(&made, &mut store, "_initialize");
         let main: Callback<(u32, u32), u32> = initialize.as_ref().and_then(|_| find(&made, &mut store, "main"));
         let start = initialize.clone().or_else(|| find(&made, &mut store, "_start"));
-        let mut instance = Self { program: program.clone(), store, callbacks };
+        let mut instance = Self { program: program.clone(), store, callbacks: Rc::new(callbacks) };
         if let Some(start) = start {
             let name = if initialize.is_some() { "_initialize" } else { "_start" };
             instance.call_within(time_max, ROOT, &start, ()).map_err(|fault| fault.at(name))?;
@@ -158,17 +161,15 @@ impl Instance {
 
     fn configure(&mut self, time_max: Duration) -> Result<(), Fault> {
         let size = self.store.data().setting.configuration.len() as u32;
-        if let Some(create) = self.callbacks.context_create.clone() {
-            let created = self.call_within(time_max, ROOT, &create, (ROOT, 0));
+        let callbacks = self.callbacks.clone();
+        if let Some(create) = &callbacks.context_create {
+            let created = self.call_within(time_max, ROOT, create, (ROOT, 0));
             created.map_err(|fault| fault.at("proxy_on_context_create"))?;
         }
-        let steps = [
-            ("proxy_on_vm_start", self.callbacks.vm_start.clone(), 0),
-            ("proxy_on_configure", self.callbacks.configure.clone(), size),
-        ];
+        let steps = [("proxy_on_vm_start", &callbacks.vm_start, 0), ("proxy_on_configure", &callbacks.configure, size)];
         for (name, callback, size) in steps {
             let Some(callback) = callback else { continue };
-            let accepted = self.call_within(time_max, ROOT, &callback, (ROOT, size));
+            let accepted = self.call_within(time_max, ROOT, callback, (ROOT, size));
             if accepted.map_err(|fault| fault.at(name))? == 0 {
                 let what = format!("it refuses its configuration ({name} gave back false; its log may say why)");
                 return Err(Fault::Start(what));
@@ -181,12 +182,12 @@ impl Instance {
     pub(crate) fn open(&mut self, fill: impl FnOnce(&mut Stream)) -> Result<u32, Fault> {
         let (id, stream) = self.store.data_mut().streams.open().ok_or(Fault::Full)?;
         fill(stream);
-        if let Some(create) = &self.callbacks.context_create {
-            let create = create.clone();
-            if let Err(fault) = self.call(id, &create, (id, ROOT)) {
-                self.store.data_mut().streams.close(id);
-                return Err(fault);
-            }
+        let callbacks = self.callbacks.clone();
+        if let Some(create) = &callbacks.context_create
+            && let Err(fault) = self.call(id, create, (id, ROOT))
+        {
+            self.store.data_mut().streams.close(id);
+            return Err(fault);
         }
         Ok(id)
     }
@@ -196,64 +197,52 @@ impl Instance {
         self.store.data_mut().streams.get_mut(id).ok_or(Fault::Gone("the plugin does not know the request"))
     }
 
-    /// Shows it the head of the request.
-    pub(crate) fn request_headers(&mut self, id: u32, end: bool) -> Result<Action, Fault> {
-        let number = self.stream(id)?.request.headers.len() as u32;
-        match &self.callbacks.request_headers {
-            OnHeaders::Absent => Ok(Action::Continue),
-            OnHeaders::Short(callback) => {
-                let callback = callback.clone();
-                self.call(id, &callback, (id, number)).map(Action::of)
-            }
-            OnHeaders::Full(callback) => {
-                let callback = callback.clone();
-                self.call(id, &callback, (id, number, u32::from(end))).map(Action::of)
-            }
-        }
+    /// Shows it the head of a message.
+    pub(crate) fn headers(&mut self, half: Half, id: u32, end: bool) -> Result<Action, Fault> {
+        let number = self.stream(id)?.message_mut(half).headers.len() as u32;
+        let callbacks = self.callbacks.clone();
+        let callback = match half {
+            Half::Request => &callbacks.request_headers,
+            Half::Response => &callbacks.response_headers,
+        };
+        let given = match callback {
+            OnHeaders::Absent => return Ok(Action::Continue),
+            OnHeaders::Short(callback) => self.call(id, callback, (id, number)),
+            OnHeaders::Full(callback) => self.call(id, callback, (id, number, u32::from(end))),
+        };
+        given.map(Action::of)
     }
 
     /// Shows it the body of the request, as far as it is kept.
     pub(crate) fn request_body(&mut self, id: u32, end: bool) -> Result<Action, Fault> {
         let size = self.stream(id)?.request.body.len() as u32;
-        let Some(callback) = self.callbacks.request_body.clone() else { return Ok(Action::Continue) };
-        self.call(id, &callback, (id, size, u32::from(end))).map(Action::of)
+        let callbacks = self.callbacks.clone();
+        let Some(callback) = &callbacks.request_body else { return Ok(Action::Continue) };
+        self.call(id, callback, (id, size, u32::from(end))).map(Action::of)
     }
 
     /// Shows it the trailers of the request.
     pub(crate) fn request_trailers(&mut self, id: u32) -> Result<Action, Fault> {
         let number = self.stream(id)?.request.trailers.len() as u32;
-        let Some(callback) = self.callbacks.request_trailers.clone() else { return Ok(Action::Continue) };
-        self.call(id, &callback, (id, number)).map(Action::of)
-    }
-
-    /// Shows it the head of the response.
-    pub(crate) fn response_headers(&mut self, id: u32, end: bool) -> Result<Action, Fault> {
-        let number = self.stream(id)?.response.headers.len() as u32;
-        match &self.callbacks.response_headers {
-            OnHeaders::Absent => Ok(Action::Continue),
-            OnHeaders::Short(callback) => {
-                let callback = callback.clone();
-                self.call(id, &callback, (id, number)).map(Action::of)
-            }
-            OnHeaders::Full(callback) => {
-                let callback = callback.clone();
-                self.call(id, &callback, (id, number, u32::from(end))).map(Action::of)
-            }
-        }
+        let callbacks = self.callbacks.clone();
+        let Some(callback) = &callbacks.request_trailers else { return Ok(Action::Continue) };
+        self.call(id, callback, (id, number)).map(Action::of)
     }
 
     /// Shows it the body of the response, as far as it is kept.
     pub(crate) fn response_body(&mut self, id: u32, end: bool) -> Result<Action, Fault> {
         let size = self.stream(id)?.response.body.len() as u32;
-        let Some(callback) = self.callbacks.response_body.clone() else { return Ok(Action::Continue) };
-        self.call(id, &callback, (id, size, u32::from(end))).map(Action::of)
+        let callbacks = self.callbacks.clone();
+        let Some(callback) = &callbacks.response_body else { return Ok(Action::Continue) };
+        self.call(id, callback, (id, size, u32::from(end))).map(Action::of)
     }
 
     /// The exchange is over: unless the guest wants to know of it for longer, it is forgotten.
     pub(crate) fn finish(&mut self, id: u32) -> Result<(), Fault> {
         self.stream(id)?;
-        let is_done = match self.callbacks.done.clone() {
-            Some(done) => self.call(id, &done, id)? != 0,
+        let callbacks = self.callbacks.clone();
+        let is_done = match &callbacks.done {
+            Some(done) => self.call(id, done, id)? != 0,
             None => true,
         };
         if is_done {
@@ -271,8 +260,9 @@ impl Instance {
     }
 
     fn forget(&mut self, id: u32) -> Result<(), Fault> {
-        let log = self.callbacks.log.clone().map_or(Ok(()), |log| self.call_plainly(id, &log, id));
-        let delete = self.callbacks.delete.clone().map_or(Ok(()), |delete| self.call_plainly(id, &delete, id));
+        let callbacks = self.callbacks.clone();
+        let log = callbacks.log.as_ref().map_or(Ok(()), |log| self.call_plainly(id, log, id));
+        let delete = callbacks.delete.as_ref().map_or(Ok(()), |delete| self.call_plainly(id, delete, id));
         self.store.data_mut().streams.close(id);
         log.and(delete)
     }
@@ -285,8 +275,9 @@ impl Instance {
 
     /// Its timer has come due.
     pub(crate) fn tick(&mut self) -> Result<(), Fault> {
-        let Some(tick) = self.callbacks.tick.clone() else { return Ok(()) };
-        self.call(ROOT, &tick, ROOT)
+        let callbacks = self.callbacks.clone();
+        let Some(tick) = &callbacks.tick else { return Ok(()) };
+        self.call(ROOT, tick, ROOT)
     }
 
     /// How many requests it has.

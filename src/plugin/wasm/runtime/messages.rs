@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::abi::Action;
+use super::abi::{Action, Half};
 use super::fields::{FieldMap, Of, is_guests};
 use super::instance::Fault;
 use super::seat::Visit;
@@ -124,7 +124,7 @@ pub(super) fn show_response(visit: &Visit, hook: &mut PostHandler<'_, '_>, plan:
             response.headers.load(name.as_bytes(), value);
         }
     })?;
-    let action = visit.with(|instance, id| instance.response_headers(id, end))?;
+    let action = visit.with(|instance, id| instance.headers(Half::Response, id, end))?;
     let (wish, resumed) = visit.stream(|stream| {
         stream.response.stage = Stage::Sent;
         stream.is_answered = true;

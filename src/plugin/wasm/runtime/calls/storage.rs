@@ -2,9 +2,9 @@
 
 use wasmtime::Linker;
 
-use crate::plugin::wasm::abi::{Answer, Status, told};
-use crate::plugin::wasm::host::Host;
-use crate::plugin::wasm::memory::{Guest, give, parts, put, put_long, slice, slice_mut};
+use super::super::abi::{Answer, Status, told};
+use super::super::host::Host;
+use super::super::memory::{Guest, give, parts, put, put_long, slice, slice_mut};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(

@@ -2,10 +2,10 @@
 
 use wasmtime::Linker;
 
-use crate::plugin::wasm::abi::{Answer, Status, told};
-use crate::plugin::wasm::host::Host;
-use crate::plugin::wasm::memory::{Guest, give, parts, put, slice};
-use crate::plugin::wasm::pairs;
+use super::super::abi::{Answer, Status, told};
+use super::super::host::Host;
+use super::super::memory::{Guest, give, parts, put, slice};
+use super::super::pairs;
 
 /// What functions that this host does not have answer.
 const UNIMPLEMENTED: u32 = Status::Unimplemented as u32;

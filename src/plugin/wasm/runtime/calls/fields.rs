@@ -2,12 +2,12 @@
 
 use wasmtime::Linker;
 
-use crate::plugin::wasm::abi::{Answer, MapKind, Status, told};
-use crate::plugin::wasm::fields::FieldMap;
-use crate::plugin::wasm::host::Host;
-use crate::plugin::wasm::memory::{Guest, give, parts, put, slice};
-use crate::plugin::wasm::pairs;
-use crate::plugin::wasm::stream::Stage;
+use super::super::abi::{Answer, MapKind, Status, told};
+use super::super::fields::FieldMap;
+use super::super::host::Host;
+use super::super::memory::{Guest, give, parts, put, slice};
+use super::super::pairs;
+use super::super::stream::Stage;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap("env", "proxy_get_header_map_size", |mut guest: Guest<'_>, map: u32, size_at: u32| {

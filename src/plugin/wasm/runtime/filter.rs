@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::super::options::Options;
 use super::abi::{Action, Half};
 use super::host::Setting;
 use super::instance::{Fault, Instance};
 use super::manifest::{self, configuration_of};
 use super::messages::{self, decide, fill_request, show_response, show_response_body, take_over};
-use super::options::Options;
 use super::program::{Program, hex};
 use super::seat::{Common, Seat, Visit};
 use super::shared::Shared;
@@ -29,7 +29,7 @@ use crate::units::{ByteSize, TimeSpan};
 
 /// A WASM plugin of a config.
 #[derive(Debug)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     common: Arc<Common>,
     traits: Traits,
 }
@@ -194,7 +194,7 @@ impl Filter {
     fn enter_now(&self, hook: &mut PreHandler<'_, '_>) -> Result<Option<LocalAnswer>, Fault> {
         let visit = self.open(hook)?;
         let end = hook.body.remaining() == Some(0);
-        let action = visit.with(|instance, id| instance.request_headers(id, end))?;
+        let action = visit.with(|instance, id| instance.headers(Half::Request, id, end))?;
         let (wish, resumed) = visit.stream(|stream| (std::mem::take(&mut stream.wish), stream.request.resumed))?;
         let answer = decide(wish);
         if answer.is_none() {
@@ -211,7 +211,7 @@ impl Filter {
     async fn enter_waiting(&self, hook: &mut PreHandler<'_, '_>) -> Result<Option<LocalAnswer>, Fault> {
         let visit = self.open(hook)?;
         let has_body = hook.body.remaining() != Some(0);
-        let action = visit.with(|instance, id| instance.request_headers(id, !has_body))?;
+        let action = visit.with(|instance, id| instance.headers(Half::Request, id, !has_body))?;
         let mut answer = self.settle(&visit, action).await?;
         if answer.is_none() && has_body && self.traits.sees_request_body {
             answer = self.show_request_body(&visit, hook).await?;
