@@ -1,5 +1,6 @@
 //! Plugins in WebAssembly, in a running server.
 
+mod calls;
 mod guests;
 mod misbehaving;
 mod replaced;

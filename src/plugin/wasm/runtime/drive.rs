@@ -11,6 +11,7 @@ use super::program::Program;
 use super::seat::{Common, Seat};
 use super::shared::Shared;
 use super::stream::Stage;
+use crate::handler::Context;
 
 /// One core with one plugin.
 pub struct Drive(Rc<Seat>);
@@ -30,10 +31,11 @@ impl Drive {
             memory_max: settings.memory as usize,
             time_max: settings.time,
             body_max: settings.body as usize,
+            upstreams: Vec::new(),
             shared: Shared::of("drive"),
         };
         let program = Program::of(module).map_err(|error| error.to_string())?;
-        Ok(Self(Seat::new(Common::new(program, Arc::new(setting)))))
+        Ok(Self(Seat::new(Common::new(program, Arc::new(setting)), &Context::default())))
     }
 
     /// One request with these fields from its head to the end of its response, which has the same ones.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
-use super::fields::FieldMap;
 use super::memory::Reach;
+use super::outgoing::{CallAnswer, CallEnd, Calls};
 use super::shared::Shared;
 use super::stream::{Stream, Streams};
 use crate::limits::WASM_TABLE_ELEMENTS_MAX;
+use crate::proxy::Upstream;
 
 /// The context of the plugin itself; requests have others.
 pub(crate) const ROOT: u32 = 1;
@@ -31,15 +32,10 @@ pub(crate) struct Setting {
     pub(crate) time_max: Duration,
     /// Bytes of a body that a paused guest makes the host keep.
     pub(crate) body_max: usize,
+    /// Whom it may ask; none where it cannot ask at all.
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// What all instances of the module share.
     pub(crate) shared: Arc<Shared>,
-}
-
-/// The answer to a request of the guest's own.
-#[derive(Debug, Default)]
-pub(crate) struct CallAnswer {
-    pub(crate) headers: FieldMap,
-    pub(crate) body: Vec<u8>,
 }
 
 /// The state behind one instance.
@@ -54,8 +50,10 @@ pub(crate) struct Host {
     pub(crate) finished: Vec<u32>,
     /// The period of `proxy_on_tick`; `None`: it is not called.
     pub(crate) tick_period: Option<Duration>,
-    /// What the callback under way answers to.
-    pub(crate) call_answer: Option<CallAnswer>,
+    /// Requests of the guest's own.
+    pub(crate) calls: Calls,
+    /// What came of the one that the callback under way is about.
+    pub(crate) call_end: Option<CallEnd>,
     /// The guest's allocator runs to take an answer.
     pub(crate) is_giving: bool,
     /// Reused for what is handed over.
@@ -77,7 +75,8 @@ impl Host {
             effective: ROOT,
             finished: Vec::new(),
             tick_period: None,
-            call_answer: None,
+            calls: Calls::default(),
+            call_end: None,
             is_giving: false,
             scratch: Vec::new(),
             seen_at: None,
@@ -89,6 +88,17 @@ impl Host {
     /// The request that host functions are about, if it is one.
     pub(crate) fn stream(&self) -> Option<&Stream> {
         self.streams.get(self.effective)
+    }
+
+    /// Forgets a request, with the calls that were made for it.
+    pub(crate) fn close(&mut self, id: u32) {
+        self.streams.close(id);
+        self.calls.leave(id);
+    }
+
+    /// The answer that the callback under way is about, if there is one.
+    pub(crate) fn call_answer(&self) -> Option<&CallAnswer> {
+        self.call_end.as_ref().and_then(CallEnd::answer)
     }
 
     /// As [`Host::stream`], to be changed.

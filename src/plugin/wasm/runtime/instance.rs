@@ -10,6 +10,7 @@ use wasmtime::{Store, Trap, TypedFunc, UpdateDeadline, WasmParams, WasmResults};
 use super::abi::{Action, Half};
 use super::host::{Host, ROOT, Setting};
 use super::memory::Reach;
+use super::outgoing::{CallEnd, CallKey, Unsent};
 use super::program::Program;
 use super::stream::Stream;
 use crate::clock;
@@ -95,6 +96,7 @@ struct Callbacks {
     log: Callback<u32, ()>,
     delete: Callback<u32, ()>,
     tick: Callback<u32, ()>,
+    call_response: Callback<(u32, u32, u32, u32, u32), ()>,
 }
 
 /// One running guest.
@@ -186,7 +188,7 @@ impl Instance {
         if let Some(create) = &callbacks.context_create
             && let Err(fault) = self.call(id, create, (id, ROOT))
         {
-            self.store.data_mut().streams.close(id);
+            self.store.data_mut().close(id);
             return Err(fault);
         }
         Ok(id)
@@ -255,7 +257,7 @@ impl Instance {
     /// Drops a request without a word to the guest, unless that has put its end off.
     pub(crate) fn leave(&mut self, id: u32) {
         if self.stream(id).is_ok_and(|stream| !stream.is_lingering) {
-            self.store.data_mut().streams.close(id);
+            self.store.data_mut().close(id);
         }
     }
 
@@ -263,8 +265,37 @@ impl Instance {
         let callbacks = self.callbacks.clone();
         let log = callbacks.log.as_ref().map_or(Ok(()), |log| self.call_plainly(id, log, id));
         let delete = callbacks.delete.as_ref().map_or(Ok(()), |delete| self.call_plainly(id, delete, id));
-        self.store.data_mut().streams.close(id);
+        self.store.data_mut().close(id);
         log.and(delete)
+    }
+
+    /// Requests of its own that it has asked for meanwhile.
+    pub(crate) fn take_unsent(&mut self) -> Vec<Unsent> {
+        self.store.data_mut().calls.take_unsent()
+    }
+
+    /// Tells it what came of a request of its own, unless nobody waits for it any more.
+    ///
+    /// As with Envoy the callback is about the plugin itself, and guests turn to the request that they asked for. Those that
+    /// do not find it already there.
+    pub(crate) fn call_ended(&mut self, key: CallKey, end: CallEnd) -> Result<(), Fault> {
+        if !self.store.data_mut().calls.end(key) {
+            return Ok(());
+        }
+        let callbacks = self.callbacks.clone();
+        let Some(callback) = &callbacks.call_response else { return Ok(()) };
+        let (context, number) = key;
+        let sizes = end.answer().map(|answer| (answer.headers.len(), answer.body.len(), answer.trailers.len()));
+        let (headers, body, trailers) = sizes.unwrap_or_default();
+        let parameters = (ROOT, number, headers as u32, body as u32, trailers as u32);
+        self.store.data_mut().call_end = Some(end);
+        let told = self.call(context, callback, parameters);
+        self.store.data_mut().call_end = None;
+        if let (Err(fault), Ok(stream)) = (&told, self.stream(context)) {
+            stream.fault = Some(fault.clone());
+            stream.wake();
+        }
+        told
     }
 
     /// The period of its timer, if it wants one.
@@ -278,6 +309,12 @@ impl Instance {
         let callbacks = self.callbacks.clone();
         let Some(tick) = &callbacks.tick else { return Ok(()) };
         self.call(ROOT, tick, ROOT)
+    }
+
+    /// How many requests of its own are under way.
+    #[cfg(test)]
+    pub(crate) fn calls(&self) -> usize {
+        self.store.data().calls.len()
     }
 
     /// How many requests it has.
@@ -372,6 +409,7 @@ impl Callbacks {
             log: find(made, store, "proxy_on_log"),
             delete: find(made, store, "proxy_on_delete"),
             tick: find(made, store, "proxy_on_tick"),
+            call_response: find(made, store, "proxy_on_http_call_response"),
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `instance` | a guest that runs |
 //! | `manifest` | a module's file, and what is said about it |
 //! | `memory` | what guests point at, checked |
+//! | `outgoing` | requests of a guest's own |
 //! | `program` | a compiled module |
 //! | `seat` | what one core keeps for a plugin |
 //! | `shared` | what all instances of a module share |
@@ -31,12 +32,15 @@ mod instance;
 mod manifest;
 mod memory;
 mod messages;
+mod outgoing;
 mod pairs;
 mod program;
 mod seat;
 mod shared;
 mod stream;
 
+#[cfg(test)]
+mod call_tests;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]

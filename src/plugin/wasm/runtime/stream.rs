@@ -7,6 +7,7 @@ use std::task::Waker;
 use super::abi::Half;
 use super::fields::{FieldMap, Of};
 use super::host::ROOT;
+use super::instance::Fault;
 use crate::clock::Moment;
 use crate::limits::{LARGE_BUFFER_BYTES, WASM_PROPERTIES_MAX, WASM_PROPERTY_BYTES_MAX, WASM_STREAMS_MAX};
 
@@ -98,6 +99,8 @@ pub(crate) struct Stream {
     pub(crate) is_answered: bool,
     /// The guest has answered `proxy_on_done` with "not yet".
     pub(crate) is_lingering: bool,
+    /// What failed in a callback for it that it did not wait in.
+    pub(crate) fault: Option<Fault>,
     /// Who waits for the guest to resume.
     pub(crate) waker: Option<Waker>,
     properties: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -141,7 +144,7 @@ impl Stream {
         self.facts.route.clear();
         self.wish = Wish::None;
         (self.is_answered, self.is_lingering) = (false, false);
-        self.waker = None;
+        (self.fault, self.waker) = (None, None);
         self.properties.clear();
     }
 }

@@ -39,7 +39,7 @@ fn readable(host: &Host, kind: BufferKind) -> Result<&[u8], Status> {
     Ok(match kind {
         BufferKind::RequestBody => &host.stream().ok_or(Status::NotFound)?.request.body,
         BufferKind::ResponseBody => &host.stream().ok_or(Status::NotFound)?.response.body,
-        BufferKind::CallBody => &host.call_answer.as_ref().ok_or(Status::NotFound)?.body,
+        BufferKind::CallBody => &host.call_answer().ok_or(Status::NotFound)?.body,
         BufferKind::VmConfiguration => &[],
         BufferKind::PluginConfiguration => &host.setting.configuration,
         BufferKind::Absent => return Err(Status::NotFound),

@@ -63,8 +63,9 @@ fn readable(host: &Host, kind: MapKind) -> Option<&FieldMap> {
         MapKind::RequestTrailers => host.stream().map(|stream| &stream.request.trailers),
         MapKind::ResponseHeaders => host.stream().map(|stream| &stream.response.headers),
         MapKind::ResponseTrailers => host.stream().map(|stream| &stream.response.trailers),
-        MapKind::CallHeaders => host.call_answer.as_ref().map(|answer| &answer.headers),
-        MapKind::GrpcInitial | MapKind::GrpcTrailing | MapKind::CallTrailers => None,
+        MapKind::CallHeaders => host.call_answer().map(|answer| &answer.headers),
+        MapKind::CallTrailers => host.call_answer().map(|answer| &answer.trailers),
+        MapKind::GrpcInitial | MapKind::GrpcTrailing => None,
     }
 }
 

@@ -5,6 +5,7 @@ use wasmtime::Linker;
 use super::super::abi::{Answer, Status, told};
 use super::super::host::Host;
 use super::super::memory::{Guest, give, parts, put, slice};
+use super::super::outgoing::{Asked, CallEnd};
 use super::super::pairs;
 
 /// What functions that this host does not have answer.
@@ -21,11 +22,13 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
          fields_size: u32,
          body: u32,
          body_size: u32,
-         _trailers: u32,
-         _trailers_size: u32,
-         _timeout: u32,
+         trailers: u32,
+         trailers_size: u32,
+         timeout_ms: u32,
          call_at: u32| {
-            told(http_call(&mut guest, [(upstream, upstream_size), (fields, fields_size), (body, body_size)], call_at))
+            let pieces =
+                [(upstream, upstream_size), (fields, fields_size), (body, body_size), (trailers, trailers_size)];
+            told(http_call(&mut guest, pieces, timeout_ms, call_at))
         },
     )?;
     linker.func_wrap("env", "proxy_get_status", |mut guest: Guest<'_>, code_at: u32, at: u32, size_at: u32| {
@@ -64,23 +67,40 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Refused for now, with the answer for an upstream that is not there: see `docs/plugins/wasm.md`.
-fn http_call(guest: &mut Guest<'_>, pieces: [(u32, u32); 3], call_at: u32) -> Answer {
+/// Takes a request of the guest's own up: it is made as soon as the guest gives back, for the context that it is in now.
+fn http_call(guest: &mut Guest<'_>, pieces: [(u32, u32); 4], timeout_ms: u32, call_at: u32) -> Answer {
     let (memory, host) = parts(guest)?;
-    let [upstream, fields, body] = pieces;
-    let (upstream, fields) = (slice(memory, upstream.0, upstream.1)?, slice(memory, fields.0, fields.1)?);
-    slice(memory, body.0, body.1)?;
+    let pieces = pieces.map(|(at, size)| slice(memory, at, size));
+    let [upstream, fields, body, trailers] = pieces;
+    let (upstream, fields, body, trailers) = (upstream?, fields?, body?, trailers?);
+    // Nothing is asked whose number cannot be told.
     slice(memory, call_at, 4)?;
-    pairs::read(fields)?;
-    let (plugin, upstream) = (host.setting.name.as_str(), String::from_utf8_lossy(upstream));
-    tracing::debug!(plugin, %upstream, "a request of the plugin's own was refused: this server does not send them");
-    put(memory, call_at, 0)?;
-    Err(Status::BadArgument.into())
+    let fields = pairs::read(fields)?;
+    if !pairs::read(trailers)?.is_empty() {
+        return Err(Status::Unimplemented.into());
+    }
+    let found = host.setting.upstreams.iter().find(|known| known.spec.name.as_bytes() == upstream);
+    let Some(found) = found else {
+        let (plugin, upstream) = (host.setting.name.as_str(), String::from_utf8_lossy(upstream));
+        tracing::debug!(plugin, %upstream, "a WASM plugin asks an upstream that there is not");
+        return Err(Status::BadArgument.into());
+    };
+    let asked = Asked::new(found.clone(), &fields, body, timeout_ms)?;
+    let number = host.calls.begin(host.effective, asked)?;
+    Ok(put(memory, call_at, number)?)
 }
 
-/// There is no gRPC call whose status it could be; calls over HTTP have theirs among their fields.
+/// How the request of the guest's own ended that it is told of: as from Envoy, one without an answer was reset. There are no
+/// gRPC calls whose status it could be.
 fn status(guest: &mut Guest<'_>, code_at: u32, at: u32, size_at: u32) -> Answer {
-    give(guest, at, size_at, |_, _, _| Ok(()))?;
+    let has_failed = matches!(guest.data().call_end, Some(CallEnd::Failed));
+    give(guest, at, size_at, |memory, _, out| {
+        slice(memory, code_at, 4)?;
+        if has_failed {
+            out.extend_from_slice(b"reset");
+        }
+        Ok(())
+    })?;
     let (memory, _) = parts(guest)?;
-    Ok(put(memory, code_at, 0)?)
+    Ok(put(memory, code_at, if has_failed { Status::BrokenConnection as u32 } else { Status::Ok as u32 })?)
 }
