@@ -17,6 +17,13 @@ mod runtime;
 pub use options::{REGISTRATION, Settings};
 
 use runtime::Filter;
+
+use crate::metrics::guests::GuestSample;
+
+/// The metrics that plugins have defined, by module.
+pub fn metrics() -> Vec<GuestSample> {
+    runtime::metrics()
+}
 #[cfg(feature = "wasm")]
 #[doc(hidden)]
 pub use runtime::drive;

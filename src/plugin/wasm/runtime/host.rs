@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
+use super::abi::Status;
 use super::memory::Reach;
+use super::metric::{Cell, OwnCells};
 use super::outgoing::{CallAnswer, CallEnd, Calls};
+use super::queue::Listener;
 use super::shared::Shared;
 use super::stream::{Stream, Streams};
 use crate::limits::WASM_TABLE_ELEMENTS_MAX;
 use crate::proxy::Upstream;
+use crate::rt::Mailbox;
 
 /// The context of the plugin itself; requests have others.
 pub(crate) const ROOT: u32 = 1;
@@ -54,6 +58,12 @@ pub(crate) struct Host {
     pub(crate) calls: Calls,
     /// What came of the one that the callback under way is about.
     pub(crate) call_end: Option<CallEnd>,
+    /// What has it called for queues, once it has registered one.
+    pub(crate) listener: Option<Listener>,
+    /// Tells that there is something in them; `None` when somebody waits for that.
+    pub(crate) bell: Option<Mailbox<()>>,
+    /// What it counts in.
+    pub(crate) cells: OwnCells,
     /// The guest's allocator runs to take an answer.
     pub(crate) is_giving: bool,
     /// Reused for what is handed over.
@@ -77,6 +87,9 @@ impl Host {
             tick_period: None,
             calls: Calls::default(),
             call_end: None,
+            listener: None,
+            bell: None,
+            cells: OwnCells::default(),
             is_giving: false,
             scratch: Vec::new(),
             seen_at: None,
@@ -88,6 +101,22 @@ impl Host {
     /// The request that host functions are about, if it is one.
     pub(crate) fn stream(&self) -> Option<&Stream> {
         self.streams.get(self.effective)
+    }
+
+    /// The instance's own cell of a metric.
+    pub(crate) fn metric(&mut self, number: u32) -> Result<&Cell, Status> {
+        self.cells.get(&self.setting.shared.metrics, number)
+    }
+
+    /// Has the guest be called for a queue, which is made when there is none.
+    pub(crate) fn register_queue(&mut self, name: &[u8]) -> Result<u32, Status> {
+        let listener = self.listener.as_ref().map(Listener::number).or_else(|| {
+            let (listener, bell) = Listener::new(&self.setting.shared);
+            let number = listener.number();
+            (self.listener, self.bell) = (Some(listener), Some(bell));
+            Some(number)
+        });
+        self.setting.shared.register_queue(name, listener)
     }
 
     /// Forgets a request, with the calls that were made for it.

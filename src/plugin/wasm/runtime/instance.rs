@@ -12,9 +12,11 @@ use super::host::{Host, ROOT, Setting};
 use super::memory::Reach;
 use super::outgoing::{CallEnd, CallKey, Unsent};
 use super::program::Program;
+use super::queue::Listener;
 use super::stream::Stream;
 use crate::clock;
 use crate::limits::WASM_START_MS;
+use crate::rt::Mailbox;
 
 /// Why a guest did not do what it was called for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +98,7 @@ struct Callbacks {
     log: Callback<u32, ()>,
     delete: Callback<u32, ()>,
     tick: Callback<u32, ()>,
+    queue_ready: Callback<(u32, u32), ()>,
     call_response: Callback<(u32, u32, u32, u32, u32), ()>,
 }
 
@@ -298,6 +301,27 @@ impl Instance {
         told
     }
 
+    /// What rings when there is something in a queue that it has registered, the first time that this is asked after it has.
+    pub(crate) fn take_bell(&mut self) -> Option<Mailbox<()>> {
+        self.store.data_mut().bell.take()
+    }
+
+    /// Calls it for one item of a queue, if it is to be called for any.
+    pub(crate) fn queue_ready(&mut self) -> Result<bool, Fault> {
+        let ready = self.store.data().listener.as_ref().and_then(Listener::take_ready);
+        let Some(queue) = ready else { return Ok(false) };
+        let callbacks = self.callbacks.clone();
+        if let Some(callback) = &callbacks.queue_ready {
+            self.call(ROOT, callback, (ROOT, queue))?;
+        }
+        Ok(true)
+    }
+
+    /// It takes no more requests, and others are called for its queues.
+    pub(crate) fn retire(&mut self) {
+        self.store.data_mut().listener = None;
+    }
+
     /// The period of its timer, if it wants one.
     pub(crate) fn tick_period(&self) -> Option<Duration> {
         self.callbacks.tick.as_ref()?;
@@ -409,6 +433,7 @@ impl Callbacks {
             log: find(made, store, "proxy_on_log"),
             delete: find(made, store, "proxy_on_delete"),
             tick: find(made, store, "proxy_on_tick"),
+            queue_ready: find(made, store, "proxy_on_queue_ready"),
             call_response: find(made, store, "proxy_on_http_call_response"),
         }
     }

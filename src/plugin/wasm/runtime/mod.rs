@@ -12,8 +12,10 @@
 //! | `instance` | a guest that runs |
 //! | `manifest` | a module's file, and what is said about it |
 //! | `memory` | what guests point at, checked |
+//! | `metric` | metrics that guests define |
 //! | `outgoing` | requests of a guest's own |
 //! | `program` | a compiled module |
+//! | `queue` | queues that the instances of a module share |
 //! | `seat` | what one core keeps for a plugin |
 //! | `shared` | what all instances of a module share |
 //!
@@ -32,9 +34,11 @@ mod instance;
 mod manifest;
 mod memory;
 mod messages;
+mod metric;
 mod outgoing;
 mod pairs;
 mod program;
+mod queue;
 mod seat;
 mod shared;
 mod stream;
@@ -49,3 +53,10 @@ mod testing;
 mod tests;
 
 pub(super) use filter::Filter;
+
+use crate::metrics::guests::GuestSample;
+
+/// The metrics that the guests of all modules have defined.
+pub(super) fn metrics() -> Vec<GuestSample> {
+    shared::Shared::sample_metrics()
+}

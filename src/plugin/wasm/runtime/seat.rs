@@ -13,7 +13,7 @@ use super::stream::Stream;
 use crate::clock::{self, Moment};
 use crate::handler::{Context, WeakContext};
 use crate::limits::{WASM_FAILURES_MAX, WASM_FAULT_LOG_MS, WASM_RETIRED_MAX};
-use crate::rt;
+use crate::rt::{self, Mailbox};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// What all cores have of a plugin.
@@ -106,6 +106,11 @@ impl Seat {
         if current.is_none() {
             return;
         }
+        if let Ok(mut held) = room.instance.try_borrow_mut()
+            && let Some(instance) = held.as_mut()
+        {
+            instance.retire();
+        }
         let mut retired = self.retired.borrow_mut();
         retired.retain(|room| room.strong_count() > 0);
         if retired.len() >= WASM_RETIRED_MAX
@@ -145,6 +150,9 @@ impl Seat {
     /// Sees to what a guest has asked for.
     fn serve(self: &Rc<Self>, room: &Rc<Room>, wants: Wants) {
         self.tick_if_wanted(room);
+        if let Some(bell) = wants.bell {
+            rt::spawn(listen(Rc::downgrade(self), Rc::downgrade(room), bell));
+        }
         if wants.calls.is_empty() {
             return;
         }
@@ -189,11 +197,29 @@ async fn tick(seat: Weak<Seat>, room: Weak<Room>) {
 /// What a guest has asked for during a call, besides its timer.
 struct Wants {
     calls: Vec<Unsent>,
+    bell: Option<Mailbox<()>>,
 }
 
 impl Wants {
     fn of(instance: &mut Instance) -> Self {
-        Self { calls: instance.take_unsent() }
+        Self { calls: instance.take_unsent(), bell: instance.take_bell() }
+    }
+}
+
+/// Calls the guest when there is something in a queue that it has registered, for as long as it takes requests.
+async fn listen(seat: Weak<Seat>, room: Weak<Room>, bell: Mailbox<()>) {
+    while bell.next().await.is_some() {
+        loop {
+            let (Some(seat), Some(room)) = (seat.upgrade(), room.upgrade()) else { return };
+            match call(&seat, &room, Instance::queue_ready) {
+                Ok(true) => {}
+                Ok(false) => break,
+                // What went wrong is noted; another instance is called for the rest.
+                Err(_) => return,
+            }
+            drop((seat, room));
+            rt::yield_now().await;
+        }
     }
 }
 
