@@ -168,6 +168,21 @@ fn shared_data_is_seen_on_all_cores() {
 }
 
 #[test]
+fn a_plugin_that_cannot_look_at_fields_is_told_how_many_there_are() {
+    let modules = Modules::new();
+    let imports = r#"(import "env" "proxy_send_local_response"
+        (func $answer (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))"#;
+    let body = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (call $answer (i32.add (i32.const 400) (local.get 1)) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+          (i32.const 0) (i32.const 0) (i32.const -1)))"#;
+    modules.put("counts", imports, body);
+    let server = modules.start(json!([route("/", plugin("counts", "closed"))])).serve();
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\nX-One: 1\r\nX-Two: 2\r\n\r\n");
+    assert_eq!(client.response().status, 406, "method, path, authority, scheme, and two");
+}
+
+#[test]
 fn metrics_of_plugins_are_in_the_exposition() {
     let modules = Modules::new();
     let imports = r#"

@@ -11,7 +11,7 @@ use super::abi::{Action, Half};
 use super::host::Setting;
 use super::instance::{Fault, Instance};
 use super::manifest::{self, configuration_of};
-use super::messages::{self, decide, fill_request, show_response, show_response_body, take_over};
+use super::messages::{self, count_request, decide, fill_request, show_response, show_response_body, take_over};
 use super::program::{Program, hex};
 use super::seat::{Common, Seat, Visit};
 use super::shared::Shared;
@@ -150,7 +150,7 @@ impl Plugin for Filter {
             (true, false) => BodyPlan::Watched,
             (true, true) => BodyPlan::Changed,
         };
-        let plan = show_response(&visit, hook, plan)?;
+        let plan = show_response(&visit, hook, self.traits.reads_fields, plan)?;
         hook.slot().put(visit);
         Ok(plan)
     }
@@ -205,6 +205,8 @@ impl Filter {
             stream.request.stage = Stage::Open;
             if reads_fields {
                 fill_request(stream, &request);
+            } else {
+                count_request(stream, &request);
             }
         })
     }

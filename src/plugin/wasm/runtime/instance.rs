@@ -204,7 +204,8 @@ impl Instance {
 
     /// Shows it the head of a message.
     pub(crate) fn headers(&mut self, half: Half, id: u32, end: bool) -> Result<Action, Fault> {
-        let number = self.stream(id)?.message_mut(half).headers.len() as u32;
+        let message = self.stream(id)?.message_mut(half);
+        let number = (message.headers.len() + message.uncopied) as u32;
         let callbacks = self.callbacks.clone();
         let callback = match half {
             Half::Request => &callbacks.request_headers,

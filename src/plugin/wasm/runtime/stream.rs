@@ -69,6 +69,8 @@ pub(crate) enum Stage {
 #[derive(Debug, Default)]
 pub(crate) struct Message {
     pub(crate) headers: FieldMap,
+    /// Fields of the head that are not copied because the guest cannot look at them: it is told how many there are.
+    pub(crate) uncopied: usize,
     pub(crate) trailers: FieldMap,
     pub(crate) body: Vec<u8>,
     /// How far its head is.
@@ -80,6 +82,7 @@ pub(crate) struct Message {
 impl Message {
     fn clear(&mut self, of: Of) {
         self.headers.reset(of);
+        self.uncopied = 0;
         self.trailers.reset(Of::Other);
         self.body.clear();
         self.body.shrink_to(LARGE_BUFFER_BYTES);
