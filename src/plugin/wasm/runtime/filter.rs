@@ -220,11 +220,11 @@ impl Filter {
             visit.stream(|stream| (std::mem::take(&mut stream.wish), std::mem::take(&mut stream.request.resumed)))?;
         let (answer, is_paused) = (decide(wish), action == Action::Pause && !resumed);
         if answer.is_none() {
-            if hook.may_wait() && (is_paused || has_body && self.traits.sees_request_body) {
-                return Ok(Entered::Waiting(Waiting { visit, is_paused }));
-            }
-            if is_paused {
+            if is_paused && !(self.traits.resumes && hook.may_wait()) {
                 return Err(Fault::Paused("it paused a request, and does not import what it would resume it with"));
+            }
+            if is_paused || has_body && self.traits.sees_request_body && hook.may_wait() {
+                return Ok(Entered::Waiting(Waiting { visit, is_paused }));
             }
             take_over(&visit, hook)?;
         }
