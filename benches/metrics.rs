@@ -85,6 +85,7 @@ fn facts<'a>(patterns: &'a [String]) -> Facts<'a> {
         routes: RouteNames { generation: 1, patterns },
         upstreams: &[],
         plugins: &[],
+        guests: &[],
         workers: &[],
     }
 }

@@ -279,6 +279,12 @@ pub const WASM_SHARED_NAME_BYTES_MAX: usize = 256;
 pub const WASM_QUEUES_MAX: usize = 64;
 /// Items in one of them.
 pub const WASM_QUEUE_ITEMS_MAX: usize = 4 * 1024;
+/// Requests of a WASM instance's own under way at once: as many as an upstream has connections by default.
+pub const WASM_CALLS_MAX: usize = 1024;
+/// Bytes of the body of such a request, and of its answer: what a question beside a request needs.
+pub const WASM_CALL_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Milliseconds that such a request may take: a plugin that waits for it longer than a request may be paused waits in vain.
+pub const WASM_CALL_MS_MAX: u64 = 25_000;
 /// Metrics of a WASM module.
 pub const WASM_METRICS_MAX: usize = 256;
 
@@ -323,6 +329,7 @@ const _: () = assert!(0 < RESTART_AFTER_MS && RESTART_AFTER_MS <= RESTART_AFTER_
 const _: () = assert!(RESTART_AFTER_MAX_MS < 1000 * RESTART_FORGET_SECONDS);
 const _: () = assert!(BEATS_PER_STALL >= 4, "a stall is told of within twice its time");
 const _: () = assert!(0 < RESOLVE_RETRY_MIN_MS && RESOLVE_RETRY_MIN_MS <= RESOLVE_RETRY_MAX_MS);
+const _: () = assert!(WASM_CALL_MS_MAX < WASM_PAUSE_MS, "a plugin hears of a call that failed before its request does");
 const _: () = assert!(HEADERS_MAX <= HEAD_BYTES_MAX / 4, "a header field takes at least four bytes (`a:` CRLF)");
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < TRAILERS_BYTES_MAX);
 const _: () =

@@ -120,6 +120,7 @@ fn metrics(exchange: &mut Exchange<'_>) -> Reply {
         workers: &workers,
         upstreams: &upstreams,
         plugins: &snapshot.plugins.sample(),
+        guests: &crate::plugin::wasm::metrics(),
     };
     exposition::write_prometheus(&mut text, &state.aggregator(), &facts);
     exchange.response.field("Content-Type", exposition::CONTENT_TYPE)?;

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use super::pipeline::EditedHeads;
 use super::{Body, Notes, Response};
@@ -49,6 +49,22 @@ impl Context {
     /// The value that is a `T`.
     pub fn get<T: 'static>(&self) -> Option<&T> {
         self.0.iter().find_map(|value| value.downcast_ref())
+    }
+
+    /// What does not keep it alive: for a part of it that needs the others later.
+    pub fn downgrade(&self) -> WeakContext {
+        WeakContext(self.0.iter().map(Rc::downgrade).collect())
+    }
+}
+
+/// A [`Context`] that may be gone.
+#[derive(Clone, Default)]
+pub struct WeakContext(Vec<Weak<dyn Any>>);
+
+impl WeakContext {
+    /// The context, where the core still has all of it.
+    pub fn upgrade(&self) -> Option<Context> {
+        self.0.iter().map(Weak::upgrade).collect::<Option<Vec<_>>>().map(Context)
     }
 }
 

@@ -27,7 +27,7 @@ use std::pin::Pin;
 
 pub use body::{Body, BodyDecoder, BodyError, BodySource, NoBody};
 pub use encoding::Coding;
-pub use exchange::{Context, Exchange, Request, RequestId};
+pub use exchange::{Context, Exchange, Request, RequestId, WeakContext};
 pub use failure::{Failure, Reply};
 pub(crate) use files::{Extent, Tag, Tags, decide_range};
 pub use files::{Files, FilesError, FilesSpec};

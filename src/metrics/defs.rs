@@ -5,8 +5,9 @@
 //! Names follow Prometheus: base units (`_seconds`, `_bytes`), `_total` at the end of counters, and `process_*` for what
 //! every process exports, so that existing dashboards fit.
 
+use super::guests::GuestSeries;
 use super::plugins::PluginSeries;
-use super::{changes, life, plugins};
+use super::{changes, guests, life, plugins};
 
 pub use super::keys::{
     BreakerState, Class, Counter, Driver, Gauge, LifeSeries, ServerCounter, ServerFigure, ServerState, UpstreamCounter,
@@ -86,6 +87,8 @@ pub enum Source {
     ServerLatencyEwma,
     /// Plugins, all cores together.
     Plugins(PluginSeries),
+    /// What plugins in WebAssembly have defined, all cores together; labels `module`, `metric`.
+    Guests(GuestSeries),
     /// The process's phase, services and health checks.
     Life(LifeSeries),
     /// The version and how it was built.
@@ -539,6 +542,9 @@ pub const TABLE: &[Definition] = &[
     plugins::ERRORS,
     plugins::TIME,
     plugins::DURATIONS,
+    guests::COUNTERS,
+    guests::GAUGES,
+    guests::HISTOGRAMS,
     process(
         "ringfort_log_lines_dropped_total",
         Kind::Counter,

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::aggregate::{Aggregator, CoreStatus, Window};
 use super::defs::{Class, Definition, Driver, Gauge, Kind, ProcessValue, Source, TABLE};
+use super::guests::{self, GuestSample};
 use super::keys::{ReloadResult, UpgradeResult};
 use super::life::{self, Life};
 use super::plugins::{self, PluginSample};
@@ -72,6 +73,8 @@ pub struct Facts<'a> {
     pub upstreams: &'a [UpstreamSample],
     /// The plugins.
     pub plugins: &'a [PluginSample],
+    /// What those in WebAssembly have defined.
+    pub guests: &'a [GuestSample],
 }
 
 /// Appends the text to `out`.
@@ -90,7 +93,7 @@ fn write_metric(
     facts: &Facts<'_>,
     routes: &[(usize, String)],
 ) -> fmt::Result {
-    write_header(out, definition)?;
+    write_definition_header(out, definition)?;
     match definition.source {
         Source::Build => sample(out, definition, &[facts.version, facts.executor], 1),
         Source::Reloads => ReloadResult::ALL
@@ -114,6 +117,7 @@ fn write_metric(
             facts.upstreams.iter().try_for_each(|upstream| upstreams::write_upstream(out, definition, upstream))
         }
         Source::Plugins(series) => plugins::write_plugins(out, definition, series, facts.plugins),
+        Source::Guests(series) => guests::write_guests(out, definition, series, facts.guests),
         Source::Server(_)
         | Source::ServerBy(_)
         | Source::ServerFigure(_)
@@ -139,7 +143,7 @@ fn write_metric(
     }
 }
 
-fn write_header(out: &mut String, definition: &Definition) -> fmt::Result {
+pub(super) fn write_definition_header(out: &mut String, definition: &Definition) -> fmt::Result {
     let kind = match definition.kind {
         Kind::Counter => "counter",
         Kind::Gauge => "gauge",
@@ -159,7 +163,7 @@ pub(super) fn sample(
     series(out, definition, "", values, None, value)
 }
 
-fn series(
+pub(super) fn series(
     out: &mut String,
     definition: &Definition,
     suffix: &str,
@@ -360,6 +364,7 @@ mod tests {
             workers: const { &[WorkerSample { core: 1, heartbeat_age: Duration::from_millis(250), stalls: 2 }] },
             upstreams: &[],
             plugins: &[],
+            guests: &[],
         }
     }
 

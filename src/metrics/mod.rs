@@ -18,6 +18,7 @@ pub mod aggregate;
 pub mod report;
 pub mod upstreams;
 pub mod plugins;
+pub mod guests;
 pub mod life;
 pub mod exposition;
 pub mod process;

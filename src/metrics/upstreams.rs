@@ -157,6 +157,7 @@ mod tests {
             workers: &[],
             upstreams,
             plugins: &[],
+            guests: &[],
         };
         let mut out = String::new();
         write_prometheus(&mut out, &Aggregator::new(Duration::ZERO), &facts);

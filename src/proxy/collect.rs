@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::http::{ChunkError, ChunkStep, ChunkedDecoder, ResponseFraming};
+use crate::http::{ChunkError, ChunkStep, ChunkedDecoder, Fields, ResponseFraming, Trailers};
 
 /// Why there is no whole body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,7 @@ enum Rest {
 pub(super) struct Collector {
     rest: Rest,
     body: Vec<u8>,
+    trailers: Trailers,
     max: usize,
 }
 
@@ -53,7 +54,7 @@ impl Collector {
             ResponseFraming::Chunked => Rest::Chunks(Box::default()),
             ResponseFraming::UntilClose => Rest::UntilClose,
         };
-        Ok(Self { rest, body: Vec::new(), max })
+        Ok(Self { rest, body: Vec::new(), trailers: Trailers::new(), max })
     }
 
     /// Whether it has come to its end.
@@ -77,11 +78,13 @@ impl Collector {
                     *left -= length as u64;
                     (&rest[..length], length, *left == 0)
                 }
-                Rest::Chunks(decoder) => match decoder.decode(rest).map_err(CollectError::Chunk)? {
-                    ChunkStep::Data { skip, len } => (&rest[skip..skip + len], skip + len, false),
-                    ChunkStep::NeedMore { consumed } => (&rest[..0], consumed, false),
-                    ChunkStep::Done { consumed } => (&rest[..0], consumed, true),
-                },
+                Rest::Chunks(decoder) => {
+                    match decoder.decode_with(rest, &mut self.trailers).map_err(CollectError::Chunk)? {
+                        ChunkStep::Data { skip, len } => (&rest[skip..skip + len], skip + len, false),
+                        ChunkStep::NeedMore { consumed } => (&rest[..0], consumed, false),
+                        ChunkStep::Done { consumed } => (&rest[..0], consumed, true),
+                    }
+                }
             };
             if self.body.len() + data.len() > self.max {
                 return Err(CollectError::TooLarge);
@@ -93,6 +96,11 @@ impl Collector {
             }
         }
         Ok(used)
+    }
+
+    /// The trailers that came behind a body in chunks, those that may be forwarded.
+    pub(super) fn take_trailers(&mut self) -> Fields {
+        std::mem::take(&mut self.trailers).forwardable(std::iter::empty()).clone()
     }
 
     /// The body, when no more can come.
@@ -123,6 +131,18 @@ mod tests {
             used += collector.push(piece)?;
         }
         Ok((collector.finish()?, used))
+    }
+
+    #[test]
+    fn trailers_behind_the_chunks_are_kept_and_those_of_the_framing_are_not() {
+        let text = b"3\r\nabc\r\n0\r\nX-Sum: 7\r\nContent-Length: 9\r\n\r\n";
+        for piece in 1..text.len() {
+            let mut collector = Collector::new(ResponseFraming::Chunked, 5).unwrap();
+            text.chunks(piece).for_each(|piece| assert_eq!(collector.push(piece), Ok(piece.len())));
+            let trailers = collector.take_trailers();
+            assert_eq!(trailers.iter().collect::<Vec<_>>(), [("X-Sum", &b"7"[..])]);
+            assert_eq!(collector.finish(), Ok(b"abc".to_vec()));
+        }
     }
 
     #[test]

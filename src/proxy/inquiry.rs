@@ -25,7 +25,7 @@ use crate::http::{Fields, RequestKind, Status, StatusClass, encode};
 use crate::limits::{ATTEMPTS_MAX, INTERIM_RESPONSES_MAX};
 use crate::pool;
 
-/// What is asked. It has no body.
+/// What is asked.
 pub struct Question<'q> {
     /// The method.
     pub method: &'q str,
@@ -35,6 +35,8 @@ pub struct Question<'q> {
     pub host: Option<&'q str>,
     /// The other fields; none of the framing.
     pub fields: &'q Fields,
+    /// The body; it may be empty.
+    pub body: &'q [u8],
     /// A server that gets it twice does the same as one that gets it once.
     pub may_repeat: bool,
     /// How long all of it may take.
@@ -52,6 +54,8 @@ pub struct Told {
     pub fields: Fields,
     /// The body.
     pub body: Vec<u8>,
+    /// The trailers behind it, those that may be forwarded.
+    pub trailers: Fields,
 }
 
 /// Why there is no answer.
@@ -86,9 +90,9 @@ impl Question<'_> {
         let host = self.host.unwrap_or(server);
         encode::write_field(out, "Host", if host.starts_with("unix:") { "" } else { host });
         self.fields.write_to(out);
-        if !matches!(self.method, "GET" | "HEAD") {
+        if !self.body.is_empty() || !matches!(self.method, "GET" | "HEAD") {
             // RFC 9110 section 8.6: servers expect a length with methods that mostly have a body.
-            encode::write_content_length(out, 0);
+            encode::write_content_length(out, self.body.len() as u64);
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -131,7 +135,7 @@ pub async fn inquire(
         question.write(&mut head, &upstream.server(server).name);
         let held = Held {
             head: &head,
-            body: b"",
+            body: question.body,
             kind: question.kind(),
             may_repeat: question.may_repeat,
             was_stale: &was_stale,
@@ -249,7 +253,7 @@ async fn take_answer(
     }
     note_status(upstream, admission, head.status);
     let reading = &mut connection.reading;
-    let mut told = Told { status: head.status, fields: Fields::new(), body: Vec::new() };
+    let mut told = Told { status: head.status, fields: Fields::new(), body: Vec::new(), trailers: Fields::new() };
     for (name, value) in forwarded_fields(&head.view(reading.bytes())).filter(|(name, _)| wanted(name)) {
         if told.fields.push_parsed(name.as_bytes(), value).is_err() {
             return Taken::TooLarge;
@@ -273,6 +277,7 @@ async fn take_answer(
         }
     }
     let is_whole = body.is_whole();
+    told.trailers = body.take_trailers();
     let Ok(body) = body.finish() else { return Taken::Broken(AttemptError::BodyCut) };
     told.body = body;
     drop(in_flight);

@@ -172,6 +172,7 @@ impl ForwardAuth {
             target: path,
             host: host.as_deref(),
             fields: &fields,
+            body: b"",
             may_repeat: method == "GET" || is_idempotent(request.method()),
             within: *timeout,
             body_max: *body,

@@ -3,12 +3,18 @@
 use std::io;
 
 use super::options::Options;
+use crate::metrics::guests::GuestSample;
 use crate::plugin::registry::Build;
 use crate::plugin::{BuildContext, Hooks, Mistake, Plugin};
 
 /// Nothing needs to be started.
-pub(crate) fn start() -> io::Result<()> {
+pub(super) fn start() -> io::Result<()> {
     Ok(())
+}
+
+/// There are no guests that could have defined any.
+pub(super) fn metrics() -> Vec<GuestSample> {
+    Vec::new()
 }
 
 /// Never made.

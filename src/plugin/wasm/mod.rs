@@ -2,76 +2,37 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `options` | what a config says about them; the only file of a build without the feature `wasm`, with `absent` |
-//! | `abi` | the numbers of the ABI |
-//! | `calls/` | the functions that guests import |
-//! | `engine` | the machine that runs guests, and the ticks that stop slow ones |
-//! | `filter`, `messages` | a WASM plugin in the pipeline |
-//! | `fields`, `pairs` | header fields as guests see, edit and pass them |
-//! | `host`, `stream` | what the host keeps for an instance, and for each of its requests |
-//! | `instance` | a guest that runs |
-//! | `manifest` | a module's file, and what is said about it |
-//! | `memory` | what guests point at, checked |
-//! | `program` | a compiled module |
-//! | `seat` | what one core keeps for a plugin |
-//! | `shared` | what all instances of a module share |
-//!
-//! A module is compiled off the data path; each core has an instance of its own. What a guest does wrong ends the call that
-//! it was in, and fails the request that this was about; the instance is replaced, and requests that it had already end with
-//! it.
+//! | `options` | what a config says about them |
+//! | `runtime/` | what runs them, in builds with the feature `wasm` |
+//! | `absent` | what stands for it in builds without |
 
-#[cfg(not(feature = "wasm"))]
-mod absent;
 mod options;
 #[cfg(feature = "wasm")]
-mod abi;
-#[cfg(feature = "wasm")]
-mod calls;
-#[cfg(feature = "wasm")]
-#[doc(hidden)]
-pub mod drive;
-#[cfg(feature = "wasm")]
-mod engine;
-#[cfg(feature = "wasm")]
-mod fields;
-#[cfg(feature = "wasm")]
-mod filter;
-#[cfg(feature = "wasm")]
-mod host;
-#[cfg(feature = "wasm")]
-mod instance;
-#[cfg(feature = "wasm")]
-mod manifest;
-#[cfg(feature = "wasm")]
-mod memory;
-#[cfg(feature = "wasm")]
-mod messages;
-#[cfg(feature = "wasm")]
-mod pairs;
-#[cfg(feature = "wasm")]
-mod program;
-#[cfg(feature = "wasm")]
-mod seat;
-#[cfg(feature = "wasm")]
-mod shared;
-#[cfg(feature = "wasm")]
-mod stream;
+mod runtime;
+#[cfg(not(feature = "wasm"))]
+#[path = "absent.rs"]
+mod runtime;
 
-#[cfg(all(test, feature = "wasm"))]
-mod random_tests;
-#[cfg(all(test, feature = "wasm"))]
-mod testing;
-#[cfg(all(test, feature = "wasm"))]
-mod tests;
+use std::io;
+
+use crate::metrics::guests::GuestSample;
+use runtime::Filter;
 
 pub use options::{REGISTRATION, Settings};
-
-#[cfg(not(feature = "wasm"))]
-use absent::Filter;
 #[cfg(feature = "wasm")]
-use filter::Filter;
+#[doc(hidden)]
+pub use runtime::drive;
 
-#[cfg(not(feature = "wasm"))]
-pub(crate) use absent::start;
-#[cfg(feature = "wasm")]
-pub(crate) use engine::start;
+/// The metrics that plugins have defined, by module.
+pub fn metrics() -> Vec<GuestSample> {
+    runtime::metrics()
+}
+
+/// Has what guests run on be ready to be made. To be called on a thread that does not give way to others: its own must not
+/// either.
+///
+/// # Errors
+/// When there is no thread more.
+pub(crate) fn start() -> io::Result<()> {
+    runtime::start()
+}

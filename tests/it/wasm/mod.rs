@@ -1,5 +1,6 @@
 //! Plugins in WebAssembly, in a running server.
 
+mod calls;
 mod guests;
 mod misbehaving;
 mod replaced;
@@ -163,6 +164,81 @@ fn shared_data_is_seen_on_all_cores() {
     let counts: Vec<String> = (0..40).map(|_| server.get("/").field("count").unwrap().to_owned()).collect();
     let expected: Vec<String> = (1..=40).map(|count| format!("{count:02}")).collect();
     assert_eq!(counts, expected, "40 connections, on whichever core");
+    server.wait_metric("ringfort_wasm_counter_total", r#"{module="count",metric="count"}"#, 40.0);
+}
+
+#[test]
+fn a_plugin_that_cannot_look_at_fields_is_told_how_many_there_are() {
+    let modules = Modules::new();
+    let imports = r#"(import "env" "proxy_send_local_response"
+        (func $answer (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))"#;
+    let body = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (call $answer (i32.add (i32.const 400) (local.get 1)) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+          (i32.const 0) (i32.const 0) (i32.const -1)))"#;
+    modules.put("counts", imports, body);
+    let server = modules.start(json!([route("/", plugin("counts", "closed"))])).serve();
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\nX-One: 1\r\nX-Two: 2\r\n\r\n");
+    assert_eq!(client.response().status, 406, "method, path, authority, scheme, and two");
+}
+
+#[test]
+fn metrics_of_plugins_are_in_the_exposition() {
+    let modules = Modules::new();
+    let imports = r#"
+        (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_record_metric" (func $record (param i32 i64) (result i32)))"#;
+    let body = r#"(data (i32.const 0) "a.gauge" "sizes \"b\"")
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+          (drop (call $define (i32.const 1) (i32.const 0) (i32.const 7) (i32.const 32)))
+          (drop (call $define (i32.const 2) (i32.const 7) (i32.const 9) (i32.const 36)))
+          i32.const 1)
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+          (drop (call $record (i32.load (i32.const 32)) (i64.const 7)))
+          (drop (call $record (i32.load (i32.const 36)) (i64.const 30)))
+          i32.const 0)"#;
+    modules.put("meter", imports, body);
+    let server = modules.start(json!([route("/", plugin("meter", "closed"))])).serve();
+    for _ in 0..5 {
+        assert_eq!(server.get("/").status, 200);
+    }
+    server.wait_metric("ringfort_wasm_gauge", r#"{module="meter",metric="a.gauge"}"#, 7.0);
+    let of_histogram =
+        [("_bucket", r#",le="25""#, 0.0), ("_bucket", r#",le="50""#, 5.0), ("_sum", "", 150.0), ("_count", "", 5.0)];
+    for (suffix, bound, expected) in of_histogram {
+        let labels = format!(r#"{{module="meter",metric="sizes \"b\""{bound}}}"#);
+        server.wait_metric(&format!("ringfort_wasm_histogram{suffix}"), &labels, expected);
+    }
+}
+
+#[test]
+fn each_item_of_a_queue_has_an_instance_called_on_whichever_core() {
+    const ITEMS: usize = 40;
+    let modules = Modules::new();
+    let imports = r#"
+        (import "env" "proxy_register_shared_queue" (func $register (param i32 i32 i32) (result i32)))
+        (import "env" "proxy_enqueue_shared_queue" (func $put (param i32 i32 i32) (result i32)))
+        (import "env" "proxy_dequeue_shared_queue" (func $take (param i32 i32 i32) (result i32)))
+        (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_increment_metric" (func $increment (param i32 i64) (result i32)))"#;
+    let body = r#"(data (i32.const 0) "items" "taken")
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+          (drop (call $register (i32.const 0) (i32.const 5) (i32.const 16)))
+          (drop (call $define (i32.const 0) (i32.const 5) (i32.const 5) (i32.const 20)))
+          i32.const 1)
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+          (call $put (i32.load (i32.const 16)) (i32.const 0) (i32.const 5)))
+        (func (export "proxy_on_queue_ready") (param i32 i32)
+          (if (i32.ne (local.get 0) (i32.const 1)) (then unreachable))
+          (if (i32.ne (local.get 1) (i32.load (i32.const 16))) (then unreachable))
+          (if (call $take (local.get 1) (i32.const 24) (i32.const 28)) (then unreachable))
+          (drop (call $increment (i32.load (i32.const 20)) (i64.const 1))))"#;
+    modules.put("queue", imports, body);
+    let server = modules.start(json!([route("/", plugin("queue", "closed"))])).serve();
+    for _ in 0..ITEMS {
+        assert_eq!(server.get("/").status, 200);
+    }
+    server.wait_metric("ringfort_wasm_counter_total", r#"{module="queue",metric="taken"}"#, ITEMS as f64);
 }
 
 #[test]

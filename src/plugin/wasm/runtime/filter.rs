@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::super::options::Options;
 use super::abi::{Action, Half};
 use super::host::Setting;
 use super::instance::{Fault, Instance};
 use super::manifest::{self, configuration_of};
-use super::messages::{self, decide, fill_request, show_response, show_response_body, take_over};
-use super::options::Options;
+use super::messages::{self, count_request, decide, fill_request, show_response, show_response_body, take_over};
 use super::program::{Program, hex};
 use super::seat::{Common, Seat, Visit};
 use super::shared::Shared;
@@ -29,7 +29,7 @@ use crate::units::{ByteSize, TimeSpan};
 
 /// A WASM plugin of a config.
 #[derive(Debug)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     common: Arc<Common>,
     traits: Traits,
 }
@@ -84,6 +84,9 @@ impl Build<Options> for Filter {
         };
         let found = manifest::read(&context.base_dir.join(&settings.dir), &options.module).map_err(wrong)?;
         let manifest = found.manifest;
+        let program = Program::of(&found.bytes).map_err(|error| wrong(error.to_string()))?;
+        let asks = program.imports_any(&["proxy_http_call"]);
+        let upstreams = if asks { context.upstreams.iter().cloned().collect() } else { Vec::new() };
         let setting = Arc::new(Setting {
             name: context.name.to_owned(),
             module: options.module.clone(),
@@ -92,9 +95,9 @@ impl Build<Options> for Filter {
             memory_max: options.memory.or(manifest.memory).map_or(settings.memory, ByteSize::get) as usize,
             time_max: options.time.or(manifest.time).map_or(settings.time, TimeSpan::get),
             body_max: settings.body as usize,
+            upstreams,
             shared: Shared::of(&options.module),
         });
-        let program = Program::of(&found.bytes).map_err(|error| wrong(error.to_string()))?;
         // What a core would make: its faults are found here, and not at the first request.
         Instance::start(&program, &setting).map_err(|fault| wrong(format!("it does not start: {fault}")))?;
         let (name, about, hash) = (manifest.name.as_deref(), manifest.about.as_deref(), hex(&program.hash));
@@ -130,11 +133,14 @@ impl Plugin for Filter {
     }
 
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
-        let has_body = hook.body.remaining() != Some(0);
-        if hook.may_wait() && (self.traits.resumes || self.traits.sees_request_body && has_body) {
-            return Step::Later(Box::pin(async move { verdict(self.enter_waiting(hook).await) }));
+        let entered = match self.enter(hook) {
+            Ok(entered) => entered,
+            Err(fault) => return Step::Now(Verdict::Fail(fault.into())),
+        };
+        match entered {
+            Entered::Decided(answer) => Step::Now(verdict(Ok(answer))),
+            Entered::Waiting(waiting) => Step::Later(Box::pin(async move { verdict(self.wait(waiting, hook).await) })),
         }
-        Step::Now(verdict(self.enter_now(hook)))
     }
 
     fn post_handler(&self, hook: &mut PostHandler<'_, '_>) -> Result<BodyPlan, PluginError> {
@@ -144,7 +150,7 @@ impl Plugin for Filter {
             (true, false) => BodyPlan::Watched,
             (true, true) => BodyPlan::Changed,
         };
-        let plan = show_response(&visit, hook, plan)?;
+        let plan = show_response(&visit, hook, self.traits.reads_fields, plan)?;
         hook.slot().put(visit);
         Ok(plan)
     }
@@ -177,43 +183,64 @@ fn verdict(entered: Result<Option<LocalAnswer>, Fault>) -> Verdict {
     }
 }
 
+/// What came of showing the head of a request.
+enum Entered {
+    /// It goes on, or is answered.
+    Decided(Option<LocalAnswer>),
+    Waiting(Waiting),
+}
+
+/// A request that its guest has paused, or of which it is to see the body.
+struct Waiting {
+    visit: Visit,
+    is_paused: bool,
+}
+
 impl Filter {
     fn open(&self, hook: &mut PreHandler<'_, '_>) -> Result<Visit, Fault> {
-        let seat = hook.local(|| SeatOf(Seat::new(self.common.clone())));
+        let seat = hook.local(|| SeatOf(Seat::new(self.common.clone(), hook.context())));
         let request = hook.request().map_err(|_| Fault::Gone("the request's head is too large"))?;
         let reads_fields = self.traits.reads_fields;
         seat.0.visit(|stream| {
             stream.request.stage = Stage::Open;
             if reads_fields {
                 fill_request(stream, &request);
+            } else {
+                count_request(stream, &request);
             }
         })
     }
 
-    /// Shows the head to a guest that cannot wait.
-    fn enter_now(&self, hook: &mut PreHandler<'_, '_>) -> Result<Option<LocalAnswer>, Fault> {
+    /// Shows the head. Most guests have decided then, and nothing is kept for a future.
+    fn enter(&self, hook: &mut PreHandler<'_, '_>) -> Result<Entered, Fault> {
         let visit = self.open(hook)?;
-        let end = hook.body.remaining() == Some(0);
-        let action = visit.with(|instance, id| instance.request_headers(id, end))?;
-        let (wish, resumed) = visit.stream(|stream| (std::mem::take(&mut stream.wish), stream.request.resumed))?;
-        let answer = decide(wish);
+        let has_body = hook.body.remaining() != Some(0);
+        let action = visit.with(|instance, id| instance.headers(Half::Request, id, !has_body))?;
+        let (wish, resumed) =
+            visit.stream(|stream| (std::mem::take(&mut stream.wish), std::mem::take(&mut stream.request.resumed)))?;
+        let (answer, is_paused) = (decide(wish), action == Action::Pause && !resumed);
         if answer.is_none() {
-            if action == Action::Pause && !resumed {
+            if is_paused && !(self.traits.resumes && hook.may_wait()) {
                 return Err(Fault::Paused("it paused a request, and does not import what it would resume it with"));
+            }
+            if is_paused || has_body && self.traits.sees_request_body && hook.may_wait() {
+                return Ok(Entered::Waiting(Waiting { visit, is_paused }));
             }
             take_over(&visit, hook)?;
         }
         hook.slot().put(visit);
-        Ok(answer)
+        Ok(Entered::Decided(answer))
     }
 
-    /// Shows head and body to a guest that may wait.
-    async fn enter_waiting(&self, hook: &mut PreHandler<'_, '_>) -> Result<Option<LocalAnswer>, Fault> {
-        let visit = self.open(hook)?;
-        let has_body = hook.body.remaining() != Some(0);
-        let action = visit.with(|instance, id| instance.request_headers(id, !has_body))?;
+    /// Waits for a guest that paused the head, and shows it the body.
+    async fn wait(
+        &self,
+        Waiting { visit, is_paused }: Waiting,
+        hook: &mut PreHandler<'_, '_>,
+    ) -> Result<Option<LocalAnswer>, Fault> {
+        let action = if is_paused { Action::Pause } else { Action::Continue };
         let mut answer = self.settle(&visit, action).await?;
-        if answer.is_none() && has_body && self.traits.sees_request_body {
+        if answer.is_none() && hook.body.remaining() != Some(0) && self.traits.sees_request_body {
             answer = self.show_request_body(&visit, hook).await?;
         }
         if answer.is_none() {
@@ -262,16 +289,19 @@ impl Filter {
         let said = poll_fn(|cx| {
             let looked = visit.stream(|stream| {
                 is_paused &= !std::mem::take(&mut stream.message_mut(Half::Request).resumed);
+                if let Some(fault) = stream.fault.take() {
+                    return Some(Err(fault));
+                }
                 let wish = std::mem::take(&mut stream.wish);
                 if matches!(wish, Wish::None) && is_paused {
                     stream.waker = Some(cx.waker().clone());
                     return None;
                 }
-                Some(wish)
+                Some(Ok(wish))
             });
             match looked {
                 Ok(None) => Poll::Pending,
-                Ok(Some(wish)) => Poll::Ready(Ok(decide(wish))),
+                Ok(Some(said)) => Poll::Ready(said.map(decide)),
                 Err(fault) => Poll::Ready(Err(fault)),
             }
         });

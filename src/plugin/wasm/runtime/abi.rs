@@ -20,6 +20,8 @@ pub(crate) enum Status {
     CasMismatch = 8,
     /// A bound of the host was reached, or the guest has no memory to take the answer.
     InternalFailure = 10,
+    /// A request of the guest's own has no answer.
+    BrokenConnection = 11,
     /// This host does not do that.
     Unimplemented = 12,
 }

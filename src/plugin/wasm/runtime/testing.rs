@@ -7,6 +7,7 @@ use super::host::Setting;
 use super::instance::{Fault, Instance};
 use super::program::{Program, ProgramError};
 use super::shared::Shared;
+use crate::proxy::{Upstream, UpstreamSpec, Upstreams};
 
 /// The beginning of all guests: memory, the ABI's version, an allocator that never frees. Imports come before it.
 pub(super) const PRELUDE: &str = r#"
@@ -28,6 +29,25 @@ pub(super) fn compile(text: &str) -> Result<Arc<Program>, ProgramError> {
     Program::of(&wat::parse_str(text).expect("the test's text is WebAssembly"))
 }
 
+/// The upstream `one`, which has no server.
+pub(super) fn upstream() -> Arc<Upstream> {
+    let spec = UpstreamSpec {
+        name: "one".to_owned(),
+        servers: Vec::new(),
+        balance: Default::default(),
+        slow_start: Duration::ZERO,
+        pool: Default::default(),
+        timeouts: Default::default(),
+        retry: Default::default(),
+        hedge_after: None,
+        health: None,
+        ejection: None,
+        breaker: None,
+        limits: Default::default(),
+    };
+    Upstreams::new(vec![spec]).find("one").expect("it is there").clone()
+}
+
 /// What guests of tests are allowed.
 pub(super) fn setting(name: &str, configuration: &str) -> Arc<Setting> {
     Arc::new(Setting {
@@ -38,6 +58,7 @@ pub(super) fn setting(name: &str, configuration: &str) -> Arc<Setting> {
         memory_max: 4 << 20,
         time_max: Duration::from_millis(20),
         body_max: 1 << 20,
+        upstreams: vec![upstream()],
         shared: Shared::of(name),
     })
 }

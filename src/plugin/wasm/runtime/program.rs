@@ -170,6 +170,8 @@ pub(crate) const CALLBACKS: &[(&str, &[usize], bool)] = &[
     ("proxy_on_log", &[1], false),
     ("proxy_on_delete", &[1], false),
     ("proxy_on_tick", &[1], false),
+    ("proxy_on_http_call_response", &[5], false),
+    ("proxy_on_queue_ready", &[2], false),
 ];
 
 fn check_exports(module: &Module) -> Result<(), ProgramError> {

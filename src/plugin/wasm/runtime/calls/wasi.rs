@@ -3,12 +3,12 @@
 
 use wasmtime::{Linker, format_err};
 
+use super::super::abi::Errno;
+use super::super::host::Host;
+use super::super::memory::{Guest, number, parts, put, put_long, slice, slice_mut};
 use super::{nanoseconds, write_log};
 use crate::clock;
 use crate::limits::{WASM_LOG_BYTES_MAX, WASM_RANDOM_BYTES_MAX, WASM_VECTORS_MAX};
-use crate::plugin::wasm::abi::Errno;
-use crate::plugin::wasm::host::Host;
-use crate::plugin::wasm::memory::{Guest, number, parts, put, put_long, slice, slice_mut};
 use crate::sys;
 
 /// The names under which modules import WASI: that of the standard, and the one before it.

@@ -3,12 +3,12 @@
 
 use wasmtime::Linker;
 
+use super::super::abi::{Answer, Status, told};
+use super::super::host::{Host, ROOT};
+use super::super::memory::{Guest, give, parts, slice};
+use super::super::stream::Stream;
 use super::nanoseconds;
 use crate::clock;
-use crate::plugin::wasm::abi::{Answer, Status, told};
-use crate::plugin::wasm::host::{Host, ROOT};
-use crate::plugin::wasm::memory::{Guest, give, parts, slice};
-use crate::plugin::wasm::stream::Stream;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(

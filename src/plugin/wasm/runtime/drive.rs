@@ -3,13 +3,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::super::options::Settings;
+use super::abi::Half;
 use super::fields::Of;
 use super::host::Setting;
-use super::options::Settings;
 use super::program::Program;
 use super::seat::{Common, Seat};
 use super::shared::Shared;
 use super::stream::Stage;
+use crate::handler::Context;
 
 /// One core with one plugin.
 pub struct Drive(Rc<Seat>);
@@ -29,10 +31,11 @@ impl Drive {
             memory_max: settings.memory as usize,
             time_max: settings.time,
             body_max: settings.body as usize,
+            upstreams: Vec::new(),
             shared: Shared::of("drive"),
         };
         let program = Program::of(module).map_err(|error| error.to_string())?;
-        Ok(Self(Seat::new(Common::new(program, Arc::new(setting)))))
+        Ok(Self(Seat::new(Common::new(program, Arc::new(setting)), &Context::default())))
     }
 
     /// One request with these fields from its head to the end of its response, which has the same ones.
@@ -48,14 +51,14 @@ impl Drive {
         });
         let visit = visit.map_err(|fault| fault.to_string())?;
         let shown = visit.with(|instance, id| {
-            instance.request_headers(id, true)?;
+            instance.headers(Half::Request, id, true)?;
             let response = &mut instance.stream(id)?.response;
             response.stage = Stage::Open;
             response.headers.reset(Of::Response);
             for (name, value) in fields {
                 response.headers.load(name.as_bytes(), value.as_bytes());
             }
-            instance.response_headers(id, true)
+            instance.headers(Half::Response, id, true)
         });
         shown.map_err(|fault| fault.to_string())?;
         visit.finish().map_err(|fault| fault.to_string())

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::abi::Action;
+use super::abi::{Action, Half};
 use super::fields::Of;
 use super::instance::{Fault, Instance};
 use super::stream::{Stage, Wish};
@@ -24,11 +24,11 @@ fn open(instance: &mut Instance) -> Result<u32, Fault> {
 fn a_guest_that_does_nothing_goes_on() {
     let mut guest = start("idle", &text("", "")).unwrap();
     let id = open(&mut guest).unwrap();
-    assert_eq!(guest.request_headers(id, true), Ok(Action::Continue));
-    assert_eq!(guest.response_headers(id, true), Ok(Action::Continue));
+    assert_eq!(guest.headers(Half::Request, id, true), Ok(Action::Continue));
+    assert_eq!(guest.headers(Half::Response, id, true), Ok(Action::Continue));
     guest.finish(id).unwrap();
     assert_eq!(guest.streams(), 0);
-    assert!(matches!(guest.request_headers(id, true), Err(Fault::Gone(_))), "it is forgotten");
+    assert!(matches!(guest.headers(Half::Request, id, true), Err(Fault::Gone(_))), "it is forgotten");
 }
 
 #[test]
@@ -37,8 +37,12 @@ fn an_endless_loop_is_stopped_and_the_guest_can_be_called_again() {
         (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) i32.const 0)"#;
     let mut guest = start("loop", &text("", body)).unwrap();
     let id = open(&mut guest).unwrap();
-    assert_eq!(guest.request_headers(id, true), Err(Fault::Overrun(setting("loop", "").time_max)));
-    assert_eq!(guest.response_headers(id, true), Ok(Action::Continue), "those who are in the middle of it end with it");
+    assert_eq!(guest.headers(Half::Request, id, true), Err(Fault::Overrun(setting("loop", "").time_max)));
+    assert_eq!(
+        guest.headers(Half::Response, id, true),
+        Ok(Action::Continue),
+        "those who are in the middle of it end with it"
+    );
 }
 
 #[test]
@@ -48,7 +52,7 @@ fn a_guest_that_allocates_without_end_is_refused_and_named() {
         unreachable)"#;
     let mut guest = start("grow", &text("", body)).unwrap();
     let id = open(&mut guest).unwrap();
-    let Err(Fault::Trapped(what)) = guest.request_headers(id, true) else { panic!("it traps") };
+    let Err(Fault::Trapped(what)) = guest.headers(Half::Request, id, true) else { panic!("it traps") };
     assert!(what.contains("refused more memory than its 4194304 bytes"), "{what}");
 }
 
@@ -58,7 +62,7 @@ fn recursion_without_end_ends_at_the_stack() {
         (call $f (local.get 0) (local.get 1) (local.get 2)) (call $f (local.get 0) (local.get 1) (local.get 2)) i32.add)"#;
     let mut guest = start("deep", &text("", body)).unwrap();
     let id = open(&mut guest).unwrap();
-    let Err(Fault::Trapped(what)) = guest.request_headers(id, true) else { panic!("it traps") };
+    let Err(Fault::Trapped(what)) = guest.headers(Half::Request, id, true) else { panic!("it traps") };
     assert!(what.contains("stack"), "{what}");
 }
 
@@ -74,7 +78,7 @@ fn an_allocator_that_asks_the_host_for_more_does_not_go_round_for_ever() {
     let mut guest = start("round", &text).unwrap();
     let id = open(&mut guest).unwrap();
     // What the allocator was told: an internal failure, 10, which is not zero.
-    assert_eq!(guest.request_headers(id, true), Ok(Action::Pause));
+    assert_eq!(guest.headers(Half::Request, id, true), Ok(Action::Pause));
 }
 
 #[test]
@@ -97,7 +101,7 @@ fn fields_are_read_and_edited() {
           i32.const 0)"#;
     let mut guest = start("edit", &text(imports, body)).unwrap();
     let id = open(&mut guest).unwrap();
-    assert_eq!(guest.request_headers(id, true), Ok(Action::Continue));
+    assert_eq!(guest.headers(Half::Request, id, true), Ok(Action::Continue));
     let headers = &guest.stream(id).unwrap().request.headers;
     let expected = [(":method", "GET"), (":path", "/new"), (":authority", "example.com"), ("x-two", "1")];
     let expected = expected.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
@@ -116,7 +120,7 @@ fn an_answer_of_the_guests_own_is_taken() {
           i32.const 1)"#;
     let mut guest = start("answer", &text(imports, body)).unwrap();
     let id = open(&mut guest).unwrap();
-    assert_eq!(guest.request_headers(id, true), Ok(Action::Pause));
+    assert_eq!(guest.headers(Half::Request, id, true), Ok(Action::Pause));
     let Wish::Answer(answer) = &guest.stream(id).unwrap().wish else { panic!("an answer") };
     assert_eq!((answer.status, answer.body.as_slice()), (403, &b"no entry"[..]));
     assert_eq!(answer.fields, [(b"a".to_vec(), b"bc".to_vec())]);
@@ -158,7 +162,7 @@ fn properties_have_the_names_and_forms_of_envoy() {
           (i32.ne (call $get (i32.const 61) (i32.const 7) (i32.const 200) (i32.const 204)) (i32.const 1)))"#;
     let mut guest = start("properties", &text(imports, body)).unwrap();
     let id = open(&mut guest).unwrap();
-    assert_eq!(guest.request_headers(id, true), Ok(Action::Continue), "an unknown one is not found");
+    assert_eq!(guest.headers(Half::Request, id, true), Ok(Action::Continue), "an unknown one is not found");
     let found = guest.stream(id).unwrap().request.headers.values(b"x").map(<[u8]>::to_vec).collect::<Vec<_>>();
     assert_eq!(found, [b"/a?b=c".to_vec(), b"192.0.2.7:4711".to_vec(), b"root".to_vec(), b"1".to_vec()]);
 }

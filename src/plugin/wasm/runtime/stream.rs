@@ -7,6 +7,7 @@ use std::task::Waker;
 use super::abi::Half;
 use super::fields::{FieldMap, Of};
 use super::host::ROOT;
+use super::instance::Fault;
 use crate::clock::Moment;
 use crate::limits::{LARGE_BUFFER_BYTES, WASM_PROPERTIES_MAX, WASM_PROPERTY_BYTES_MAX, WASM_STREAMS_MAX};
 
@@ -68,6 +69,8 @@ pub(crate) enum Stage {
 #[derive(Debug, Default)]
 pub(crate) struct Message {
     pub(crate) headers: FieldMap,
+    /// Fields of the head that are not copied because the guest cannot look at them: it is told how many there are.
+    pub(crate) uncopied: usize,
     pub(crate) trailers: FieldMap,
     pub(crate) body: Vec<u8>,
     /// How far its head is.
@@ -79,6 +82,7 @@ pub(crate) struct Message {
 impl Message {
     fn clear(&mut self, of: Of) {
         self.headers.reset(of);
+        self.uncopied = 0;
         self.trailers.reset(Of::Other);
         self.body.clear();
         self.body.shrink_to(LARGE_BUFFER_BYTES);
@@ -98,6 +102,8 @@ pub(crate) struct Stream {
     pub(crate) is_answered: bool,
     /// The guest has answered `proxy_on_done` with "not yet".
     pub(crate) is_lingering: bool,
+    /// What failed in a callback for it that it did not wait in.
+    pub(crate) fault: Option<Fault>,
     /// Who waits for the guest to resume.
     pub(crate) waker: Option<Waker>,
     properties: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -141,7 +147,7 @@ impl Stream {
         self.facts.route.clear();
         self.wish = Wish::None;
         (self.is_answered, self.is_lingering) = (false, false);
-        self.waker = None;
+        (self.fault, self.waker) = (None, None);
         self.properties.clear();
     }
 }

@@ -2,9 +2,9 @@
 
 use wasmtime::Linker;
 
-use crate::plugin::wasm::abi::{Answer, BufferKind, Status, told};
-use crate::plugin::wasm::host::Host;
-use crate::plugin::wasm::memory::{Guest, give, parts, put, slice};
+use super::super::abi::{Answer, BufferKind, Status, told};
+use super::super::host::Host;
+use super::super::memory::{Guest, give, parts, put, slice};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(
@@ -39,7 +39,7 @@ fn readable(host: &Host, kind: BufferKind) -> Result<&[u8], Status> {
     Ok(match kind {
         BufferKind::RequestBody => &host.stream().ok_or(Status::NotFound)?.request.body,
         BufferKind::ResponseBody => &host.stream().ok_or(Status::NotFound)?.response.body,
-        BufferKind::CallBody => &host.call_answer.as_ref().ok_or(Status::NotFound)?.body,
+        BufferKind::CallBody => &host.call_answer().ok_or(Status::NotFound)?.body,
         BufferKind::VmConfiguration => &[],
         BufferKind::PluginConfiguration => &host.setting.configuration,
         BufferKind::Absent => return Err(Status::NotFound),

@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
-use super::fields::FieldMap;
+use super::abi::Status;
 use super::memory::Reach;
+use super::metric::{Cell, OwnCells};
+use super::outgoing::{CallAnswer, CallEnd, Calls};
+use super::queue::Listener;
 use super::shared::Shared;
 use super::stream::{Stream, Streams};
 use crate::limits::WASM_TABLE_ELEMENTS_MAX;
+use crate::proxy::Upstream;
+use crate::rt::Mailbox;
 
 /// The context of the plugin itself; requests have others.
 pub(crate) const ROOT: u32 = 1;
@@ -31,15 +36,10 @@ pub(crate) struct Setting {
     pub(crate) time_max: Duration,
     /// Bytes of a body that a paused guest makes the host keep.
     pub(crate) body_max: usize,
+    /// Whom it may ask; none where it cannot ask at all.
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// What all instances of the module share.
     pub(crate) shared: Arc<Shared>,
-}
-
-/// The answer to a request of the guest's own.
-#[derive(Debug, Default)]
-pub(crate) struct CallAnswer {
-    pub(crate) headers: FieldMap,
-    pub(crate) body: Vec<u8>,
 }
 
 /// The state behind one instance.
@@ -54,8 +54,16 @@ pub(crate) struct Host {
     pub(crate) finished: Vec<u32>,
     /// The period of `proxy_on_tick`; `None`: it is not called.
     pub(crate) tick_period: Option<Duration>,
-    /// What the callback under way answers to.
-    pub(crate) call_answer: Option<CallAnswer>,
+    /// Requests of the guest's own.
+    pub(crate) calls: Calls,
+    /// What came of the one that the callback under way is about.
+    pub(crate) call_end: Option<CallEnd>,
+    /// What has it called for queues, once it has registered one.
+    pub(crate) listener: Option<Listener>,
+    /// Tells that there is something in them; `None` when somebody waits for that.
+    pub(crate) bell: Option<Mailbox<()>>,
+    /// What it counts in.
+    pub(crate) cells: OwnCells,
     /// The guest's allocator runs to take an answer.
     pub(crate) is_giving: bool,
     /// Reused for what is handed over.
@@ -77,7 +85,11 @@ impl Host {
             effective: ROOT,
             finished: Vec::new(),
             tick_period: None,
-            call_answer: None,
+            calls: Calls::default(),
+            call_end: None,
+            listener: None,
+            bell: None,
+            cells: OwnCells::default(),
             is_giving: false,
             scratch: Vec::new(),
             seen_at: None,
@@ -89,6 +101,33 @@ impl Host {
     /// The request that host functions are about, if it is one.
     pub(crate) fn stream(&self) -> Option<&Stream> {
         self.streams.get(self.effective)
+    }
+
+    /// The instance's own cell of a metric.
+    pub(crate) fn metric(&mut self, number: u32) -> Result<&Cell, Status> {
+        self.cells.get(&self.setting.shared.metrics, number)
+    }
+
+    /// Has the guest be called for a queue, which is made when there is none.
+    pub(crate) fn register_queue(&mut self, name: &[u8]) -> Result<u32, Status> {
+        let listener = self.listener.as_ref().map(Listener::number).or_else(|| {
+            let (listener, bell) = Listener::new(&self.setting.shared);
+            let number = listener.number();
+            (self.listener, self.bell) = (Some(listener), Some(bell));
+            Some(number)
+        });
+        self.setting.shared.register_queue(name, listener)
+    }
+
+    /// Forgets a request, with the calls that were made for it.
+    pub(crate) fn close(&mut self, id: u32) {
+        self.streams.close(id);
+        self.calls.leave(id);
+    }
+
+    /// The answer that the callback under way is about, if there is one.
+    pub(crate) fn call_answer(&self) -> Option<&CallAnswer> {
+        self.call_end.as_ref().and_then(CallEnd::answer)
     }
 
     /// As [`Host::stream`], to be changed.

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use wasmtime::Linker;
 
+use super::super::abi::{Answer, Half, Status, told};
+use super::super::host::{Host, ROOT};
+use super::super::memory::{Guest, parts, slice};
+use super::super::pairs;
+use super::super::stream::{LocalResponse, Wish};
 use crate::http::{is_field_name, is_field_value};
 use crate::limits::WASM_TICK_PERIOD_MS_MIN;
-use crate::plugin::wasm::abi::{Answer, Half, Status, told};
-use crate::plugin::wasm::host::{Host, ROOT};
-use crate::plugin::wasm::memory::{Guest, parts, slice};
-use crate::plugin::wasm::pairs;
-use crate::plugin::wasm::stream::{LocalResponse, Wish};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap("env", "proxy_continue_stream", |mut guest: Guest<'_>, half: u32| {

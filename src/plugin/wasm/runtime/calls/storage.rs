@@ -2,9 +2,9 @@
 
 use wasmtime::Linker;
 
-use crate::plugin::wasm::abi::{Answer, Status, told};
-use crate::plugin::wasm::host::Host;
-use crate::plugin::wasm::memory::{Guest, give, parts, put, put_long, slice, slice_mut};
+use super::super::abi::{Answer, Status, told};
+use super::super::host::Host;
+use super::super::memory::{Guest, give, parts, put, put_long, slice, slice_mut};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(
@@ -60,11 +60,11 @@ fn link_metrics(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             told(define_metric(&mut guest, kind, (name, name_size), metric_at))
         },
     )?;
-    linker.func_wrap("env", "proxy_increment_metric", |guest: Guest<'_>, metric: u32, delta: i64| {
-        told(guest.data().setting.shared.increment(metric, delta).map_err(Into::into))
+    linker.func_wrap("env", "proxy_increment_metric", |mut guest: Guest<'_>, metric: u32, delta: i64| {
+        told(guest.data_mut().metric(metric).and_then(|cell| cell.increment(delta)).map_err(Into::into))
     })?;
-    linker.func_wrap("env", "proxy_record_metric", |guest: Guest<'_>, metric: u32, value: u64| {
-        told(guest.data().setting.shared.record(metric, value).map_err(Into::into))
+    linker.func_wrap("env", "proxy_record_metric", |mut guest: Guest<'_>, metric: u32, value: u64| {
+        told(guest.data_mut().metric(metric).map(|cell| cell.record(value)).map_err(Into::into))
     })?;
     linker.func_wrap("env", "proxy_get_metric", |mut guest: Guest<'_>, metric: u32, value_at: u32| {
         told(metric_value(&mut guest, metric, value_at))
@@ -96,7 +96,7 @@ fn set_shared_data(guest: &mut Guest<'_>, key: Piece, value: Piece, cas: u32) ->
 fn register_queue(guest: &mut Guest<'_>, name: Piece, queue_at: u32) -> Answer {
     let (memory, host) = parts(guest)?;
     slice_mut(memory, queue_at, 4)?;
-    let queue = host.setting.shared.register_queue(slice(memory, name.0, name.1)?)?;
+    let queue = host.register_queue(slice(memory, name.0, name.1)?)?;
     Ok(put(memory, queue_at, queue)?)
 }
 
@@ -119,12 +119,12 @@ fn enqueue(guest: &mut Guest<'_>, queue: u32, item: Piece) -> Answer {
 fn define_metric(guest: &mut Guest<'_>, kind: u32, name: Piece, metric_at: u32) -> Answer {
     let (memory, host) = parts(guest)?;
     slice_mut(memory, metric_at, 4)?;
-    let metric = host.setting.shared.define_metric(kind, slice(memory, name.0, name.1)?)?;
+    let metric = host.setting.shared.metrics.define(kind, slice(memory, name.0, name.1)?)?;
     Ok(put(memory, metric_at, metric)?)
 }
 
 fn metric_value(guest: &mut Guest<'_>, metric: u32, value_at: u32) -> Answer {
     let (memory, host) = parts(guest)?;
-    let value = host.setting.shared.metric(metric)?;
+    let value = host.setting.shared.metrics.value(metric)?;
     Ok(put_long(memory, value_at, value)?)
 }

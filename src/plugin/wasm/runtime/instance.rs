@@ -1,19 +1,23 @@
 //! A guest that runs: its memory, its callbacks, and how long each may take.
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{Store, Trap, TypedFunc, UpdateDeadline, WasmParams, WasmResults};
 
-use super::abi::Action;
+use super::abi::{Action, Half};
 use super::engine::arm;
 use super::host::{Host, ROOT, Setting};
 use super::memory::Reach;
+use super::outgoing::{CallEnd, CallKey, Unsent};
 use super::program::Program;
+use super::queue::Listener;
 use super::stream::Stream;
 use crate::clock;
 use crate::limits::WASM_START_MS;
+use crate::rt::Mailbox;
 
 /// Why a guest did not do what it was called for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,13 +99,17 @@ struct Callbacks {
     log: Callback<u32, ()>,
     delete: Callback<u32, ()>,
     tick: Callback<u32, ()>,
+    queue_ready: Callback<(u32, u32), ()>,
+    call_response: Callback<(u32, u32, u32, u32, u32), ()>,
 }
 
 /// One running guest.
 pub(crate) struct Instance {
     program: Arc<Program>,
     store: Store<Host>,
-    callbacks: Callbacks,
+    /// Shared, so that one can be called while the rest is changed: a copy of one would count references in the engine,
+    /// which all cores have in common.
+    callbacks: Rc<Callbacks>,
 }
 
 impl fmt::Debug for Instance {
@@ -144,7 +152,7 @@ impl Instance {
         let initialize: Callback<(), ()> = find(&made, &mut store, "_initialize");
         let main: Callback<(u32, u32), u32> = initialize.as_ref().and_then(|_| find(&made, &mut store, "main"));
         let start = initialize.clone().or_else(|| find(&made, &mut store, "_start"));
-        let mut instance = Self { program: program.clone(), store, callbacks };
+        let mut instance = Self { program: program.clone(), store, callbacks: Rc::new(callbacks) };
         if let Some(start) = start {
             let name = if initialize.is_some() { "_initialize" } else { "_start" };
             instance.call_within(time_max, ROOT, &start, ()).map_err(|fault| fault.at(name))?;
@@ -158,17 +166,15 @@ impl Instance {
 
     fn configure(&mut self, time_max: Duration) -> Result<(), Fault> {
         let size = self.store.data().setting.configuration.len() as u32;
-        if let Some(create) = self.callbacks.context_create.clone() {
-            let created = self.call_within(time_max, ROOT, &create, (ROOT, 0));
+        let callbacks = self.callbacks.clone();
+        if let Some(create) = &callbacks.context_create {
+            let created = self.call_within(time_max, ROOT, create, (ROOT, 0));
             created.map_err(|fault| fault.at("proxy_on_context_create"))?;
         }
-        let steps = [
-            ("proxy_on_vm_start", self.callbacks.vm_start.clone(), 0),
-            ("proxy_on_configure", self.callbacks.configure.clone(), size),
-        ];
+        let steps = [("proxy_on_vm_start", &callbacks.vm_start, 0), ("proxy_on_configure", &callbacks.configure, size)];
         for (name, callback, size) in steps {
             let Some(callback) = callback else { continue };
-            let accepted = self.call_within(time_max, ROOT, &callback, (ROOT, size));
+            let accepted = self.call_within(time_max, ROOT, callback, (ROOT, size));
             if accepted.map_err(|fault| fault.at(name))? == 0 {
                 let what = format!("it refuses its configuration ({name} gave back false; its log may say why)");
                 return Err(Fault::Start(what));
@@ -181,12 +187,12 @@ impl Instance {
     pub(crate) fn open(&mut self, fill: impl FnOnce(&mut Stream)) -> Result<u32, Fault> {
         let (id, stream) = self.store.data_mut().streams.open().ok_or(Fault::Full)?;
         fill(stream);
-        if let Some(create) = &self.callbacks.context_create {
-            let create = create.clone();
-            if let Err(fault) = self.call(id, &create, (id, ROOT)) {
-                self.store.data_mut().streams.close(id);
-                return Err(fault);
-            }
+        let callbacks = self.callbacks.clone();
+        if let Some(create) = &callbacks.context_create
+            && let Err(fault) = self.call(id, create, (id, ROOT))
+        {
+            self.store.data_mut().close(id);
+            return Err(fault);
         }
         Ok(id)
     }
@@ -196,64 +202,53 @@ impl Instance {
         self.store.data_mut().streams.get_mut(id).ok_or(Fault::Gone("the plugin does not know the request"))
     }
 
-    /// Shows it the head of the request.
-    pub(crate) fn request_headers(&mut self, id: u32, end: bool) -> Result<Action, Fault> {
-        let number = self.stream(id)?.request.headers.len() as u32;
-        match &self.callbacks.request_headers {
-            OnHeaders::Absent => Ok(Action::Continue),
-            OnHeaders::Short(callback) => {
-                let callback = callback.clone();
-                self.call(id, &callback, (id, number)).map(Action::of)
-            }
-            OnHeaders::Full(callback) => {
-                let callback = callback.clone();
-                self.call(id, &callback, (id, number, u32::from(end))).map(Action::of)
-            }
-        }
+    /// Shows it the head of a message.
+    pub(crate) fn headers(&mut self, half: Half, id: u32, end: bool) -> Result<Action, Fault> {
+        let message = self.stream(id)?.message_mut(half);
+        let number = (message.headers.len() + message.uncopied) as u32;
+        let callbacks = self.callbacks.clone();
+        let callback = match half {
+            Half::Request => &callbacks.request_headers,
+            Half::Response => &callbacks.response_headers,
+        };
+        let given = match callback {
+            OnHeaders::Absent => return Ok(Action::Continue),
+            OnHeaders::Short(callback) => self.call(id, callback, (id, number)),
+            OnHeaders::Full(callback) => self.call(id, callback, (id, number, u32::from(end))),
+        };
+        given.map(Action::of)
     }
 
     /// Shows it the body of the request, as far as it is kept.
     pub(crate) fn request_body(&mut self, id: u32, end: bool) -> Result<Action, Fault> {
         let size = self.stream(id)?.request.body.len() as u32;
-        let Some(callback) = self.callbacks.request_body.clone() else { return Ok(Action::Continue) };
-        self.call(id, &callback, (id, size, u32::from(end))).map(Action::of)
+        let callbacks = self.callbacks.clone();
+        let Some(callback) = &callbacks.request_body else { return Ok(Action::Continue) };
+        self.call(id, callback, (id, size, u32::from(end))).map(Action::of)
     }
 
     /// Shows it the trailers of the request.
     pub(crate) fn request_trailers(&mut self, id: u32) -> Result<Action, Fault> {
         let number = self.stream(id)?.request.trailers.len() as u32;
-        let Some(callback) = self.callbacks.request_trailers.clone() else { return Ok(Action::Continue) };
-        self.call(id, &callback, (id, number)).map(Action::of)
-    }
-
-    /// Shows it the head of the response.
-    pub(crate) fn response_headers(&mut self, id: u32, end: bool) -> Result<Action, Fault> {
-        let number = self.stream(id)?.response.headers.len() as u32;
-        match &self.callbacks.response_headers {
-            OnHeaders::Absent => Ok(Action::Continue),
-            OnHeaders::Short(callback) => {
-                let callback = callback.clone();
-                self.call(id, &callback, (id, number)).map(Action::of)
-            }
-            OnHeaders::Full(callback) => {
-                let callback = callback.clone();
-                self.call(id, &callback, (id, number, u32::from(end))).map(Action::of)
-            }
-        }
+        let callbacks = self.callbacks.clone();
+        let Some(callback) = &callbacks.request_trailers else { return Ok(Action::Continue) };
+        self.call(id, callback, (id, number)).map(Action::of)
     }
 
     /// Shows it the body of the response, as far as it is kept.
     pub(crate) fn response_body(&mut self, id: u32, end: bool) -> Result<Action, Fault> {
         let size = self.stream(id)?.response.body.len() as u32;
-        let Some(callback) = self.callbacks.response_body.clone() else { return Ok(Action::Continue) };
-        self.call(id, &callback, (id, size, u32::from(end))).map(Action::of)
+        let callbacks = self.callbacks.clone();
+        let Some(callback) = &callbacks.response_body else { return Ok(Action::Continue) };
+        self.call(id, callback, (id, size, u32::from(end))).map(Action::of)
     }
 
     /// The exchange is over: unless the guest wants to know of it for longer, it is forgotten.
     pub(crate) fn finish(&mut self, id: u32) -> Result<(), Fault> {
         self.stream(id)?;
-        let is_done = match self.callbacks.done.clone() {
-            Some(done) => self.call(id, &done, id)? != 0,
+        let callbacks = self.callbacks.clone();
+        let is_done = match &callbacks.done {
+            Some(done) => self.call(id, done, id)? != 0,
             None => true,
         };
         if is_done {
@@ -266,15 +261,66 @@ impl Instance {
     /// Drops a request without a word to the guest, unless that has put its end off.
     pub(crate) fn leave(&mut self, id: u32) {
         if self.stream(id).is_ok_and(|stream| !stream.is_lingering) {
-            self.store.data_mut().streams.close(id);
+            self.store.data_mut().close(id);
         }
     }
 
     fn forget(&mut self, id: u32) -> Result<(), Fault> {
-        let log = self.callbacks.log.clone().map_or(Ok(()), |log| self.call_plainly(id, &log, id));
-        let delete = self.callbacks.delete.clone().map_or(Ok(()), |delete| self.call_plainly(id, &delete, id));
-        self.store.data_mut().streams.close(id);
+        let callbacks = self.callbacks.clone();
+        let log = callbacks.log.as_ref().map_or(Ok(()), |log| self.call_plainly(id, log, id));
+        let delete = callbacks.delete.as_ref().map_or(Ok(()), |delete| self.call_plainly(id, delete, id));
+        self.store.data_mut().close(id);
         log.and(delete)
+    }
+
+    /// Requests of its own that it has asked for meanwhile.
+    pub(crate) fn take_unsent(&mut self) -> Vec<Unsent> {
+        self.store.data_mut().calls.take_unsent()
+    }
+
+    /// Tells it what came of a request of its own, unless nobody waits for it any more.
+    ///
+    /// As with Envoy the callback is about the plugin itself, and guests turn to the request that they asked for. Those that
+    /// do not find it already there.
+    pub(crate) fn call_ended(&mut self, key: CallKey, end: CallEnd) -> Result<(), Fault> {
+        if !self.store.data_mut().calls.end(key) {
+            return Ok(());
+        }
+        let callbacks = self.callbacks.clone();
+        let Some(callback) = &callbacks.call_response else { return Ok(()) };
+        let (context, number) = key;
+        let sizes = end.answer().map(|answer| (answer.headers.len(), answer.body.len(), answer.trailers.len()));
+        let (headers, body, trailers) = sizes.unwrap_or_default();
+        let parameters = (ROOT, number, headers as u32, body as u32, trailers as u32);
+        self.store.data_mut().call_end = Some(end);
+        let told = self.call(context, callback, parameters);
+        self.store.data_mut().call_end = None;
+        if let (Err(fault), Ok(stream)) = (&told, self.stream(context)) {
+            stream.fault = Some(fault.clone());
+            stream.wake();
+        }
+        told
+    }
+
+    /// What rings when there is something in a queue that it has registered, the first time that this is asked after it has.
+    pub(crate) fn take_bell(&mut self) -> Option<Mailbox<()>> {
+        self.store.data_mut().bell.take()
+    }
+
+    /// Calls it for one item of a queue, if it is to be called for any.
+    pub(crate) fn queue_ready(&mut self) -> Result<bool, Fault> {
+        let ready = self.store.data().listener.as_ref().and_then(Listener::take_ready);
+        let Some(queue) = ready else { return Ok(false) };
+        let callbacks = self.callbacks.clone();
+        if let Some(callback) = &callbacks.queue_ready {
+            self.call(ROOT, callback, (ROOT, queue))?;
+        }
+        Ok(true)
+    }
+
+    /// It takes no more requests, and others are called for its queues.
+    pub(crate) fn retire(&mut self) {
+        self.store.data_mut().listener = None;
     }
 
     /// The period of its timer, if it wants one.
@@ -285,8 +331,15 @@ impl Instance {
 
     /// Its timer has come due.
     pub(crate) fn tick(&mut self) -> Result<(), Fault> {
-        let Some(tick) = self.callbacks.tick.clone() else { return Ok(()) };
-        self.call(ROOT, &tick, ROOT)
+        let callbacks = self.callbacks.clone();
+        let Some(tick) = &callbacks.tick else { return Ok(()) };
+        self.call(ROOT, tick, ROOT)
+    }
+
+    /// How many requests of its own are under way.
+    #[cfg(test)]
+    pub(crate) fn calls(&self) -> usize {
+        self.store.data().calls.len()
     }
 
     /// How many requests it has.
@@ -381,6 +434,8 @@ impl Callbacks {
             log: find(made, store, "proxy_on_log"),
             delete: find(made, store, "proxy_on_delete"),
             tick: find(made, store, "proxy_on_tick"),
+            queue_ready: find(made, store, "proxy_on_queue_ready"),
+            call_response: find(made, store, "proxy_on_http_call_response"),
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use wasmtime::Linker;
 
-use crate::plugin::wasm::abi::{Answer, MapKind, Status, told};
-use crate::plugin::wasm::fields::FieldMap;
-use crate::plugin::wasm::host::Host;
-use crate::plugin::wasm::memory::{Guest, give, parts, put, slice};
-use crate::plugin::wasm::pairs;
-use crate::plugin::wasm::stream::Stage;
+use super::super::abi::{Answer, MapKind, Status, told};
+use super::super::fields::FieldMap;
+use super::super::host::Host;
+use super::super::memory::{Guest, give, parts, put, slice};
+use super::super::pairs;
+use super::super::stream::Stage;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap("env", "proxy_get_header_map_size", |mut guest: Guest<'_>, map: u32, size_at: u32| {
@@ -63,8 +63,9 @@ fn readable(host: &Host, kind: MapKind) -> Option<&FieldMap> {
         MapKind::RequestTrailers => host.stream().map(|stream| &stream.request.trailers),
         MapKind::ResponseHeaders => host.stream().map(|stream| &stream.response.headers),
         MapKind::ResponseTrailers => host.stream().map(|stream| &stream.response.trailers),
-        MapKind::CallHeaders => host.call_answer.as_ref().map(|answer| &answer.headers),
-        MapKind::GrpcInitial | MapKind::GrpcTrailing | MapKind::CallTrailers => None,
+        MapKind::CallHeaders => host.call_answer().map(|answer| &answer.headers),
+        MapKind::CallTrailers => host.call_answer().map(|answer| &answer.trailers),
+        MapKind::GrpcInitial | MapKind::GrpcTrailing => None,
     }
 }
 

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use super::host::Setting;
 use super::instance::{Fault, Instance};
+use super::outgoing::Unsent;
 use super::program::Program;
 use super::stream::Stream;
 use crate::clock::{self, Moment};
+use crate::handler::{Context, WeakContext};
 use crate::limits::{WASM_FAILURES_MAX, WASM_FAULT_LOG_MS, WASM_RETIRED_MAX};
-use crate::rt;
+use crate::rt::{self, Mailbox};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// What all cores have of a plugin.
@@ -44,6 +46,8 @@ struct Room {
 /// One core's own of a plugin.
 pub(crate) struct Seat {
     common: Arc<Common>,
+    /// What the core has, of which this is a part: it has the connections to the upstreams.
+    context: WeakContext,
     current: RefCell<Option<Rc<Room>>>,
     retired: RefCell<Vec<Weak<Room>>>,
     /// Failures in a row.
@@ -54,9 +58,10 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    pub(crate) fn new(common: Arc<Common>) -> Rc<Self> {
+    pub(crate) fn new(common: Arc<Common>, context: &Context) -> Rc<Self> {
         Rc::new(Self {
             common,
+            context: context.downgrade(),
             current: RefCell::default(),
             retired: RefCell::default(),
             failures: Cell::new(0),
@@ -81,10 +86,11 @@ impl Seat {
             return Ok(room.clone());
         }
         match Instance::start(&self.common.program, &self.common.setting) {
-            Ok(instance) => {
+            Ok(mut instance) => {
+                let wants = Wants::of(&mut instance);
                 let room = Rc::new(Room { instance: RefCell::new(Some(instance)), is_ticking: Cell::new(false) });
                 *self.current.borrow_mut() = Some(room.clone());
-                self.tick_if_wanted(&room);
+                self.serve(&room, wants);
                 Ok(room)
             }
             Err(fault) => {
@@ -99,6 +105,11 @@ impl Seat {
         let current = self.current.borrow_mut().take_if(|current| Rc::ptr_eq(current, room));
         if current.is_none() {
             return;
+        }
+        if let Ok(mut held) = room.instance.try_borrow_mut()
+            && let Some(instance) = held.as_mut()
+        {
+            instance.retire();
         }
         let mut retired = self.retired.borrow_mut();
         retired.retain(|room| room.strong_count() > 0);
@@ -136,6 +147,22 @@ impl Seat {
         }
     }
 
+    /// Sees to what a guest has asked for.
+    fn serve(self: &Rc<Self>, room: &Rc<Room>, wants: Wants) {
+        self.tick_if_wanted(room);
+        if let Some(bell) = wants.bell {
+            rt::spawn(listen(Rc::downgrade(self), Rc::downgrade(room), bell));
+        }
+        if wants.calls.is_empty() {
+            return;
+        }
+        // Without it the core is going down.
+        let Some(context) = self.context.upgrade() else { return };
+        for unsent in wants.calls {
+            rt::spawn(make_call(Rc::downgrade(self), Rc::downgrade(room), context.clone(), unsent));
+        }
+    }
+
     /// Sees to the guest's timer, once it wants one.
     fn tick_if_wanted(self: &Rc<Self>, room: &Rc<Room>) {
         let wants = || room.instance.try_borrow().ok()?.as_ref()?.tick_period();
@@ -167,12 +194,56 @@ async fn tick(seat: Weak<Seat>, room: Weak<Room>) {
     }
 }
 
+/// What a guest has asked for during a call, besides its timer.
+struct Wants {
+    calls: Vec<Unsent>,
+    bell: Option<Mailbox<()>>,
+}
+
+impl Wants {
+    fn of(instance: &mut Instance) -> Self {
+        Self { calls: instance.take_unsent(), bell: instance.take_bell() }
+    }
+}
+
+/// Calls the guest when there is something in a queue that it has registered, for as long as it takes requests.
+async fn listen(seat: Weak<Seat>, room: Weak<Room>, bell: Mailbox<()>) {
+    while bell.next().await.is_some() {
+        loop {
+            let (Some(seat), Some(room)) = (seat.upgrade(), room.upgrade()) else { return };
+            match call(&seat, &room, Instance::queue_ready) {
+                Ok(true) => {}
+                Ok(false) => break,
+                // What went wrong is noted; another instance is called for the rest.
+                Err(_) => return,
+            }
+            drop((seat, room));
+            rt::yield_now().await;
+        }
+    }
+}
+
+/// Makes a request of the guest's own, and tells the guest what came of it. It ends when nobody waits for it any more.
+async fn make_call(seat: Weak<Seat>, room: Weak<Room>, context: Context, unsent: Unsent) {
+    let key = unsent.key;
+    let Some(common) = seat.upgrade().map(|seat| seat.common.clone()) else { return };
+    let Some(end) = unsent.send(&context, &common.setting.name).await else { return };
+    // Or what the core keeps would live for as long as this task.
+    drop(context);
+    let (Some(seat), Some(room)) = (seat.upgrade(), room.upgrade()) else { return };
+    // What went wrong is noted, and told to the request that it was about.
+    let _ = call(&seat, &room, |instance| instance.call_ended(key, end));
+}
+
+/// Calls a guest, and sees to what it asked for meanwhile.
 fn call<T>(seat: &Rc<Seat>, room: &Rc<Room>, work: impl FnOnce(&mut Instance) -> Result<T, Fault>) -> Result<T, Fault> {
-    let result = {
+    let (result, wants) = {
         let mut held = room.instance.try_borrow_mut().map_err(|_| Fault::Gone("the plugin is being called"))?;
         let instance = held.as_mut().ok_or(Fault::Gone("the plugin's instance was given up"))?;
-        work(instance)
+        let result = work(instance);
+        (result, Wants::of(instance))
     };
+    seat.serve(room, wants);
     if let Err(fault) = &result {
         seat.note_fault(fault);
         if fault.is_fatal() {
@@ -198,9 +269,7 @@ impl fmt::Debug for Visit {
 impl Visit {
     /// Calls the guest, or looks at what it has of the request.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Instance, u32) -> Result<T, Fault>) -> Result<T, Fault> {
-        let result = call(&self.seat, &self.room, |instance| work(instance, self.id));
-        self.seat.tick_if_wanted(&self.room);
-        result
+        call(&self.seat, &self.room, |instance| work(instance, self.id))
     }
 
     /// The exchange is over.

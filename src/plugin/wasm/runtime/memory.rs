@@ -96,9 +96,14 @@ fn hand_over(guest: &mut Guest<'_>, bytes: &[u8], pointer_at: u32, size_at: u32)
     let place = if size == 0 {
         0
     } else {
-        let allocate = guest.data().reach.as_ref().and_then(|reach| reach.allocate.clone());
+        // Taken out for the call, and not copied: a copy would count references in the engine, which all cores share.
+        let allocate = guest.data_mut().reach.as_mut().and_then(|reach| reach.allocate.take());
         let allocate = allocate.ok_or(Status::InternalFailure)?;
-        match allocate.call(guest.as_context_mut(), size).map_err(Refusal::Trapped)? {
+        let place = allocate.call(guest.as_context_mut(), size);
+        if let Some(reach) = &mut guest.data_mut().reach {
+            reach.allocate = Some(allocate);
+        }
+        match place.map_err(Refusal::Trapped)? {
             0 => return Err(Status::InternalFailure.into()),
             place => place,
         }

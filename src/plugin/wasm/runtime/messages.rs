@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::abi::Action;
+use super::abi::{Action, Half};
 use super::fields::{FieldMap, Of, is_guests};
 use super::instance::Fault;
 use super::seat::Visit;
@@ -10,6 +10,15 @@ use super::stream::{LocalResponse, Stage, Stream, Wish};
 use crate::handler::Request;
 use crate::http::{Fields, Status, Version};
 use crate::plugin::{AnswerBody, BodyPlan, LocalAnswer, PostHandler, PreHandler};
+
+/// Counts the fields of a request's head, as [`fill_request`] copies them: for a guest that cannot look at them.
+pub(super) fn count_request(stream: &mut Stream, request: &Request<'_>) {
+    let fields = request.headers().filter(|(name, _)| !name.eq_ignore_ascii_case("host")).count();
+    stream.request.uncopied = PARTS + fields;
+}
+
+/// The parts of a request's first line that guests see as fields.
+const PARTS: usize = 4;
 
 /// Copies the head of a request in.
 pub(super) fn fill_request(stream: &mut Stream, request: &Request<'_>) {
@@ -110,21 +119,31 @@ fn local_answer(answer: LocalResponse) -> LocalAnswer {
     LocalAnswer { status, fields, body: AnswerBody::Bytes(Bytes::from(answer.body)) }
 }
 
-/// Shows the head of a response, and has it changed as the guest edited it. `plan` is what becomes of the body where the
+/// Shows the head of a response, and has it changed as the guest edited it. Its fields are copied for a guest that
+/// `reads_fields`. `plan` is what becomes of the body where the
 /// guest goes on.
-pub(super) fn show_response(visit: &Visit, hook: &mut PostHandler<'_, '_>, plan: BodyPlan) -> Result<BodyPlan, Fault> {
+pub(super) fn show_response(
+    visit: &Visit,
+    hook: &mut PostHandler<'_, '_>,
+    reads_fields: bool,
+    plan: BodyPlan,
+) -> Result<BodyPlan, Fault> {
     let end = hook.is_head_only() || hook.length() == Some(0);
     let status = hook.status();
     visit.stream(|stream| {
         let response = &mut stream.response;
         response.stage = Stage::Open;
+        if !reads_fields {
+            response.uncopied = hook.fields().iter().count() + 1;
+            return;
+        }
         response.headers.reset(Of::Response);
         response.headers.load(b":status", &status.digits());
         for (name, value) in hook.fields().iter() {
             response.headers.load(name.as_bytes(), value);
         }
     })?;
-    let action = visit.with(|instance, id| instance.response_headers(id, end))?;
+    let action = visit.with(|instance, id| instance.headers(Half::Response, id, end))?;
     let (wish, resumed) = visit.stream(|stream| {
         stream.response.stage = Stage::Sent;
         stream.is_answered = true;
