@@ -127,44 +127,49 @@ fn the_same_seed_gives_the_same_trace() {
 
 #[test]
 fn every_planted_bug_is_found() {
-    const BUGS: &[Bug] = &[
-        Bug::LostLeftover,
-        Bug::ForgottenWaiter,
-        Bug::NoRetry,
-        Bug::ShortSendTakenForWhole,
-        Bug::NoLinger,
-        Bug::LingerKeepsBuffer,
-        Bug::EndlessLinger,
-        Bug::HeldPiece,
-        Bug::UnseenRest,
-        Bug::LeakedBuffer,
-        Bug::PatientHead,
-        Bug::EndlessWrite,
-        Bug::EndlessIdle,
-        Bug::LostDeadline,
-        Bug::ForgottenRest,
-        Bug::OneTooMany,
-        Bug::NoMoreAccepts,
-        Bug::ImpatientBody,
-        Bug::IgnoredSendError,
-        Bug::PanicStaysInFlight,
-        Bug::ShortReadTakenForEnd,
-        Bug::EndlessDrain,
-        Bug::ForgottenWorker,
-        Bug::DeafMaster,
-        Bug::NoRestart,
-        Bug::NoBackoff,
-        Bug::QueueLost,
-        Bug::KeptGeneration,
-        Bug::DoorsShut,
-        Bug::StaleDate,
+    // With the seed that found it last: see `find_bugs`.
+    let bugs = [
+        (Bug::LostLeftover, 0),
+        (Bug::ForgottenWaiter, 6),
+        (Bug::NoRetry, 32),
+        (Bug::ShortSendTakenForWhole, 0),
+        (Bug::NoLinger, 0),
+        (Bug::LingerKeepsBuffer, 9),
+        (Bug::EndlessLinger, 3),
+        (Bug::HeldPiece, 21),
+        (Bug::UnseenRest, 0),
+        (Bug::LeakedBuffer, 0),
+        (Bug::PatientHead, 0),
+        (Bug::EndlessWrite, 47),
+        (Bug::EndlessIdle, 7),
+        (Bug::LostDeadline, 9),
+        (Bug::ForgottenRest, 17),
+        (Bug::OneTooMany, 8),
+        (Bug::NoMoreAccepts, 3),
+        (Bug::ImpatientBody, 5),
+        (Bug::IgnoredSendError, 1),
+        (Bug::PanicStaysInFlight, 8),
+        (Bug::ShortReadTakenForEnd, 0),
+        (Bug::EndlessDrain, 8),
+        (Bug::ForgottenWorker, 0),
+        (Bug::DeafMaster, 34),
+        (Bug::NoRestart, 1),
+        (Bug::NoBackoff, 1),
+        (Bug::QueueLost, 1),
+        (Bug::KeptGeneration, 29),
+        (Bug::DoorsShut, 14),
+        (Bug::StaleDate, 0),
     ];
-    find_bugs(scenario::run, BUGS.iter().map(|bug| (*bug, 0)), SEEDS);
+    find_bugs(scenario::run, bugs, SEEDS);
 }
 
-/// Plants each of the mistakes and shows that one of the seeds finds it, of so many from the one that is named with it.
+/// Plants each of the mistakes and shows that one of the seeds finds it, of so many from the one that is named with it: that
+/// which found it last, for a look at those before it again would take most of the time. Where a change has given seeds
+/// another meaning, the search goes on behind it; `SIM_PLANTED_FROM=0` begins with the first again, to see what to name.
 fn find_bugs(run: Run, bugs: impl IntoIterator<Item = (Bug, u64)>, seeds: u64) {
-    let (left, sound) = (Mutex::new(bugs.into_iter().collect::<Vec<_>>()), Mutex::new(BTreeSet::new()));
+    let first = number("SIM_PLANTED_FROM", u64::MAX);
+    let bugs = bugs.into_iter().map(|(bug, from)| (bug, from.min(first)));
+    let (left, sound) = (Mutex::new(bugs.collect::<Vec<_>>()), Mutex::new(BTreeSet::new()));
     on_every_core(|| {
         loop {
             let Some((bug, from)) = left.lock().unwrap().pop() else { return };
