@@ -6,6 +6,7 @@ mod cache;
 mod docs;
 mod encode;
 pub(crate) mod example;
+mod mirror_log;
 mod pipeline;
 mod traffic;
 
