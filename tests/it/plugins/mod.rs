@@ -1,5 +1,6 @@
 //! Plugins: the pipeline by a plugin that does as it is told, then those that come with the server.
 
+mod attacks;
 mod auth;
 mod builtin;
 mod cache;
