@@ -425,6 +425,12 @@ pub const CONCURRENCY_MAX: u32 = 1_000_000;
 pub const CONCURRENCY_KEPT_MAX: u32 = 32;
 /// Names in each list of a `mirror-log`: the list is searched for each field and parameter of a request.
 pub const MIRROR_LOG_NAMES_MAX: usize = 256;
+/// Bytes of one body that a `mirror-log` may write: a line is gathered whole, and at most 64 lots of lines wait for the disk.
+pub const MIRROR_LOG_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of bodies that a `mirror-log` keeps on one core until their requests end; beyond it bodies are cut.
+pub const MIRROR_LOG_KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Lists and objects inside each other in a JSON body of which a `mirror-log` hides the secrets.
+pub const MIRROR_LOG_DEPTH_MAX: usize = 128;
 
 // Plugins that authenticate
 

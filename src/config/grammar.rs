@@ -142,9 +142,13 @@ impl FromStr for Network {
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
         let Ok(address) = address.parse::<IpAddr>() else { return fail(NETWORK, None) };
         let bits = if address.is_ipv4() { 32 } else { 128 };
+        let is_mapped = address.to_canonical().is_ipv4() && bits == 128;
         match prefix.map(parse_digits) {
-            None => Ok(Self { address, prefix: bits }),
-            Some(Some(prefix)) if prefix <= bits.into() => Ok(Self { address, prefix: prefix as u8 }),
+            None => Ok(Self { address, prefix: bits }.canonical()),
+            Some(Some(0..96)) if is_mapped => {
+                fail("a network of IPv4 addresses as they are, and not mapped into IPv6", None)
+            }
+            Some(Some(prefix)) if prefix <= bits.into() => Ok(Self { address, prefix: prefix as u8 }.canonical()),
             Some(_) if bits == 32 => fail("a network whose prefix has at most 32 bits, as IPv4 addresses have", None),
             Some(_) => fail("a network whose prefix has at most 128 bits, as IPv6 addresses have", None),
         }
@@ -335,8 +339,18 @@ mod tests {
                 ("::1", "::1/128"),
                 ("::/0", "::/0"),
                 ("2001:db8::/128", "2001:db8::/128"),
+                ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+                ("::ffff:0:0/96", "0.0.0.0/0"),
+                ("::ffff:10.1.2.3", "10.1.2.3/32"),
             ],
-            &[("10.0.0.0/33", None), ("::/129", None), ("10.0.0.0/", None), ("10.0.0/8", None), ("::/+8", None)],
+            &[
+                ("::ffff:0:0/95", None),
+                ("10.0.0.0/33", None),
+                ("::/129", None),
+                ("10.0.0.0/", None),
+                ("10.0.0/8", None),
+                ("::/+8", None),
+            ],
         );
         let error = "10.0.0.0/33".parse::<Network>().unwrap_err();
         assert_eq!(error.expected, "a network whose prefix has at most 32 bits, as IPv4 addresses have");

@@ -116,6 +116,18 @@ pub trait BodyDecoder {
     fn end(&mut self) -> Result<(), BodyError>;
 }
 
+/// Sees a body as its reader does: decoded, and with what is read instead of it.
+pub trait BodyWatch {
+    /// The next piece.
+    fn piece(&mut self, piece: &[u8]);
+
+    /// It was read to its end. It may be told more than once.
+    fn end(&mut self);
+
+    /// What was seen so far was read by a plugin, and another body comes instead ([`Body::replace`]).
+    fn restart(&mut self);
+}
+
 /// A decoder in a body's way.
 struct Decoding {
     decoder: Box<dyn BodyDecoder>,
@@ -191,6 +203,8 @@ pub struct Body<'x> {
     decoding: Option<Box<Decoding>>,
     /// What is read instead of what the client sent.
     instead: Option<Whole>,
+    /// Who sees what is read: few bodies have one.
+    watches: Vec<Box<dyn BodyWatch>>,
 }
 
 /// A body that is in hand: one piece.
@@ -226,7 +240,7 @@ impl BodySource for Whole {
 
 impl<'x> Body<'x> {
     pub(crate) fn new(source: &'x mut dyn BodySource) -> Self {
-        Self { source, decoding: None, instead: None }
+        Self { source, decoding: None, instead: None, watches: Vec::new() }
     }
 
     /// Puts a decoder in its way. One body has at most one: a second takes the place of the first. Before the first piece is
@@ -234,6 +248,19 @@ impl<'x> Body<'x> {
     pub(crate) fn decode_by(&mut self, decoder: Box<dyn BodyDecoder>) {
         let out = Vec::new();
         self.decoding = Some(Box::new(Decoding { decoder, out, used: 0, state: DecodingState::Reading }));
+    }
+
+    /// Has it seen by `watch`, besides those that see it already: as many as a route's plugins add.
+    pub fn watch_by(&mut self, watch: Box<dyn BodyWatch>) {
+        self.watches.push(watch);
+    }
+
+    fn show(&mut self, more: bool) {
+        let mut watches = std::mem::take(&mut self.watches);
+        for watch in &mut watches {
+            if more { watch.piece(self.piece()) } else { watch.end() }
+        }
+        self.watches = watches;
     }
 
     /// The next piece; `None` at the end. A client that waits for `100 Continue` gets it at the first call.
@@ -250,10 +277,18 @@ impl<'x> Body<'x> {
             Some(decoding) => Box::pin(decoding.advance(source)).await?,
             None => wait(source).await?,
         };
-        Ok(more.then(|| match &self.decoding {
-            Some(decoding) => decoding.out.as_slice(),
+        if !self.watches.is_empty() {
+            self.show(more);
+        }
+        Ok(more.then(|| self.piece()))
+    }
+
+    /// The present piece, as its reader gets it.
+    fn piece(&self) -> &[u8] {
+        match &self.decoding {
+            Some(decoding) => &decoding.out,
             None => self.source().piece(),
-        }))
+        }
     }
 
     fn source(&self) -> &dyn BodySource {
@@ -282,6 +317,7 @@ impl<'x> Body<'x> {
     /// handler as it was or changed; trailers are lost, as a body of known length has none.
     pub fn replace(&mut self, bytes: Bytes) {
         self.decoding = None;
+        self.watches.iter_mut().for_each(|watch| watch.restart());
         self.instead = Some(Whole { bytes, state: WholeState::Unread });
     }
 

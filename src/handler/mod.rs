@@ -25,7 +25,7 @@ mod testing;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use body::{Body, BodyDecoder, BodyError, BodySource, NoBody};
+pub use body::{Body, BodyDecoder, BodyError, BodySource, BodyWatch, NoBody};
 pub use encoding::Coding;
 pub use exchange::{Context, Exchange, Request, RequestId, WeakContext};
 pub use failure::{Failure, Reply};

@@ -217,6 +217,11 @@ impl<'x> PreHandler<'_, 'x> {
         self.shared.state.edits.set_target(&target);
     }
 
+    /// Whether the client sent `Authorization`, and a plugin has taken it away or replaced it.
+    pub fn takes_authorization(&self) -> bool {
+        self.shared.state.edits.takes_authorization(&self.request.head)
+    }
+
     /// How the body is framed, with the changes that were made so far.
     pub fn framing(&self) -> BodyFraming {
         self.shared.state.edits.framing(&self.request.head)

@@ -418,6 +418,18 @@ pub struct Network {
 }
 
 impl Network {
+    /// Of IPv4 addresses that are mapped into IPv6 the same as what they are: as addresses are looked at.
+    #[must_use]
+    pub fn canonical(self) -> Self {
+        match self.address.to_canonical() {
+            // All bits before the last 32 are the mapping's.
+            address @ IpAddr::V4(_) if self.address.is_ipv6() => {
+                Self { address, prefix: self.prefix.saturating_sub(96) }
+            }
+            _ => self,
+        }
+    }
+
     /// From its first address to its last, IPv4 addresses that are mapped into IPv6 as what they are.
     pub fn range(&self) -> RangeInclusive<IpAddr> {
         match self.address.to_canonical() {

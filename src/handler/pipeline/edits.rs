@@ -5,10 +5,13 @@
 use std::cell::{OnceCell, RefCell};
 
 use crate::http::encode::is_server_owned;
+use crate::http::head::list_members;
 use crate::http::{
     BodyFraming, FieldError, FieldLine, Fields, Head, HeadError, HeadLimits, Parse, RequestHead, Version, parse_head,
 };
 use crate::limits::EDITED_HEADS_KEPT;
+
+const AUTHORIZATION: &str = "authorization";
 
 /// Changes that are wanted and not made yet.
 #[derive(Debug, Default)]
@@ -24,6 +27,8 @@ pub struct Edits {
     withheld: Fields,
     /// The body's length is not known ahead any more.
     streams_body: bool,
+    /// The request had `Authorization`, which was taken away or replaced.
+    took_authorization: bool,
 }
 
 impl Edits {
@@ -36,11 +41,17 @@ impl Edits {
     pub fn begin(&mut self) {
         self.clear();
         self.withheld.clear();
+        self.took_authorization = false;
     }
 
     /// Names of fields that were taken away, or replaced, so far.
     pub fn withheld(&self) -> impl Iterator<Item = &str> {
         self.withheld.iter().map(|(name, _)| name)
+    }
+
+    /// Whether the request came with `Authorization`, and has it no more, or another one; `head` is it as it was changed last.
+    pub fn takes_authorization(&self, head: &RequestHead<'_>) -> bool {
+        self.took_authorization || self.is_removed(AUTHORIZATION) && head.header(AUTHORIZATION).is_some()
     }
 
     /// Forgets what is not made yet.
@@ -142,8 +153,9 @@ impl Edits {
     /// When it is no request head any more: too large, or its new target is none. The changes are dropped then.
     pub fn apply<'x>(&mut self, head: &RequestHead<'_>, edited: &'x EditedHeads) -> Result<RequestHead<'x>, HeadError> {
         let streams = self.streams_body;
+        self.took_authorization = self.takes_authorization(head);
         let result = edited.keep(|bytes, parsed| {
-            if self.target.is_none() && !streams {
+            if self.target.is_none() && !streams && !self.are_nominated(head) {
                 return head.rewrite(|name| self.is_removed(name), &self.added, bytes, parsed);
             }
             self.write(head, bytes);
@@ -161,6 +173,27 @@ impl Edits {
         result
     }
 
+    /// Whether the client names fields in `Connection` that come from a plugin.
+    fn are_nominated(&self, head: &RequestHead<'_>) -> bool {
+        let is_ours = |option: &[u8]| self.added.contains(option);
+        !self.added.is_empty() && head.connection_options().any(is_ours)
+    }
+
+    /// `Connection`, without the names of fields that come from a plugin: by naming them a client would have them taken for
+    /// its own, which end at the gateway, and whoever is asked would not see them.
+    fn write_connection(&self, name: &str, value: &[u8], out: &mut Vec<u8>) {
+        let mut kept = list_members(value).filter(|option| !self.added.contains(option));
+        let Some(first) = kept.next() else { return };
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(first);
+        for option in kept {
+            out.extend_from_slice(b", ");
+            out.extend_from_slice(option);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
     fn write(&self, head: &RequestHead<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(head.method_str().as_bytes());
         out.push(b' ');
@@ -168,6 +201,10 @@ impl Edits {
         out.extend_from_slice(if head.version() == Version::Http10 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
         for (name, value) in head.headers().filter(|(name, _)| !self.is_removed(name)) {
             if self.streams_body && is_framing(name) {
+                continue;
+            }
+            if name.eq_ignore_ascii_case("connection") {
+                self.write_connection(name, value, out);
                 continue;
             }
             out.extend_from_slice(name.as_bytes());
@@ -270,6 +307,8 @@ mod tests {
 
     const REQUEST: &str = "POST /a%20b?q=1 HTTP/1.1\r\nHost: x\r\nX-One: 1\r\nx-one: 2\r\nContent-Length: 5\r\n\r\n";
 
+    const CREDENTIAL: &str = "GET / HTTP/1.1\r\nHost: x\r\nauthorization: Basic YTpi\r\n\r\n";
+
     #[test]
     fn a_changed_head_reads_like_one_from_the_wire() {
         let (edited, parsed) = (EditedHeads::default(), parse(REQUEST));
@@ -364,6 +403,41 @@ mod tests {
         edits.add("x", "y".repeat(HEAD_BYTES_MAX - REQUEST.len())).unwrap();
         assert_eq!(edits.apply(&head, &edited).unwrap_err(), HeadError::HeadTooLarge);
         assert_eq!(seen(&edits.apply(&head, &edited).unwrap()), seen(&head), "what failed is forgotten");
+    }
+
+    #[test]
+    fn a_client_does_not_have_the_fields_of_plugins_dropped_by_naming_them_in_connection() {
+        let request = "GET / HTTP/1.1\r\nHost: x\r\nX-Own: 1\r\nConnection: close, X-USER\r\nConnection: x-own , x-role\r\n\
+                       Connection: x-user\r\n\r\n";
+        let (edited, parsed) = (EditedHeads::default(), parse(request));
+        let head = parsed.view(request.as_bytes());
+        let mut edits = Edits::default();
+        edits.set("X-User", "ann").unwrap();
+        edits.add("X-Role", "admin").unwrap();
+        let changed = edits.apply(&head, &edited).unwrap();
+        assert_eq!(changed.connection_options().collect::<Vec<_>>(), [&b"close"[..], b"x-own"]);
+        assert_eq!((changed.header("x-user"), changed.header("x-role")), (Some(&b"ann"[..]), Some(&b"admin"[..])));
+    }
+
+    #[test]
+    fn a_credential_that_was_taken_away_is_known_of_until_the_request_is_over() {
+        let (edited, with, without) = (EditedHeads::default(), parse(CREDENTIAL), parse(REQUEST));
+        let mut edits = Edits::default();
+        edits.remove("Authorization").unwrap();
+        let anonymous = without.view(REQUEST.as_bytes());
+        assert!(!edits.takes_authorization(&anonymous));
+        edits.apply(&anonymous, &edited).unwrap();
+        assert!(!edits.takes_authorization(&anonymous));
+        edits.begin();
+        edits.remove("Authorization").unwrap();
+        let head = with.view(CREDENTIAL.as_bytes());
+        assert!(edits.takes_authorization(&head));
+        let changed = edits.apply(&head, &edited).unwrap();
+        edits.add("X-User", "ann").unwrap();
+        edits.apply(&changed, &edited).unwrap();
+        assert!(edits.takes_authorization(&changed));
+        edits.begin();
+        assert!(!edits.takes_authorization(&changed));
     }
 
     #[test]

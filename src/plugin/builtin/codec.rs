@@ -4,6 +4,8 @@
 mod decoder;
 mod encoder;
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;

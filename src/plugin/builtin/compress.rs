@@ -12,11 +12,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{CodecError, CodingName, Encoder, Levels, Step};
+use super::media_types::{TypePattern, essence_of, parse_types};
 use crate::handler::Coding;
 use crate::handler::encoding::negotiate;
 use crate::http::head::list_members;
 use crate::http::{FieldError, Fields, Status};
-use crate::limits::{ENCODERS_KEPT, ENCODERS_MAX, MEDIA_TYPES_MAX};
+use crate::limits::{ENCODERS_KEPT, ENCODERS_MAX};
 use crate::plugin::registry::Build;
 use crate::plugin::{
     BodyHook, BodyPlan, BuildContext, Hook, Hooks, Mistake, Plugin, PluginError, PostHandler, PostResponse,
@@ -70,46 +71,6 @@ impl Default for Options {
     }
 }
 
-/// A pattern of media types, in lower case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum TypePattern {
-    /// `text/html`.
-    Exact(String),
-    /// `text/`.
-    Prefix(String),
-    /// `+json`.
-    Suffix(String),
-}
-
-impl TypePattern {
-    fn parse(text: &str) -> Option<Self> {
-        let is_name = |name: &str| Fields::new().push(name, "") != Err(FieldError::Name) && !name.contains('*');
-        let text = text.to_ascii_lowercase();
-        if let Some(suffix) = text.strip_prefix('+') {
-            return is_name(suffix).then_some(Self::Suffix(text));
-        }
-        let (kind, subtype) = text.split_once('/')?;
-        match subtype {
-            "*" if is_name(kind) => Some(Self::Prefix(format!("{kind}/"))),
-            _ if is_name(kind) && is_name(subtype) => Some(Self::Exact(text)),
-            _ => None,
-        }
-    }
-
-    fn matches(&self, essence: &[u8]) -> bool {
-        match self {
-            Self::Exact(text) => essence.eq_ignore_ascii_case(text.as_bytes()),
-            Self::Prefix(text) => {
-                essence.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text.as_bytes()))
-            }
-            Self::Suffix(text) => {
-                let start = essence.len().checked_sub(text.len());
-                start.is_some_and(|start| essence[start..].eq_ignore_ascii_case(text.as_bytes()))
-            }
-        }
-    }
-}
-
 struct Compress {
     codings: Vec<Coding>,
     min_size: u64,
@@ -121,24 +82,10 @@ impl Build<Options> for Compress {
     const KEEPS_STATE: bool = true;
 
     fn build(options: Options, _: &BuildContext<'_>) -> Result<Self, Vec<Mistake>> {
-        let mut mistakes = Vec::new();
-        if options.types.len() > MEDIA_TYPES_MAX {
-            let found = options.types.len().to_string();
-            mistakes.push(Mistake::at("types", format!("at most {MEDIA_TYPES_MAX} media types"), found));
-        }
-        let mut types = Vec::new();
-        for (index, text) in options.types.iter().enumerate() {
-            match TypePattern::parse(text) {
-                Some(pattern) => types.push(pattern),
-                None => {
-                    let expected = "a media type such as \"text/html\", \"text/*\" or \"+json\"";
-                    mistakes.push(Mistake::at_index("types", index, expected, format!("{text:?}")));
-                }
-            }
-        }
+        let types = parse_types("types", &options.types)?;
         let codings = options.codings.into_iter().map(Coding::from).collect();
         let Options { min_size, levels, .. } = options;
-        if mistakes.is_empty() { Ok(Self { codings, min_size, types, levels }) } else { Err(mistakes) }
+        Ok(Self { codings, min_size, types, levels })
     }
 }
 
@@ -236,8 +183,7 @@ impl Compress {
 
     fn is_type(&self, fields: &Fields) -> bool {
         let Some(value) = fields.get("content-type") else { return false };
-        let essence = value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-        self.types.iter().any(|pattern| pattern.matches(essence))
+        self.types.iter().any(|pattern| pattern.matches(essence_of(value)))
     }
 }
 
@@ -311,17 +257,6 @@ impl Plugin for Compress {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn media_types_are_compared_in_any_case_by_name_family_or_suffix() {
-        let matches = |pattern: &str, essence: &str| TypePattern::parse(pattern).unwrap().matches(essence.as_bytes());
-        assert!(matches("text/*", "Text/HTML") && matches("+JSON", "application/problem+json"));
-        assert!(matches("application/json", "application/JSON") && !matches("application/json", "application/jsonp"));
-        assert!(!matches("text/*", "tex") && !matches("+json", "json") && !matches("+xml", "application/xml"));
-        for bad in ["", "text", "text/", "/html", "+", "*/*", "te xt/html", "text/ht*"] {
-            assert_eq!(TypePattern::parse(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn vary_is_said_once_and_tags_become_weak() {

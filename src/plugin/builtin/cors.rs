@@ -40,7 +40,8 @@ pub(super) struct Options {
     /// Response fields that pages may read beyond the harmless ones; `"*"`: all of them, where there are no credentials.
     #[schemars(extend("maxItems" = CORS_NAMES_MAX))]
     pub expose: Vec<String>,
-    /// Whether pages may send cookies and the like, and read what is answered to them. Not with the origin `"*"`.
+    /// Whether pages may send cookies and the like, and read what is answered to them. Not with the origins `"*"` and
+    /// `"null"`.
     pub credentials: bool,
     /// How long a browser may keep the answer to a preflight.
     #[serde(with = "units::as_time_span")]
@@ -176,6 +177,11 @@ impl Build<Options> for Cors {
         }
         if is_any && options.credentials {
             let expected = "false where `origins` has \"*\", for any page could read what is the user's alone";
+            mistakes.push(Mistake::at("credentials", expected, "true"));
+        }
+        if options.credentials && options.origins.iter().any(|origin| origin == "null") {
+            // Whoever wants can be of it: a page in a sandboxed frame, or in a `data:` URL.
+            let expected = "false where `origins` has \"null\", for any page can be of that origin";
             mistakes.push(Mistake::at("credentials", expected, "true"));
         }
         for (key, names) in [("methods", &options.methods), ("headers", &options.headers), ("expose", &options.expose)]

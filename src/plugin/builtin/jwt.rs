@@ -20,6 +20,8 @@ mod source;
 mod token;
 
 #[cfg(test)]
+mod attack_tests;
+#[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;

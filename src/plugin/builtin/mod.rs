@@ -16,6 +16,7 @@ mod forward_auth;
 mod headers;
 mod ip_filter;
 mod jwt;
+mod media_types;
 mod mirror_log;
 pub mod oracle;
 mod rate_limit;

@@ -1,11 +1,13 @@
 //! Plugins: the pipeline by a plugin that does as it is told, then those that come with the server.
 
+mod attacks;
 mod auth;
 mod builtin;
 mod cache;
 mod docs;
 mod encode;
 pub(crate) mod example;
+mod mirror_log;
 mod pipeline;
 mod traffic;
 

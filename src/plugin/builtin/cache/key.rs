@@ -6,7 +6,7 @@ use crate::http::RequestHead;
 /// What counts of a target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct KeyRules {
-    /// The host, with the port where it is an unusual one.
+    /// The host, with the port.
     pub(super) host: bool,
     /// The query.
     pub(super) query: bool,
@@ -23,6 +23,7 @@ impl KeyRules {
     fn write_parts(&self, host: (&[u8], Option<u16>), path: &[u8], query: Option<&str>, key: &mut Vec<u8>) {
         key.clear();
         if self.host {
+            // With the port that the client wrote, also the usual one: the origin sees it too, and may put it into links.
             write_host(host.0, host.1, key);
         }
         key.push(0);
@@ -43,6 +44,10 @@ impl KeyRules {
     }
 
     fn is_ignored(&self, pair: &str) -> bool {
+        if pair.contains(';') {
+            // Some origins part parameters there: what stands behind it is another one, and may count.
+            return false;
+        }
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
         self.ignored.iter().any(|ignored| ignored == name)
     }
@@ -55,9 +60,9 @@ impl KeyRules {
             Some(("http" | "https", rest)) => {
                 let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
                 let (mut own, mut named) = (Vec::new(), Vec::new());
-                write_host(head.host_bytes().unwrap_or_default(), head.port(), &mut own);
+                write_host(head.host_bytes().unwrap_or_default(), unusual(head.port()), &mut own);
                 let (host, port) = split_port(authority);
-                write_host(host.as_bytes(), port, &mut named);
+                write_host(host.as_bytes(), unusual(port), &mut named);
                 if own != named {
                     return None;
                 }
@@ -96,10 +101,15 @@ fn write_host(host: &[u8], port: Option<u16>, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(host);
     out[start..].make_ascii_lowercase();
-    if let Some(port) = port.filter(|port| !matches!(port, 80 | 443)) {
+    if let Some(port) = port {
         out.push(b':');
         out.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
     }
+}
+
+/// A port that is part of a server's name.
+fn unusual(port: Option<u16>) -> Option<u16> {
+    port.filter(|port| !matches!(port, 80 | 443))
 }
 
 fn split_port(authority: &str) -> (&str, Option<u16>) {
@@ -109,10 +119,12 @@ fn split_port(authority: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Host and path of a key.
+/// Host and path of a key; a usual port is no part of the host.
 pub(super) fn parts(key: &[u8]) -> (&[u8], &[u8]) {
     let mut parts = key.split(|b| *b == 0);
-    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+    let host = parts.next().unwrap_or_default();
+    let bare = host.strip_suffix(b":80").or_else(|| host.strip_suffix(b":443")).unwrap_or(host);
+    (bare, parts.next().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -139,11 +151,16 @@ mod tests {
 
     #[test]
     fn a_key_is_host_path_and_query_as_far_as_they_count() {
-        assert_eq!(key(&all(), "/a/../b?x=1&y=2", "EXAMPLE.com:80"), "example.com\0/b\0x=1&y=2");
+        assert_eq!(key(&all(), "/a/../b?x=1&y=2", "EXAMPLE.com:80"), "example.com:80\0/b\0x=1&y=2");
+        assert_eq!(key(&all(), "/a/../b?x=1&y=2", "EXAMPLE.com"), "example.com\0/b\0x=1&y=2");
+        assert_eq!(key(&all(), "/?a=1&utm_source=1;a=2&utm_source=3", "h"), "h\0/\0a=1&utm_source=1;a=2");
         assert_eq!(key(&all(), "/a?utm_source=z&x=1&utm_source", "h:8080"), "h:8080\0/a\0x=1");
         assert_eq!(key(&all(), "/a", "h"), "h\0/a\0");
         assert_eq!(key(&KeyRules::default(), "/a?x=1", "h"), "\0/a\0");
-        assert_eq!(parts(b"h\0/a\0x=1"), (&b"h"[..], &b"/a"[..]));
+        for key in [&b"h\0/a\0x=1"[..], b"h:80\0/a\0x=1", b"h:443\0/a\0"] {
+            assert_eq!(parts(key), (&b"h"[..], &b"/a"[..]));
+        }
+        assert_eq!(parts(b"h:8080\0/a\0"), (&b"h:8080"[..], &b"/a"[..]));
     }
 
     #[test]

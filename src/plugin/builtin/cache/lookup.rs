@@ -132,7 +132,7 @@ impl Cache {
                 Fetching::Alone => {}
             }
         }
-        let is_authorized = wanted.is_authorized() || !hook.identity().is_empty();
+        let is_authorized = is_authorized(hook, wanted);
         let asked = Asked { is_authorized, no_store: wanted.no_store() };
         let verdict = ask_origin(hook, kind, stored.as_ref());
         let fetch = self.fetch(&request.head, near, (hash, why, kind), asked, stored, lead);
@@ -263,7 +263,7 @@ impl Cache {
         let variant = variant_hash(&self.store, (hash, &near.key.borrow()), selected, &request.head);
         let Fetching::Lead(lead) = self.store.fly(hash, variant, Purpose::Refresh, clock::turn()) else { return };
         let wanted = Wanted::of(&request.head, self.heeds);
-        let is_authorized = wanted.is_authorized() || !hook.identity().is_empty();
+        let is_authorized = is_authorized(hook, wanted);
         let asked = Asked { is_authorized, no_store: false };
         let kind = if has_validator(&stored) { Kind::Validation { is_known: false } } else { Kind::Plain };
         let fetch = self.fetch(&request.head, near, (hash, Forward::Stale, kind), asked, Some(stored), Some(lead));
@@ -271,6 +271,12 @@ impl Cache {
         slot.put(Role::Fetch(Box::new(fetch)));
         hook.repeat(slot);
     }
+}
+
+/// Whether the response is for this client alone, unless it says otherwise. Also where a plugin before this one has taken
+/// `Authorization` away: it may tell the origin by other fields who the client is.
+fn is_authorized(hook: &PreHandler<'_, '_>, wanted: Wanted) -> bool {
+    wanted.is_authorized() || !hook.identity().is_empty() || hook.takes_authorization()
 }
 
 fn has_validator(entry: &Entry) -> bool {

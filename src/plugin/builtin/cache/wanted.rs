@@ -31,11 +31,20 @@ pub(super) struct Wanted {
     has: u8,
 }
 
+/// Whether the client has fields of its own kept from the origin by naming them in `Connection`: what the origin answers
+/// without them must not be stored as what it answers with them.
+fn hides_fields(head: &RequestHead<'_>) -> bool {
+    let own = ["close", "keep-alive", "te", "upgrade"];
+    head.connection_options().any(|option| !own.iter().any(|own| option.eq_ignore_ascii_case(own.as_bytes())))
+}
+
 impl Wanted {
     /// Looks at a head. `heeds`: clients may say how fresh they want it.
     pub(super) fn of(head: &RequestHead<'_>, heeds: bool) -> Self {
         let concern = match head.method() {
-            Method::Get | Method::Head if head.framing() == BodyFraming::None && !head.head().upgrade => {
+            Method::Get | Method::Head
+                if head.framing() == BodyFraming::None && !head.head().upgrade && !hides_fields(head) =>
+            {
                 Concern::Lookup
             }
             Method::Get | Method::Head | Method::Options | Method::Trace | Method::Connect => Concern::None,
@@ -233,6 +242,9 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n", Concern::None),
             ("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n", Concern::None),
             ("OPTIONS / HTTP/1.1\r\nHost: a\r\n", Concern::None),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: Keep-Alive, TE\r\n", Concern::Lookup),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Lang\r\nX-Lang: de\r\n", Concern::None),
+            ("GET / HTTP/1.1\r\nHost: a\r\nconnection: close\r\nConnection: Authorization\r\n", Concern::None),
             ("TRACE / HTTP/1.1\r\nHost: a\r\n", Concern::None),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n", Concern::Changes),
             ("PUT / HTTP/1.1\r\nHost: a\r\n", Concern::Changes),

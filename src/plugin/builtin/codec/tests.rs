@@ -9,7 +9,7 @@ use crate::handler::Coding;
 use crate::limits::ENCODER_BYTES_MAX;
 
 /// Bytes that compress, but not to nothing.
-fn sample(length: usize) -> Vec<u8> {
+pub(super) fn sample(length: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_u32;
     let mut words = std::iter::from_fn(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -44,7 +44,11 @@ pub(super) fn decode<'p>(coding: Coding, pieces: impl IntoIterator<Item = &'p [u
     if decoder.is_whole() { Ok(out) } else { Err(CodecError) }
 }
 
-fn encode<'p>(coding: Coding, levels: &Levels, pieces: impl IntoIterator<Item = (&'p [u8], Step)>) -> Vec<u8> {
+pub(super) fn encode<'p>(
+    coding: Coding,
+    levels: &Levels,
+    pieces: impl IntoIterator<Item = (&'p [u8], Step)>,
+) -> Vec<u8> {
     let (mut encoder, mut out) = (Encoder::new(coding, levels).unwrap(), Vec::new());
     for (piece, step) in pieces {
         encoder.write(piece, step, &mut out).unwrap();
@@ -114,7 +118,7 @@ fn bodies_of_sizes_around_boundaries_come_back() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes, and many where nothing is optimised; scripts/compress-sizes has other decoders do it"]
 fn bodies_of_every_size_come_back() {
     check_sizes(0..=70_000);
 }

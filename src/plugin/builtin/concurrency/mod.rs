@@ -3,9 +3,11 @@
 //! | file | holds |
 //! |---|---|
 //! | `permits` | those of a fixed limit, shared by the cores |
-//! | `adaptive` | a limit that is found out, by each core for itself |
+//! | `adaptive` | a limit that is found out, by each core for itself and by times that all of them measure |
 
 mod adaptive;
+#[cfg(test)]
+mod model_tests;
 mod permits;
 
 use std::cell::{Cell, RefCell};
@@ -16,7 +18,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::adaptive::{Adaptive, Bounds};
+use self::adaptive::{Adaptive, Base, Bounds};
 use self::permits::{Permits, Pool};
 use crate::clock::{self, Moment};
 use crate::handler::pipeline::Slot;
@@ -64,7 +66,7 @@ pub(super) struct AdaptiveOptions {
     /// The most, over all cores.
     #[schemars(extend("minimum" = 1, "maximum" = CONCURRENCY_MAX))]
     pub max: u32,
-    /// How much longer than in the long run answers may take without the limit falling.
+    /// How much longer answers may take than without a queue, without the limit falling.
     #[schemars(extend("minimum" = 1.0, "maximum" = 10.0))]
     pub tolerance: f64,
 }
@@ -81,7 +83,7 @@ fn default_retry() -> Duration {
 
 enum Limit {
     Fixed(Arc<Pool>),
-    Adaptive(AdaptiveOptions),
+    Adaptive(AdaptiveOptions, Arc<Base>),
 }
 
 /// What one core decides by.
@@ -94,20 +96,21 @@ impl Gate {
     fn new(limit: &Limit, cores: usize) -> Self {
         match limit {
             Limit::Fixed(pool) => Self::Fixed(Permits::new(pool.clone(), cores)),
-            Limit::Adaptive(AdaptiveOptions { min, max, tolerance }) => {
-                let share = |all: u32| (all / u32::try_from(cores).unwrap_or(u32::MAX).max(1)).max(1);
-                let bounds = Bounds { min: share(*min), max: share(*max), tolerance: *tolerance };
-                Self::Adaptive { limit: RefCell::new(Adaptive::new(bounds)), under_way: Cell::new(0) }
+            Limit::Adaptive(AdaptiveOptions { min, max, tolerance }, base) => {
+                let cores = u32::try_from(cores).unwrap_or(u32::MAX).max(1);
+                let share = |all: u32| (all / cores).max(1);
+                let bounds = Bounds { min: share(*min), max: share(*max), tolerance: *tolerance, cores };
+                Self::Adaptive { limit: RefCell::new(Adaptive::new(bounds, base.clone())), under_way: Cell::new(0) }
             }
         }
     }
 
     /// Whether one more may come in.
-    fn enter(&self) -> bool {
+    fn enter(&self, now: Moment) -> bool {
         match self {
             Self::Fixed(permits) => permits.take(),
             Self::Adaptive { limit, under_way } => {
-                let is_free = under_way.get() < limit.borrow().limit();
+                let is_free = under_way.get() < limit.borrow().limit(now);
                 under_way.set(under_way.get() + u32::from(is_free));
                 is_free
             }
@@ -126,7 +129,7 @@ impl Gate {
     /// The answer to one begins.
     fn note(&self, began: Moment) {
         if let Self::Adaptive { limit, under_way } = self {
-            limit.borrow_mut().note(clock::now().since(began).as_nanos() as u64, under_way.get());
+            limit.borrow_mut().note(began, clock::now(), under_way.get());
         }
     }
 }
@@ -176,7 +179,7 @@ impl Build<Options> for Concurrency {
                 let path = vec!["adaptive".into(), "min".into()];
                 return Err(vec![Mistake { path, expected, found: adaptive.min.to_string() }]);
             }
-            (None, Some(adaptive)) => Limit::Adaptive(adaptive),
+            (None, Some(adaptive)) => Limit::Adaptive(adaptive, Arc::default()),
             (limit, _) => {
                 let found = if limit.is_some() { "both" } else { "neither" };
                 return Err(vec![Mistake::at("limit", "exactly one of \"limit\" and \"adaptive\"", found)]);
@@ -203,8 +206,9 @@ impl Plugin for Concurrency {
 
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
         let gate = hook.local(|| self.gate(hook.context().get()));
-        let is_in = gate.enter();
-        let stage = if is_in { Stage::UnderWay(clock::now()) } else { Stage::Shed };
+        let now = clock::now();
+        let is_in = gate.enter(now);
+        let stage = if is_in { Stage::UnderWay(now) } else { Stage::Shed };
         *hook.slot() = stage.pack();
         Step::Now(match is_in {
             true => Verdict::Continue,

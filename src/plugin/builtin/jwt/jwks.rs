@@ -68,7 +68,7 @@ fn read_material(jwk: &Map<String, Value>, origin: Origin) -> Option<Material> {
             let fits = [&x, &y].iter().all(|coordinate| coordinate.len() == curve.coordinate_bytes());
             fits.then(|| Material::point(curve, &[&[4], &x[..], &y[..]].concat())).flatten()
         }
-        "OKP" if curve == Some("Ed25519") => Some(Material::Ed25519(bytes("x")?.try_into().ok()?)),
+        "OKP" if curve == Some("Ed25519") => Material::ed25519(&bytes("x")?),
         _ => None,
     }
 }

@@ -100,6 +100,16 @@ impl Material {
         is_uncompressed.then(|| Self::Point(curve, point.to_vec()))
     }
 
+    /// A point of Ed25519, when it is none of those under which a signature is good for many messages, or for all: ring does
+    /// not look (RFC 8032 section 8.5, RFC 8725 section 3.4).
+    pub(super) fn ed25519(point: &[u8]) -> Option<Self> {
+        let point: [u8; 32] = point.try_into().ok()?;
+        // The highest bit is the sign of the other coordinate.
+        let mut plain = point;
+        plain[31] &= 0x7f;
+        (!SMALL_ORDER.contains(&plain)).then_some(Self::Ed25519(point))
+    }
+
     /// The algorithms that a key of this type may be used with. A secret must be as long as the hash (RFC 7518 section 3.2).
     pub(super) fn algorithms(&self) -> &'static [Algorithm] {
         use Algorithm::{EdDsa, Es256, Es384, Hs256, Hs384, Hs512, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
@@ -114,6 +124,32 @@ impl Material {
             Self::Ed25519(_) => &[EdDsa],
         }
     }
+}
+
+/// The coordinates of the eight points of a small order, and the two that name the same again beyond the field's prime. The
+/// lowest byte is first.
+const SMALL_ORDER: [[u8; 32]; 7] = [
+    [0; 32],
+    ends(0x01, 0x00, 0x00),
+    ends(0xec, 0xff, 0x7f),
+    ends(0xed, 0xff, 0x7f),
+    ends(0xee, 0xff, 0x7f),
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ],
+];
+
+/// A number of which the bytes between the first and the last are all the same.
+const fn ends(first: u8, between: u8, last: u8) -> [u8; 32] {
+    let mut bytes = [between; 32];
+    bytes[0] = first;
+    bytes[31] = last;
+    bytes
 }
 
 /// Bytes of the shortest secret: those of HS256's hash.

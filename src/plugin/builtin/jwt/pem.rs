@@ -98,7 +98,7 @@ fn read_spki(der: &[u8]) -> Option<Material> {
             SECP_384 => Material::point(Curve::P384, key),
             _ => None,
         },
-        ED25519 if algorithm.is_empty() => Some(Material::Ed25519(key.try_into().ok()?)),
+        ED25519 if algorithm.is_empty() => Material::ed25519(key),
         _ => None,
     }
 }

@@ -17,7 +17,7 @@ use super::token::{Refusal, Rules, Verified, verify};
 /// Within the life of the tokens in RFC 7515.
 const THEN: Duration = Duration::from_secs(1_300_819_000);
 /// Within the life of those in `tests/data/jwt`.
-const NOW: Duration = Duration::from_secs(1_800_000_000);
+pub(super) const NOW: Duration = Duration::from_secs(1_800_000_000);
 
 const RFC_PAYLOAD: &str =
     "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
@@ -28,35 +28,35 @@ macro_rules! data {
     };
 }
 
-fn encode(bytes: impl AsRef<[u8]>) -> String {
+pub(super) fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn decode(text: &str) -> Vec<u8> {
+pub(super) fn decode(text: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).unwrap()
 }
 
-fn key(kid: Option<&str>, material: Material) -> Key {
+pub(super) fn key(kid: Option<&str>, material: Material) -> Key {
     Key { kid: kid.map(str::to_owned), only: None, material }
 }
 
-fn foreign(name: &str) -> String {
+pub(super) fn foreign(name: &str) -> String {
     let tokens: Value = serde_json::from_str(data!("tokens.json")).unwrap();
     tokens[name].as_str().unwrap().to_owned()
 }
 
-fn rsa() -> Key {
+pub(super) fn rsa() -> Key {
     key(Some("rsa-1"), read_pem(data!("rsa.pem").as_bytes()).unwrap())
 }
 
-const SECRET: &[u8] = b"a secret of exactly 32 bytes ...";
+pub(super) const SECRET: &[u8] = b"a secret of exactly 32 bytes ...";
 
-fn secret() -> Key {
+pub(super) fn secret() -> Key {
     key(Some("s"), Material::Secret(SECRET.to_vec()))
 }
 
 /// Signed with HS256 under these bytes.
-fn sign_hs(secret: &[u8], header: &str, claims: &str) -> String {
+pub(super) fn sign_hs(secret: &[u8], header: &str, claims: &str) -> String {
     let signed = format!("{}.{}", encode(header), encode(claims));
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
     format!("{signed}.{}", encode(signature))
@@ -66,11 +66,11 @@ fn hs(claims: Value) -> String {
     sign_hs(SECRET, r#"{"alg":"HS256","kid":"s"}"#, &claims.to_string())
 }
 
-fn rules() -> Rules {
+pub(super) fn rules() -> Rules {
     Rules { needs_expiry: true, leeway: Duration::from_secs(30), ..Rules::default() }
 }
 
-fn check(token: &str, keys: &[Key]) -> Result<Verified, Refusal> {
+pub(super) fn check(token: &str, keys: &[Key]) -> Result<Verified, Refusal> {
     verify(token.as_bytes(), keys.iter(), &rules(), NOW)
 }
 

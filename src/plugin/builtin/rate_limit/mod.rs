@@ -23,6 +23,7 @@ use self::gcra::{Limit, seconds_until};
 use self::lease::{Decision, Leases};
 use self::table::Table;
 use crate::clock;
+use crate::handler::decode_percent;
 use crate::handler::pipeline::Slot;
 use crate::http::{FieldError, Fields, Status};
 use crate::limits::{RATE_BURST_MAX, RATE_KEYS_MAX, TRUST_MAX};
@@ -54,7 +55,8 @@ pub(super) struct Options {
     pub burst: Option<u32>,
     /// What has a budget of its own: `"address"`, the client's; `"header:NAME"`, each value of a request field; `"param:NAME"`,
     /// each value of a parameter of the route; `"identity"`, who the client is as a plugin before this one found out; `"all"`, all
-    /// requests together. A request that has no such field, parameter or identity counts by its address.
+    /// requests together. A request that has no such field, parameter or identity, or the field more than once, counts by its
+    /// address.
     #[serde(default = "default_key")]
     #[schemars(extend("pattern" = "^(address|identity|all|header:.+|param:.+)$"))]
     pub key: String,
@@ -215,6 +217,16 @@ impl Build<Options> for RateLimit {
     }
 }
 
+/// Hashes what a parameter stands for.
+fn hash_param(param: &str, hasher: &mut impl Hasher) {
+    if !param.contains('%') {
+        return hasher.write(param.as_bytes());
+    }
+    let mut plain = pool::take(Class::Small);
+    decode_percent(param.as_bytes(), &mut plain);
+    hasher.write(&plain);
+}
+
 impl RateLimit {
     /// The key of a request, as 64 bits.
     fn key(&self, hook: &mut PreHandler<'_, '_>) -> Result<u64, PluginError> {
@@ -224,8 +236,22 @@ impl RateLimit {
         let is_known = match &self.key {
             Key::Address => false,
             Key::All => true,
-            Key::Header(name) => hook.header(name).map(|value| hasher.write(value)).is_some(),
-            Key::Param(name) => hook.param(name).map(|value| hasher.write(value.as_bytes())).is_some(),
+            Key::Header(name) => {
+                let request = hook.request().map_err(|error| PluginError(error.detail().to_owned()))?;
+                let mut values = request.header_values(name);
+                match (values.next(), values.next()) {
+                    (Some(only), None) => {
+                        hasher.write(only);
+                        true
+                    }
+                    // Of several nobody knows which one counts elsewhere: another one each time would be a new budget.
+                    (None, _) | (Some(_), Some(_)) => false,
+                }
+            }
+            Key::Param(name) => {
+                // As it is read elsewhere: `%21` and `!` are one.
+                hook.param(name).map(|value| hash_param(value, &mut hasher)).is_some()
+            }
             Key::Identity if hook.identity().is_empty() => false,
             Key::Identity => {
                 hasher.write(hook.identity());

@@ -1,7 +1,17 @@
 //! `mirror-log`: a sample of the requests in a file, to be sent again elsewhere.
 //!
+//! | file | holds |
+//! |---|---|
+//! | `body` | bodies as they are gathered and written |
+//! | `hiding` | which names are those of secrets, and texts without them |
+//! | `json` | JSON without the values of secrets, also where it is cut |
+//!
 //! Lines go the way of the access log's: made on the core of the request, handed over through a bounded queue, written by a
 //! thread of its own. Where the queue is full they are dropped and counted, as failures of this plugin.
+
+mod body;
+mod hiding;
+pub(super) mod json;
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -13,15 +23,20 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::body::{Bodies, BodyText, Gathered, Gathering, Tally};
+use self::hiding::Hiding;
+use super::media_types::parse_types;
 use crate::clock;
-use crate::handler::{Request, decode_percent};
+use crate::handler::Request;
 use crate::http::{BodyFraming, FieldError, Fields};
-use crate::limits::{ACCESS_FINISH_MS, ACCESS_HAND_OVER_MS, MIRROR_LOG_NAMES_MAX};
+use crate::limits::{ACCESS_FINISH_MS, ACCESS_HAND_OVER_MS, MIRROR_LOG_BODY_BYTES_MAX, MIRROR_LOG_NAMES_MAX};
 use crate::log::access::{AccessLog, Lane, Share, Which};
 use crate::plugin::registry::Build;
-use crate::plugin::{BuildContext, Finished, Hook, Hooks, Local, Mistake, Plugin, PostResponse, Registration};
+use crate::plugin::{
+    BuildContext, Finished, Hook, Hooks, Local, Mistake, Plugin, PostResponse, PreHandler, Registration, Step, Verdict,
+};
 use crate::rt;
-use crate::secret::HIDDEN;
+use crate::units::{self, ByteSize};
 
 pub(super) const REGISTRATION: Registration = Registration::new(
     "mirror-log",
@@ -29,7 +44,7 @@ pub(super) const REGISTRATION: Registration = Registration::new(
     PhantomData::<(Options, MirrorLog)>,
 );
 
-/// Writes a sample of the requests to a file, a line of JSON each, without bodies and without secrets.
+/// Writes a sample of the requests to a file, a line of JSON each, without secrets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Options {
@@ -43,11 +58,20 @@ pub(super) struct Options {
     #[serde(default = "default_headers")]
     #[schemars(extend("maxItems" = MIRROR_LOG_NAMES_MAX))]
     pub headers: Vec<String>,
-    /// Names of query parameters and of fields whose values are hidden, in any case, besides those that always are: names that
-    /// have in them `auth`, `cookie`, `key`, `pass`, `secret`, `session`, `sig`, `token`, and the parameters `code` and `state`.
+    /// Names of query parameters, of fields, and in bodies those of parameters of forms and of members in JSON, whose values are
+    /// hidden, in any case, besides those that always are: names that have in them `auth`, `cookie`, `key`, `pass`, `secret`,
+    /// `session`, `sig`, `token`, and the parameters and members `code` and `state`.
     #[serde(default)]
     #[schemars(extend("maxItems" = MIRROR_LOG_NAMES_MAX))]
     pub hide: Vec<String>,
+    /// Bytes of a request's body that are written, as the handler reads it; 0: no bodies.
+    #[serde(default, with = "units::as_byte_size")]
+    #[schemars(with = "ByteSize", extend("minimum" = 0, "maximum" = MIRROR_LOG_BODY_BYTES_MAX))]
+    pub body: u64,
+    /// Media types of bodies that are written: `type/subtype`, `type/*`, or `+suffix`. Secrets are found in forms
+    /// (`application/x-www-form-urlencoded`) and in JSON; bodies of other types are written as they are.
+    #[serde(default = "default_body_types")]
+    pub body_types: Vec<String>,
 }
 
 fn default_share() -> f64 {
@@ -58,52 +82,8 @@ fn default_headers() -> Vec<String> {
     ["Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "User-Agent"].map(str::to_owned).to_vec()
 }
 
-/// What the name of a secret has in it.
-const TELLTALES: [&[u8]; 8] = [b"auth", b"cookie", b"key", b"pass", b"secret", b"session", b"sig", b"token"];
-/// Query parameters that are secrets of OAuth 2 and OpenID Connect, and are called by everyday words.
-const SECRET_PARAMS: [&[u8]; 2] = [b"code", b"state"];
-
-/// Which names are those of secrets.
-struct Hiding(Vec<String>);
-
-impl Hiding {
-    fn hides(&self, name: &[u8]) -> bool {
-        let has = |word: &&[u8]| name.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-        TELLTALES.iter().any(has) || self.0.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
-    }
-
-    /// A query without its secrets. Names may be percent-encoded; some servers part parameters by `;`.
-    fn query(&self, query: &str) -> String {
-        let pairs = query.split_inclusive(['&', ';']).map(|pair| {
-            let (whole, end) = match pair.strip_suffix(['&', ';']) {
-                Some(whole) => (whole, &pair[whole.len()..]),
-                None => (pair, ""),
-            };
-            let Some((name, _)) = whole.split_once('=') else { return pair.to_owned() };
-            let mut plain = Vec::new();
-            decode_percent(name.as_bytes(), &mut plain);
-            let is_secret = self.hides(&plain) || SECRET_PARAMS.iter().any(|own| plain.eq_ignore_ascii_case(own));
-            if is_secret { format!("{name}={HIDDEN}{end}") } else { pair.to_owned() }
-        });
-        pairs.collect()
-    }
-
-    /// A URL without the secrets of its query.
-    fn url(&self, url: &str) -> String {
-        match url.split_once('?') {
-            Some((path, query)) => format!("{path}?{}", self.query(query)),
-            None => url.to_owned(),
-        }
-    }
-
-    fn header(&self, name: &str, value: &[u8]) -> String {
-        let value = String::from_utf8_lossy(value);
-        match name {
-            _ if self.hides(name.as_bytes()) => HIDDEN.to_owned(),
-            _ if name.eq_ignore_ascii_case("referer") => self.url(&value),
-            _ => value.into_owned(),
-        }
-    }
+fn default_body_types() -> Vec<String> {
+    ["application/json", "+json", "application/x-www-form-urlencoded"].map(str::to_owned).to_vec()
 }
 
 /// One line. The order of the keys is part of the format.
@@ -120,6 +100,9 @@ struct Line<'r> {
     headers: Vec<(&'r str, String)>,
     /// Bytes of the body; `None`: chunked.
     body_bytes: Option<u64>,
+    /// The body, where bodies are written.
+    #[serde(flatten)]
+    body: Option<BodyText>,
     /// What was answered; 0: nothing.
     status: u16,
 }
@@ -129,9 +112,16 @@ struct Recorder {
     lane: RefCell<Lane>,
     /// Whether lines will be handed over.
     is_due: Cell<bool>,
+    /// Bytes of bodies that are kept until their requests end.
+    tally: Rc<Tally>,
 }
 
 impl Recorder {
+    fn new(log: &AccessLog, core: Option<&Local>) -> Self {
+        let lane = RefCell::new(log.lane(core.map_or(0, Local::core)));
+        Self { lane, is_due: Cell::new(false), tally: Rc::default() }
+    }
+
     fn push(self: &Rc<Self>, line: &Line<'_>) {
         let mut lane = self.lane.borrow_mut();
         lane.push_text(|text| {
@@ -166,6 +156,8 @@ struct MirrorLog {
     /// Fields that are written; `None`: all.
     headers: Option<Vec<String>>,
     hiding: Hiding,
+    /// `None`: none are written.
+    bodies: Option<Bodies>,
     log: OnceLock<AccessLog>,
 }
 
@@ -187,9 +179,15 @@ impl Build<Options> for MirrorLog {
                 ));
             }
         }
+        let types = parse_types("body_types", &options.body_types).unwrap_or_else(|more| {
+            mistakes.extend(more);
+            Vec::new()
+        });
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
+        // The schema holds it to its bound.
+        let most = usize::try_from(options.body).unwrap_or(usize::MAX).min(MIRROR_LOG_BODY_BYTES_MAX);
         let is_all = options.headers.iter().any(|name| name == "*");
         let which = if options.share > 0.0 { Which::Sampled(Share::new(options.share)) } else { Which::Off };
         Ok(Self {
@@ -197,13 +195,14 @@ impl Build<Options> for MirrorLog {
             which,
             headers: (!is_all).then_some(options.headers),
             hiding: Hiding(options.hide),
+            bodies: (most > 0).then_some(Bodies { most, types }),
             log: OnceLock::new(),
         })
     }
 }
 
 impl MirrorLog {
-    fn line<'r>(&self, request: &'r Request<'_>, finished: Finished) -> Line<'r> {
+    fn line<'r>(&self, request: &'r Request<'_>, gathered: Option<&Gathered>, finished: Finished) -> Line<'r> {
         let wants = |name: &str| match &self.headers {
             Some(names) => names.iter().any(|own| own.eq_ignore_ascii_case(name)),
             None => true,
@@ -225,6 +224,7 @@ impl MirrorLog {
                 BodyFraming::Length(length) => Some(length),
                 BodyFraming::Chunked => None,
             },
+            body: self.bodies.as_ref().map(|bodies| bodies.write(request, gathered, &self.hiding)),
             status: match finished {
                 Finished::Whole(status) | Finished::Cut(status) => status.code(),
                 Finished::Unanswered => 0,
@@ -235,7 +235,8 @@ impl MirrorLog {
 
 impl Plugin for MirrorLog {
     fn hooks(&self) -> Hooks {
-        Hooks::NONE.with(Hook::PostResponse)
+        let hooks = Hooks::NONE.with(Hook::PostResponse);
+        if self.bodies.is_some() { hooks.with(Hook::PreHandler) } else { hooks }
     }
 
     fn init(&self) -> Result<(), String> {
@@ -247,14 +248,29 @@ impl Plugin for MirrorLog {
         Ok(())
     }
 
+    fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
+        if let (Some(bodies), Some(log)) = (&self.bodies, self.log.get())
+            && self.which.takes(false, hook.id().number())
+            && hook.framing() != BodyFraming::None
+            && bodies.takes(hook.header("content-type"))
+        {
+            let recorder = hook.local(|| Recorder::new(log, hook.context().get()));
+            let gathering = Gathering::new(bodies.most, recorder.tally.clone());
+            hook.body.watch_by(Box::new(gathering.clone()));
+            hook.slot().put(gathering);
+        }
+        Step::Now(Verdict::Continue)
+    }
+
     fn post_response(&self, hook: &mut PostResponse<'_>) {
+        let gathering = hook.slot().take::<Gathering>();
         let Some(log) = self.log.get() else { return };
         if !self.which.takes(false, hook.request().id().number()) {
             return;
         }
-        let core = hook.context().get().map_or(0, Local::core);
-        let recorder = hook.local(|| Recorder { lane: RefCell::new(log.lane(core)), is_due: Cell::new(false) });
-        recorder.push(&self.line(hook.request(), hook.finished()));
+        let recorder = hook.local(|| Recorder::new(log, hook.context().get()));
+        let gathered = gathering.as_ref().map(Gathering::look);
+        recorder.push(&self.line(hook.request(), gathered.as_deref(), hook.finished()));
         hook.note_failures(recorder.take_lost());
     }
 
@@ -262,33 +278,5 @@ impl Plugin for MirrorLog {
         if let Some(log) = self.log.get() {
             log.finish(Duration::from_millis(ACCESS_FINISH_MS));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_hidden_however_their_names_are_written() {
-        let hiding = Hiding(vec!["card".to_owned()]);
-        for (query, expected) in [
-            ("", ""),
-            ("a=1&b=2", "a=1&b=2"),
-            ("token=x", "token=(hidden)"),
-            ("a=1&access_Token=x&b=2", "a=1&access_Token=(hidden)&b=2"),
-            ("t%6Fken=x&a", "t%6Fken=(hidden)&a"),
-            ("apikey=x;CARD=1;a=b", "apikey=(hidden);CARD=(hidden);a=b"),
-            ("code=x&state=y&discard=1", "code=(hidden)&state=(hidden)&discard=1"),
-            ("token=a=b&=c&&x=", "token=(hidden)&=c&&x="),
-            ("X-Amz-Signature=ff", "X-Amz-Signature=(hidden)"),
-        ] {
-            assert_eq!(hiding.query(query), expected);
-        }
-        for name in ["Authorization", "cookie", "Proxy-Authorization", "X-Api-Key", "X-Auth-Request-User", "Card"] {
-            assert_eq!(hiding.header(name, b"x"), HIDDEN, "{name}");
-        }
-        assert_eq!(hiding.header("Accept", b"a/b"), "a/b");
-        assert_eq!(hiding.header("Referer", b"https://a.test/?token=x"), "https://a.test/?token=(hidden)");
     }
 }
