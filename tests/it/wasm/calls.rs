@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::echo;
-use super::guests::{Modules, plugin};
+use super::guests::{Modules, plugin, put_version};
 use crate::support::upstream::{Received, Upstream, ok};
 use crate::support::{Server, on_each_driver, wait_until};
 
@@ -270,6 +270,35 @@ fn a_client_that_leaves_takes_the_call_of_its_request_along() {
     client.send(request("ada0"));
     assert!(client.response().text().to_ascii_lowercase().contains("x-verdict: ada0 may\r\n"));
     assert!(!server.log().iter().any(|line| line.contains("a WASM plugin failed")));
+}
+
+#[test]
+fn a_request_that_waits_for_a_call_ends_with_the_module_that_it_began_with() {
+    let (modules, echo) = (Modules::new(), echo());
+    put_gate(&modules, "asked", 20_000);
+    let replaced = Arc::new(Barrier::new(2));
+    let of_upstream = replaced.clone();
+    let asked = Upstream::answering(move |request| {
+        if user(request) == "ada0" {
+            of_upstream.wait();
+        }
+        judge(request)
+    });
+    let server = serve(&modules, servers(&asked), &echo);
+    let mut waiting = server.client();
+    waiting.send(request("ada0"));
+    wait_until("it is asked", || asked.requests() == 1);
+    // The one in its place asks nobody.
+    put_version(&modules, "gate", "2");
+    let mut client = server.client();
+    wait_until("the new module is in force", || {
+        client.send(request("bob0"));
+        client.response().field("x-version") == Some("2")
+    });
+    replaced.wait();
+    let response = waiting.response();
+    assert!(response.text().to_ascii_lowercase().contains("x-verdict: ada0 may\r\n"), "{}", response.text());
+    assert_eq!((response.status, response.field("x-version")), (200, None));
 }
 
 #[test]

@@ -8,11 +8,12 @@ use std::time::Duration;
 use super::abi::Status;
 use super::fields::{FieldMap, Of, is_guests};
 use super::pairs::Pair;
+use crate::clock;
 use crate::handler::Context;
 use crate::http::{FieldError, Fields, Method, is_field_name, is_field_value};
 use crate::limits::{WASM_CALL_BODY_BYTES_MAX, WASM_CALL_MS_MAX, WASM_CALLS_MAX};
 use crate::proxy::{InquiryError, Question, Told, Upstream, inquire};
-use crate::rt::{Mailbox, Postbox, mailbox};
+use crate::rt::{self, Mailbox, Postbox, mailbox};
 
 /// What a guest asks an upstream, checked.
 #[derive(Debug)]
@@ -156,15 +157,17 @@ impl Unsent {
     /// Makes it; `None` when nobody waits for it any more.
     pub(crate) async fn send(self, context: &Context, plugin: &str) -> Option<CallEnd> {
         let Self { key: _, asked, stop } = self;
-        match crate::rt::select(stop.next(), asked.ask(context)).await {
-            crate::rt::Either::First(_) => None,
-            crate::rt::Either::Second(Ok(told)) => Some(CallEnd::of(told)),
-            crate::rt::Either::Second(Err(error)) => {
-                let upstream = asked.upstream.spec.name.as_str();
-                tracing::debug!(plugin, upstream, "a request of a WASM plugin's own failed: {error}");
-                Some(CallEnd::Failed)
-            }
-        }
+        // The question bounds the answer; a server that does not take the request's body is given up here.
+        let answered = rt::timeout(clock::turn() + asked.within, asked.ask(context));
+        let error = match rt::select(stop.next(), answered).await {
+            rt::Either::First(_) => return None,
+            rt::Either::Second(Some(Ok(told))) => return Some(CallEnd::of(told)),
+            rt::Either::Second(Some(Err(error))) => error.to_string(),
+            rt::Either::Second(None) => "it took longer than it may".to_owned(),
+        };
+        let upstream = asked.upstream.spec.name.as_str();
+        tracing::debug!(plugin, upstream, "a request of a WASM plugin's own failed: {error}");
+        Some(CallEnd::Failed)
     }
 }
 
