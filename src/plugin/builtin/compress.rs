@@ -177,26 +177,14 @@ impl Compress {
         };
         let is_encoded = |value: &[u8]| list_members(value).any(|coding| !coding.eq_ignore_ascii_case(b"identity"));
         !request.header_values("cache-control").any(is_no_transform)
-            && !values(fields, "cache-control").any(is_no_transform)
-            && !values(fields, "content-encoding").any(is_encoded)
+            && !fields.values("cache-control").any(is_no_transform)
+            && !fields.values("content-encoding").any(is_encoded)
     }
 
     fn is_type(&self, fields: &Fields) -> bool {
         let Some(value) = fields.get("content-type") else { return false };
         self.types.iter().any(|pattern| pattern.matches(essence_of(value)))
     }
-}
-
-/// The values of all fields of this name.
-fn values<'f>(fields: &'f Fields, name: &'static str) -> impl Iterator<Item = &'f [u8]> {
-    fields.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-}
-
-/// Says that the answer depends on what codings the client takes.
-fn add_vary(fields: &mut Fields) -> Result<(), FieldError> {
-    let names = |name: &[u8]| name == b"*" || name.eq_ignore_ascii_case(b"accept-encoding");
-    let is_said = values(fields, "vary").flat_map(list_members).any(names);
-    if is_said { Ok(()) } else { fields.push("Vary", "Accept-Encoding") }
 }
 
 /// Has the fields tell of a body that is coded. The last step is the one that must not be without a coded body.
@@ -220,7 +208,7 @@ impl Plugin for Compress {
         if !self.is_for(hook) {
             return Ok(BodyPlan::AsIs);
         }
-        add_vary(hook.fields())?;
+        hook.fields().add_vary("Accept-Encoding")?;
         if hook.is_head_only() {
             return Ok(BodyPlan::AsIs);
         }
@@ -265,8 +253,8 @@ mod tests {
         {
             let mut fields = Fields::new();
             before.into_iter().for_each(|value| fields.push("vary", value).unwrap());
-            add_vary(&mut fields).unwrap();
-            assert_eq!(values(&fields, "vary").collect::<Vec<_>>(), [after.as_bytes()]);
+            fields.add_vary("Accept-Encoding").unwrap();
+            assert_eq!(fields.values("vary").collect::<Vec<_>>(), [after.as_bytes()]);
         }
         for (before, after) in [("\"a\"", "W/\"a\""), ("W/\"a\"", "W/\"a\"")] {
             let mut fields = Fields::new();

@@ -98,7 +98,7 @@ pub(super) fn judge(
     times: Times,
     rules: &Rules,
 ) -> Result<Freshness, Refusal> {
-    let directives = Directives::parse(values(fields, "cache-control"));
+    let directives = Directives::parse(fields.values("cache-control"));
     // Section 5.2.2.3: whoever understands the status may leave `no-store` out of account; we do not.
     if asked.no_store || directives.has(Flag::NoStore) {
         return Err(Refusal::NoStore);
@@ -117,7 +117,7 @@ pub(super) fn judge(
     if rules.cookies == Cookies::Refuse && fields.contains("set-cookie") {
         return Err(Refusal::Cookies);
     }
-    if values(fields, "vary").any(|value| value.split(|b| *b == b',').any(|name| name.trim_ascii() == b"*")) {
+    if fields.values("vary").any(|value| value.split(|b| *b == b',').any(|name| name.trim_ascii() == b"*")) {
         return Err(Refusal::Vary);
     }
     let freshness = Freshness {
@@ -192,7 +192,7 @@ fn lifetime(status: Status, fields: &Fields, directives: &Directives, times: Tim
         return Some(seconds);
     }
     let date = date(fields, "date").unwrap_or(times.received);
-    let mut expires = values(fields, "expires");
+    let mut expires = fields.values("expires");
     if let Some(first) = expires.next() {
         // Section 5.3: what is no date has expired, above all `0`; so has what is given twice and not the same.
         let until = parse_date(first).filter(|_| expires.all(|other| other == first));
@@ -216,11 +216,6 @@ fn initial_age(fields: &Fields, times: Times) -> u32 {
 
 fn seconds(span: Duration) -> u32 {
     u32::try_from(span.as_secs()).unwrap_or(CACHE_SECONDS_MAX).min(CACHE_SECONDS_MAX)
-}
-
-/// The values of all fields of a name, in order.
-pub(super) fn values<'f>(fields: &'f Fields, name: &'static str) -> impl Iterator<Item = &'f [u8]> {
-    fields.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 fn parse_date(value: &[u8]) -> Option<Duration> {

@@ -1,6 +1,5 @@
 //! `Vary` (RFC 9111 section 4.1): which fields of the request a stored response was chosen by.
 
-use super::freshness::values;
 use crate::http::head::list_members;
 use crate::http::{Fields, RequestHead};
 
@@ -29,7 +28,8 @@ type Field = (Box<str>, Option<Box<[u8]>>);
 impl Selected {
     /// Those that the fields of a response name, which do not name `*`, and `always`.
     pub(super) fn of(response: &Fields, always: &[String], request: &Snapshot) -> Self {
-        let mut names: Vec<_> = values(response, "vary")
+        let mut names: Vec<_> = response
+            .values("vary")
             .flat_map(list_members)
             .filter_map(|name| str::from_utf8(name).ok())
             .chain(always.iter().map(String::as_str))
