@@ -310,7 +310,7 @@ impl<'a> RequestHead<'a> {
     /// When the head is larger then than any may be.
     pub(crate) fn rewrite(
         &self,
-        is_removed: impl Fn(&str) -> bool,
+        is_removed: impl Fn(&[u8]) -> bool,
         added: &Fields,
         bytes: &mut Vec<u8>,
         head: &mut Head,
@@ -323,7 +323,7 @@ impl<'a> RequestHead<'a> {
         bytes.extend_from_slice(from.get(..before.target.end()).unwrap_or_default());
         bytes.extend_from_slice(if before.version == Version::Http10 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
         let mut authority = before.authority;
-        for field in before.fields.iter().filter(|field| !is_removed(field.name.text(from))) {
+        for field in before.fields.iter().filter(|field| !is_removed(field.name.of(from))) {
             let (at, value) = (bytes.len(), field.value);
             let moved = Field {
                 name: Span::new(at, field.name.len()),
@@ -336,7 +336,7 @@ impl<'a> RequestHead<'a> {
             encode::write_field(bytes, field.name.of(from), value.of(from));
             fields.push(moved);
         }
-        for (name, value) in added.iter() {
+        for (name, value) in added.parts() {
             let at = bytes.len();
             fields.push(Field { name: Span::new(at, name.len()), value: Span::new(at + name.len() + 2, value.len()) });
             encode::write_field(bytes, name, value);

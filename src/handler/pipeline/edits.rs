@@ -156,7 +156,7 @@ impl Edits {
         self.took_authorization = self.takes_authorization(head);
         let result = edited.keep(|bytes, parsed| {
             if self.target.is_none() && !streams && !self.are_nominated(head) {
-                return head.rewrite(|name| self.is_removed(name), &self.added, bytes, parsed);
+                return head.rewrite(|name| self.removed.contains(name), &self.added, bytes, parsed);
             }
             self.write(head, bytes);
             match parse_head(bytes, &HeadLimits::MOST, parsed) {
