@@ -160,6 +160,8 @@ pub struct RunState {
     pub answer: Option<LocalAnswer>,
     /// Who the client is, as a plugin found out; empty: nobody did.
     pub identity: Vec<u8>,
+    /// A plugin let the request through by a credential of its client, wherever that stood.
+    pub has_credential: bool,
     /// When the handler is given up.
     pub deadline: Option<Moment>,
     /// Whether the hooks' times are taken for this request.
@@ -189,6 +191,7 @@ impl RunState {
             edits,
             answer,
             identity,
+            has_credential,
             deadline,
             is_timed,
             body_hooks,
@@ -202,6 +205,7 @@ impl RunState {
         edits.begin();
         identity.clear();
         (*going, *answer, *deadline, *is_timed) = (Going::default(), None, None, false);
+        *has_credential = false;
         (*body_hooks, *changing, *more_follows, *is_broken) = (0, 0, false, false);
         (*stored_at, *origin) = (None, None);
     }

@@ -302,14 +302,24 @@ impl Fields {
         named.map(|line| line.value(&self.block))
     }
 
-    /// Has `Vary` say that the response depends on this field of the request, where it does not yet (RFC 9110 section 12.5.5).
+    /// Has `Vary` say that the response depends on this field of the request, where it does not yet (RFC 9110 section 12.5.5):
+    /// in one line with what it says already, for caches that look at one.
     ///
     /// # Errors
     /// See [`FieldError`]; the list is unchanged.
     pub fn add_vary(&mut self, name: &str) -> Result<(), FieldError> {
         let names = |member: &[u8]| member == b"*" || member.eq_ignore_ascii_case(name.as_bytes());
         let is_said = self.values("vary").flat_map(list_members).any(names);
-        if is_said { Ok(()) } else { self.push("Vary", name) }
+        if is_said {
+            return Ok(());
+        }
+        let mut all: Vec<_> = self.values("vary").collect();
+        if all.is_empty() {
+            return self.push("Vary", name);
+        }
+        all.push(name.as_bytes());
+        let joined = all.join(&b", "[..]);
+        self.set("Vary", joined)
     }
 
     /// Whether there is a field of this name, in any case.

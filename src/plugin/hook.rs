@@ -189,8 +189,15 @@ macro_rules! editing {
             self.shared.state.edits.remove(name)
         }
 
-        /// Tells the plugins behind this one who the client is.
+        /// Tells the plugins behind this one that the client was let through by a credential, wherever it stood: a response
+        /// may be for this client alone.
+        pub fn note_credential(&mut self) {
+            self.shared.state.has_credential = true;
+        }
+
+        /// Tells the plugins behind this one who the client is, by a credential.
         pub fn set_identity(&mut self, identity: &[u8]) {
+            self.note_credential();
             self.shared.state.identity.clear();
             self.shared.state.identity.extend_from_slice(identity);
         }
@@ -215,6 +222,11 @@ impl<'x> PreHandler<'_, 'x> {
         let path = target.split_once('?').map_or(target, |(path, _)| path);
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         self.shared.state.edits.set_target(&target);
+    }
+
+    /// Whether a plugin let the request through by a credential of its client.
+    pub fn has_credential(&self) -> bool {
+        self.shared.state.has_credential
     }
 
     /// Whether the client sent `Authorization`, and a plugin has taken it away or replaced it.

@@ -78,12 +78,6 @@ impl Hooks {
     pub const fn has(self, hook: Hook) -> bool {
         self.0 & 1 << hook as u8 != 0
     }
-
-    /// All of both.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 impl Hook {

@@ -78,7 +78,7 @@ impl Edits {
     pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), FieldError> {
         check_name(name.as_bytes())?;
         self.added.set(name, value)?;
-        self.note_removed(name.as_bytes())
+        self.note_replaced(name.as_bytes())
     }
 
     /// As [`Edits::add`], of a line that was checked.
@@ -97,7 +97,7 @@ impl Edits {
     pub fn set_line(&mut self, line: &FieldLine) -> Result<(), FieldError> {
         check_name(line.name())?;
         self.added.set_line(line)?;
-        self.note_removed(line.name())
+        self.note_replaced(line.name())
     }
 
     /// Takes away all fields of this name.
@@ -125,6 +125,15 @@ impl Edits {
     /// How the body will be framed.
     pub fn framing(&self, head: &RequestHead<'_>) -> BodyFraming {
         if self.streams_body { BodyFraming::Chunked } else { head.framing() }
+    }
+
+    /// Where that fails, ours does not go on beside the client's.
+    fn note_replaced(&mut self, name: &[u8]) -> Result<(), FieldError> {
+        let noted = self.note_removed(name);
+        if noted.is_err() {
+            self.added.remove(name);
+        }
+        noted
     }
 
     fn note_removed(&mut self, name: &[u8]) -> Result<(), FieldError> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::headers::{check_field_name, is_request_field, is_response_field};
 use crate::handler::Request;
-use crate::http::{FieldError, Fields, Method, StatusClass};
+use crate::http::{FieldError, Fields, StatusClass};
 use crate::limits::FORWARD_AUTH_BODY_BYTES_MAX;
 use crate::plugin::registry::Build;
 use crate::plugin::{
@@ -173,7 +173,7 @@ impl ForwardAuth {
             host: host.as_deref(),
             fields: &fields,
             body: b"",
-            may_repeat: method == "GET" || is_idempotent(request.method()),
+            may_repeat: method == "GET" || request.method().is_idempotent(),
             within: *timeout,
             body_max: *body,
         };
@@ -226,6 +226,7 @@ impl ForwardAuth {
     }
 
     fn pass(&self, told: &Told, hook: &mut PreHandler<'_, '_>) -> Result<(), FieldError> {
+        hook.note_credential();
         for name in &self.options.copy_to_request {
             let same = |(own, _): &(&str, &[u8])| own.eq_ignore_ascii_case(name);
             told.fields.iter().filter(same).try_for_each(|(_, value)| hook.add_header(name, value))?;
@@ -244,11 +245,6 @@ impl ForwardAuth {
         }
         Ok(LocalAnswer { status: told.status, fields, body: AnswerBody::Bytes(told.body.into()) })
     }
-}
-
-/// Whether a second sending does no harm (RFC 9110 section 9.2.2).
-fn is_idempotent(method: Method) -> bool {
-    matches!(method, Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options | Method::Trace)
 }
 
 impl Plugin for ForwardAuth {

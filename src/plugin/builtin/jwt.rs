@@ -82,6 +82,7 @@ trait Telling {
     fn set(&mut self, name: &str, value: &str) -> Result<(), FieldError>;
     fn remove(&mut self, name: &str) -> Result<(), FieldError>;
     fn identify(&mut self, identity: &str);
+    fn note_credential(&mut self);
 }
 
 macro_rules! telling {
@@ -97,6 +98,10 @@ macro_rules! telling {
 
             fn identify(&mut self, identity: &str) {
                 self.set_identity(identity.as_bytes());
+            }
+
+            fn note_credential(&mut self) {
+                $hook::note_credential(self);
             }
         }
     };
@@ -150,6 +155,9 @@ impl Jwt {
             Outcome::Good(verified) => Some(verified),
             Outcome::Absent | Outcome::Bad(_) | Outcome::Many | Outcome::NoKeys => None,
         };
+        if claims.is_some() {
+            hook.note_credential();
+        }
         for (name, claim) in &self.headers {
             match claims.and_then(|claims| claims.text(claim)) {
                 Some(value) => match hook.set(name, &value) {

@@ -80,6 +80,14 @@ fn the_port_that_a_client_writes_is_part_of_what_is_stored_for_all() {
         assert!(!is_hit(&of(host)), "{host}");
     }
     assert_eq!((is_hit(&of("SHOP.test")), of("shop.test").text()), (true, plain.text()));
+    // And yet one target: what changes it changes all that is stored of it.
+    assert!(is_hit(&of("shop.test:80")) && is_hit(&of("shop.test:1234")));
+    server.client().send("PUT / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0\r\n\r\n").response();
+    for (host, stays) in
+        [("shop.test", false), ("shop.test:80", false), ("shop.test:443", false), ("shop.test:1234", true)]
+    {
+        assert_eq!(is_hit(&of(host)), stays, "{host}");
+    }
 }
 
 #[test]
@@ -111,6 +119,19 @@ fn what_is_one_clients_own_is_not_stored_for_others() {
     assert!(!is_hit(&other), "{other:?}");
     // Of requests without one, what was answered is for all.
     assert!(is_hit(&ask(&server, "GET /", "")));
+    // A plugin has let the client through by something else than `Authorization`.
+    let by_cookie = json!({ "use": "forward-auth", "options": { "upstream": "api", "path": "/auth" } });
+    let server = gateway(&origin, json!([by_cookie, cache]));
+    for client in ["Cookie: s=ann\r\n", "Cookie: s=bob\r\n"] {
+        assert!(!is_hit(&ask(&server, "GET /", client)), "{client}");
+    }
+    let keys = json!([{ "name": "ann", "key": "0123456789abcdef" }]);
+    let by_field =
+        json!({ "use": "api-key", "options": { "from": ["header:x-key"], "keys": keys, "required": false } });
+    let server = gateway(&origin, json!([by_field, cache]));
+    ask(&server, "GET /", "X-Key: 0123456789abcdef\r\n");
+    assert!(!is_hit(&ask(&server, "GET /", "")));
+    assert!(is_hit(&ask(&server, "GET /", "")), "without a key it is for all");
     let cookies = telling(&[], "Set-Cookie: session=secret\r\n");
     let server = gateway(&cookies, json!([cache]));
     for _ in 0..2 {

@@ -191,7 +191,7 @@ fn what_is_not_to_be_compressed_is_left_alone() {
     let answer = client.response();
     assert_eq!((answer.field("content-encoding"), answer.field("etag")), (Some("gzip"), Some("W/\"a\"")));
     assert_eq!(answer.field("accept-ranges"), None);
-    assert_eq!(answer.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("vary")).count(), 2);
+    assert_eq!(answer.field("vary"), Some("Origin, Accept-Encoding"));
     assert!(unpack("gzip", &answer.body) == body.as_bytes(), "once, by one of the two");
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::directives::{Directives, Flag, Seconds, parse_delta};
 use crate::clock;
+use crate::http::head::list_members;
 use crate::http::{Fields, Status};
 use crate::limits::CACHE_SECONDS_MAX;
 
@@ -117,7 +118,7 @@ pub(super) fn judge(
     if rules.cookies == Cookies::Refuse && fields.contains("set-cookie") {
         return Err(Refusal::Cookies);
     }
-    if fields.values("vary").any(|value| value.split(|b| *b == b',').any(|name| name.trim_ascii() == b"*")) {
+    if fields.values("vary").flat_map(list_members).any(|name| name == b"*") {
         return Err(Refusal::Vary);
     }
     let freshness = Freshness {

@@ -119,6 +119,21 @@ fn split_port(authority: &str) -> (&str, Option<u16>) {
     }
 }
 
+/// The keys of the same target with its usual port and without (RFC 9110 section 4.2.3), this one among them.
+pub(super) fn spellings(key: &[u8]) -> Vec<Vec<u8>> {
+    let host = key.split(|b| *b == 0).next().unwrap_or_default();
+    let colon = host.iter().rposition(|b| *b == b':');
+    let colon = colon.filter(|at| host[at + 1..].iter().all(u8::is_ascii_digit)).unwrap_or(host.len());
+    let (name, port) = host.split_at(colon);
+    match port {
+        b"" | b":80" | b":443" if !name.is_empty() => {
+            let spelled = |port: &[u8]| [name, port, &key[host.len()..]].concat();
+            vec![spelled(b""), spelled(b":80"), spelled(b":443")]
+        }
+        _ => vec![key.to_vec()],
+    }
+}
+
 /// Host and path of a key; a usual port is no part of the host.
 pub(super) fn parts(key: &[u8]) -> (&[u8], &[u8]) {
     let mut parts = key.split(|b| *b == 0);
@@ -147,6 +162,23 @@ mod tests {
         let mut key = Vec::new();
         with(target, host, |head| rules.write(head, &mut key));
         String::from_utf8(key).unwrap()
+    }
+
+    #[test]
+    fn a_target_has_a_key_for_each_spelling_of_its_usual_port() {
+        let spelled = |host: &str| {
+            let keys = spellings(format!("{host}\0/a:80\0x").as_bytes());
+            let hosts =
+                keys.iter().map(|key| str::from_utf8(key).unwrap().strip_suffix("\0/a:80\0x").unwrap().to_owned());
+            hosts.collect::<Vec<_>>()
+        };
+        for host in ["a.test", "a.test:80", "a.test:443"] {
+            assert_eq!(spelled(host), ["a.test", "a.test:80", "a.test:443"]);
+        }
+        assert_eq!(spelled("[::80]"), ["[::80]", "[::80]:80", "[::80]:443"]);
+        for host in ["", "a.test:8080", "[::1]:81"] {
+            assert_eq!(spelled(host), [host]);
+        }
     }
 
     #[test]

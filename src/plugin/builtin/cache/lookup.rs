@@ -273,10 +273,11 @@ impl Cache {
     }
 }
 
-/// Whether the response is for this client alone, unless it says otherwise. Also where a plugin before this one has taken
-/// `Authorization` away: it may tell the origin by other fields who the client is.
+/// Whether the response is for this client alone, unless it says otherwise. Also where a plugin before this one has let the
+/// client through by another credential, such as a cookie, or has taken `Authorization` away: it may tell the origin by other
+/// fields who the client is.
 fn is_authorized(hook: &PreHandler<'_, '_>, wanted: Wanted) -> bool {
-    wanted.is_authorized() || !hook.identity().is_empty() || hook.takes_authorization()
+    wanted.is_authorized() || hook.has_credential() || hook.takes_authorization()
 }
 
 fn has_validator(entry: &Entry) -> bool {

@@ -42,7 +42,7 @@ use crate::plugin::{
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 use fetch::{Fetch, Terms, is_failure, push_age};
-use key::KeyRules;
+use key::{KeyRules, spellings};
 use lookup::{Begun, Plan};
 use near::{Held, Near, Promise, Tally};
 use note::HitNote;
@@ -127,13 +127,18 @@ impl Cache {
             return;
         }
         let (request, fields) = hook.parts();
+        let forget = |key: &[u8]| {
+            for key in spellings(key) {
+                self.store.forget(self.store.hash(&key), &key);
+            }
+        };
         let mut key = Vec::new();
         self.keys.write(&request.head, &mut key);
-        self.store.forget(self.store.hash(&key), &key);
+        forget(&key);
         for name in ["location", "content-location"] {
             let location = fields.get(name).unwrap_or_default();
             if !location.is_empty() && self.keys.write_location(&request.head, location, &mut key).is_some() {
-                self.store.forget(self.store.hash(&key), &key);
+                forget(&key);
             }
         }
     }

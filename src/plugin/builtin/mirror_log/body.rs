@@ -178,7 +178,7 @@ fn shown(bytes: &[u8], progress: Progress, kind: Kind, hiding: &Hiding) -> BodyT
         Progress::Reading | Progress::Full => BodyIs::Cut,
     };
     let shown = match kind {
-        Kind::Form => Some(hiding.params(bytes)),
+        Kind::Form => hiding.form(bytes),
         Kind::Json => hiding.json(bytes, is == BodyIs::Cut),
         Kind::Other => Some(bytes.to_vec()),
     };
@@ -237,6 +237,11 @@ mod tests {
             (Kind::Other, &[b"a\xc3"], 9, r#"{"body_base64":"YcM=","body_is":"whole"}"#),
             (Kind::Other, &[b"a\0"], 9, r#"{"body_base64":"YQA=","body_is":"whole"}"#),
             (Kind::Form, &[b"a=1&pass", b"word=x"], 99, r#"{"body":"a=1&password=(hidden)","body_is":"whole"}"#),
+            // What clients send as a form and is none (curl does so unless told otherwise): its secrets have other names.
+            (Kind::Form, &[br#"{"password":"x="}"#], 99, r#"{"body_is":"left_out"}"#),
+            (Kind::Form, &[b" \n<password>x</password>"], 99, r#"{"body_is":"left_out"}"#),
+            (Kind::Form, &[b"password: x\n"], 99, r#"{"body_is":"left_out"}"#),
+            (Kind::Form, &[b"a[b]=1&c+d=%7B&otp=2"], 99, r#"{"body":"a[b]=1&c+d=%7B&otp=(hidden)","body_is":"whole"}"#),
             (Kind::Form, &[b"a=1&password=x"], 12, r#"{"body":"a=1&password","body_is":"cut"}"#),
             (Kind::Json, &[b"{\"token\":\"x"], 9, r#"{"body":"{\"token\":\"(hidden)\"","body_is":"cut"}"#),
             (Kind::Json, &[b"{\"token\":\"x"], 99, r#"{"body_is":"left_out"}"#),

@@ -5,7 +5,22 @@ use crate::handler::decode_percent;
 use crate::secret::HIDDEN;
 
 /// What the name of a secret has in it.
-const TELLTALES: [&[u8]; 8] = [b"auth", b"cookie", b"key", b"pass", b"secret", b"session", b"sig", b"token"];
+const TELLTALES: [&[u8]; 14] = [
+    b"assertion",
+    b"auth",
+    b"cookie",
+    b"credential",
+    b"jwt",
+    b"key",
+    b"otp",
+    b"pass",
+    b"pwd",
+    b"saml",
+    b"secret",
+    b"session",
+    b"sig",
+    b"token",
+];
 /// Parameters that are secrets of OAuth 2 and OpenID Connect, and are called by everyday words.
 const SECRET_PARAMS: [&[u8]; 2] = [b"code", b"state"];
 
@@ -40,6 +55,13 @@ impl Hiding {
             }
         }
         out
+    }
+
+    /// A form without its secrets; `None` where it is none, so that nobody knows what is a name in it.
+    pub(super) fn form(&self, text: &[u8]) -> Option<Vec<u8>> {
+        // What no form has: they are percent-encoded there. Many clients leave the rest as it is.
+        let is_foreign = |byte: &u8| *byte <= b' ' || b"\"<>{}:".contains(byte);
+        (!text.iter().any(is_foreign)).then(|| self.params(text))
     }
 
     /// Where the first secret begins of what stands between two `&`.

@@ -59,8 +59,8 @@ pub(super) struct Options {
     #[schemars(extend("maxItems" = MIRROR_LOG_NAMES_MAX))]
     pub headers: Vec<String>,
     /// Names of query parameters, of fields, and in bodies those of parameters of forms and of members in JSON, whose values are
-    /// hidden, in any case, besides those that always are: names that have in them `auth`, `cookie`, `key`, `pass`, `secret`,
-    /// `session`, `sig`, `token`, and the parameters and members `code` and `state`.
+    /// hidden, in any case, besides those that always are: names that have in them `assertion`, `auth`, `cookie`,
+    /// `credential`, `jwt`, `key`, `otp`, `pass`, `pwd`, `saml`, `secret`, `session`, `sig`, `token`, and the parameters and members `code` and `state`.
     #[serde(default)]
     #[schemars(extend("maxItems" = MIRROR_LOG_NAMES_MAX))]
     pub hide: Vec<String>,

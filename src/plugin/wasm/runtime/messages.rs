@@ -50,6 +50,10 @@ pub(super) fn take_over(visit: &Visit, hook: &mut PreHandler<'_, '_>) -> Result<
     visit.stream(|stream| {
         let message = &mut stream.request;
         message.stage = Stage::Sent;
+        if message.headers.touched().next().is_some() {
+            // What it has told the origin may be who the client is.
+            hook.note_credential();
+        }
         for name in message.headers.touched() {
             let Ok(text) = str::from_utf8(name) else { continue };
             if name == b":path" {
