@@ -323,6 +323,11 @@ impl Instance {
         self.store.data_mut().listener = None;
     }
 
+    /// Tells all requests that wait for it that it will say nothing.
+    pub(crate) fn fail_waiting(&mut self, fault: &Fault) {
+        self.store.data_mut().streams.fail_waiting(fault);
+    }
+
     /// The period of its timer, if it wants one.
     pub(crate) fn tick_period(&self) -> Option<Duration> {
         self.callbacks.tick.as_ref()?;

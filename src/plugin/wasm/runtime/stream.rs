@@ -209,6 +209,14 @@ impl Streams {
         self.find(id).map(|index| &mut *self.places[index].stream)
     }
 
+    /// Tells all that wait for the guest that it will say nothing.
+    pub(crate) fn fail_waiting(&mut self, fault: &Fault) {
+        for place in self.places.iter_mut().filter(|place| place.is_taken && place.stream.waker.is_some()) {
+            place.stream.fault = Some(fault.clone());
+            place.stream.wake();
+        }
+    }
+
     /// Contexts that are open.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
