@@ -322,8 +322,9 @@ impl Drop for Visit {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-    use std::task::Poll;
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::task::{self, Poll, Wake, Waker};
     use std::time::Duration;
 
     use super::super::abi::{Action, Half};
@@ -385,5 +386,38 @@ mod tests {
             assert_eq!(seat.failures.get(), 0, "it was not called");
         });
         run.expect("an executor");
+    }
+
+    #[test]
+    fn those_who_wait_in_an_instance_that_is_given_up_are_told_at_once() {
+        let body = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)"#;
+        let seat = seat("seat-given-up", &text("", body));
+        let visit = seat.visit(|_| {}).unwrap();
+        assert_eq!(visit.with(|instance, id| instance.headers(Half::Request, id, true)), Ok(Action::Pause));
+        let (bell, mut waiting) = (Arc::new(Bell::default()), pin!(told(&visit)));
+        let waker = Waker::from(bell.clone());
+        let mut look = || waiting.as_mut().poll(&mut task::Context::from_waker(&waker));
+        assert!(look().is_pending());
+        let mut others = Vec::new();
+        for number in 0..=WASM_RETIRED_MAX {
+            assert!(!bell.rang.load(Ordering::Relaxed), "{number} are kept");
+            seat.retire(&seat.room().unwrap());
+            others.push(seat.visit(|_| {}).unwrap());
+        }
+        assert!(bell.rang.load(Ordering::Relaxed));
+        assert!(matches!(look(), Poll::Ready(Err(Fault::Gone(_)))));
+        assert!(others.iter().all(|visit| visit.stream(|_| {}).is_ok()));
+    }
+
+    /// Tells whether somebody was woken.
+    #[derive(Default)]
+    struct Bell {
+        rang: AtomicBool,
+    }
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.rang.store(true, Ordering::Relaxed);
+        }
     }
 }

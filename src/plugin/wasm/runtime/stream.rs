@@ -230,6 +230,13 @@ impl Streams {
     }
 }
 
+impl Drop for Streams {
+    /// With an instance that is given up: those that wait for it look, and find it gone, instead of waiting to their time-out.
+    fn drop(&mut self) {
+        self.places.iter_mut().for_each(|place| place.stream.wake());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
