@@ -102,7 +102,7 @@ impl Build<Options> for Filter {
             shared: Shared::of(&options.module),
         });
         // What a core would make: its faults are found here, and not at the first request.
-        Instance::start(&program, &setting).map_err(|fault| wrong(format!("it does not start: {fault}")))?;
+        Instance::try_out(&program, &setting).map_err(|fault| wrong(format!("it does not start: {fault}")))?;
         let (name, about, hash) = (manifest.name.as_deref(), manifest.about.as_deref(), hex(&program.hash));
         tracing::debug!(
             plugin = context.name,
