@@ -61,9 +61,12 @@ impl Traits {
             "proxy_get_property",
         ];
         const RESUMING: [&str; 3] = ["proxy_continue_stream", "proxy_continue_request", "proxy_http_call"];
+        // An answer ends a pause too. Where it is not that of the callback which paused, it comes from a timer or a queue.
+        const ENDING: [&str; 2] = ["proxy_send_local_response", "proxy_close_stream"];
+        let is_called_later = program.exports("proxy_on_tick") || program.exports("proxy_on_queue_ready");
         Self {
             reads_fields: program.imports_any(&FIELDS),
-            resumes: program.imports_any(&RESUMING),
+            resumes: program.imports_any(&RESUMING) || program.imports_any(&ENDING) && is_called_later,
             sees_request_body: program.exports("proxy_on_request_body"),
             sees_response: program.exports("proxy_on_response_headers"),
             sees_response_body: program.exports("proxy_on_response_body"),
@@ -99,7 +102,7 @@ impl Build<Options> for Filter {
             shared: Shared::of(&options.module),
         });
         // What a core would make: its faults are found here, and not at the first request.
-        Instance::start(&program, &setting).map_err(|fault| wrong(format!("it does not start: {fault}")))?;
+        Instance::try_out(&program, &setting).map_err(|fault| wrong(format!("it does not start: {fault}")))?;
         let (name, about, hash) = (manifest.name.as_deref(), manifest.about.as_deref(), hex(&program.hash));
         tracing::debug!(
             plugin = context.name,
@@ -311,3 +314,24 @@ impl Filter {
 
 /// What a core keeps of the plugin.
 struct SeatOf(Rc<Seat>);
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{compile, text};
+    use super::*;
+
+    #[test]
+    fn a_pause_can_be_ended_by_an_answer_from_a_timer_or_a_queue() {
+        let answer = r#"(import "env" "proxy_send_local_response" (func (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))"#;
+        let close = r#"(import "env" "proxy_close_stream" (func (param i32) (result i32)))"#;
+        let tick = r#"(func (export "proxy_on_tick") (param i32))"#;
+        let queue = r#"(func (export "proxy_on_queue_ready") (param i32 i32))"#;
+        let resumes = |imports, body| Traits::of(&compile(&text(imports, body)).unwrap()).resumes;
+        for (imports, body) in [(answer, tick), (answer, queue), (close, tick), (close, queue)] {
+            assert!(resumes(imports, body), "{imports} {body}");
+        }
+        for (imports, body) in [(answer, ""), (close, ""), ("", tick), ("", queue)] {
+            assert!(!resumes(imports, body), "nothing would end it: {imports} {body}");
+        }
+    }
+}

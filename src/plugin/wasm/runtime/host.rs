@@ -20,7 +20,7 @@ use crate::rt::Mailbox;
 pub(crate) const ROOT: u32 = 1;
 
 /// What a guest is told about itself, and allowed. One for all instances of a plugin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Setting {
     /// How the config calls the plugin.
     pub(crate) name: String,

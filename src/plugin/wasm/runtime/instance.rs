@@ -164,6 +164,16 @@ impl Instance {
         Ok(instance)
     }
 
+    /// Whether a guest of this setting starts. What it does to the things that a module shares is done to others, which nobody
+    /// sees: requests may run on the real ones, and the config that asks for this may yet be refused.
+    ///
+    /// # Errors
+    /// As [`Instance::start`].
+    pub(crate) fn try_out(program: &Arc<Program>, setting: &Setting) -> Result<(), Fault> {
+        let setting = Setting { shared: Arc::default(), ..setting.clone() };
+        Self::start(program, &Arc::new(setting)).map(drop)
+    }
+
     fn configure(&mut self, time_max: Duration) -> Result<(), Fault> {
         let size = self.store.data().setting.configuration.len() as u32;
         let callbacks = self.callbacks.clone();
@@ -321,6 +331,11 @@ impl Instance {
     /// It takes no more requests, and others are called for its queues.
     pub(crate) fn retire(&mut self) {
         self.store.data_mut().listener = None;
+    }
+
+    /// Tells all requests that wait for it that it will say nothing.
+    pub(crate) fn fail_waiting(&mut self, fault: &Fault) {
+        self.store.data_mut().streams.fail_waiting(fault);
     }
 
     /// The period of its timer, if it wants one.

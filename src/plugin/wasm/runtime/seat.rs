@@ -36,6 +36,8 @@ impl Common {
     }
 }
 
+const SWITCHED_OFF: &str = "it is switched off because it failed too often";
+
 /// An instance, shared by the requests that it has.
 struct Room {
     /// `None` when it was given up.
@@ -73,7 +75,7 @@ impl Seat {
     /// Takes a request up in the core's instance, which is made when there is none.
     pub(crate) fn visit(self: &Rc<Self>, fill: impl FnOnce(&mut Stream)) -> Result<Visit, Fault> {
         if self.common.is_off() {
-            return Err(Fault::Gone("it is switched off because it failed too often"));
+            return Err(Fault::Gone(SWITCHED_OFF));
         }
         let room = self.room()?;
         let mut visit = Visit { seat: self.clone(), room, id: 0 };
@@ -120,6 +122,19 @@ impl Seat {
             *instance = None;
         }
         retired.push(Rc::downgrade(room));
+    }
+
+    /// Whether the plugin was switched off, perhaps by another core: then the guest is not called of its own any more. What
+    /// has paused its requests would not come, so they are told.
+    fn is_over(&self, room: &Room) -> bool {
+        let is_off = self.common.is_off();
+        if is_off
+            && let Ok(mut held) = room.instance.try_borrow_mut()
+            && let Some(instance) = held.as_mut()
+        {
+            instance.fail_waiting(&Fault::Gone(SWITCHED_OFF));
+        }
+        is_off
     }
 
     fn note_fault(&self, fault: &Fault) {
@@ -188,7 +203,7 @@ async fn tick(seat: Weak<Seat>, room: Weak<Room>) {
         rt::sleep_until(clock::turn() + period).await;
         let (Some(seat), Some(room)) = (seat.upgrade(), room.upgrade()) else { return };
         // What went wrong is noted; the next request gets another instance.
-        if call(&seat, &room, Instance::tick).is_err() {
+        if seat.is_over(&room) || call(&seat, &room, Instance::tick).is_err() {
             return;
         }
     }
@@ -211,6 +226,9 @@ async fn listen(seat: Weak<Seat>, room: Weak<Room>, bell: Mailbox<()>) {
     while bell.next().await.is_some() {
         loop {
             let (Some(seat), Some(room)) = (seat.upgrade(), room.upgrade()) else { return };
+            if seat.is_over(&room) {
+                return;
+            }
             match call(&seat, &room, Instance::queue_ready) {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -231,6 +249,9 @@ async fn make_call(seat: Weak<Seat>, room: Weak<Room>, context: Context, unsent:
     // Or what the core keeps would live for as long as this task.
     drop(context);
     let (Some(seat), Some(room)) = (seat.upgrade(), room.upgrade()) else { return };
+    if seat.is_over(&room) {
+        return;
+    }
     // What went wrong is noted, and told to the request that it was about.
     let _ = call(&seat, &room, |instance| instance.call_ended(key, end));
 }
@@ -295,6 +316,108 @@ impl Drop for Visit {
             && let Some(instance) = held.as_mut()
         {
             instance.leave(self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::task::{self, Poll, Wake, Waker};
+    use std::time::Duration;
+
+    use super::super::abi::{Action, Half};
+    use super::super::testing::{compile, setting, text};
+    use super::*;
+
+    /// A core's own of a plugin with this guest.
+    fn seat(name: &str, text: &str) -> Rc<Seat> {
+        let program = compile(text).expect("the guest compiles");
+        Seat::new(Common::new(program, setting(name, "")), &Context::default())
+    }
+
+    /// What a request that is paused is told.
+    async fn told(visit: &Visit) -> Result<Option<Fault>, Fault> {
+        poll_fn(|cx| {
+            let fault = visit.stream(|stream| {
+                stream.waker = Some(cx.waker().clone());
+                stream.fault.take()
+            });
+            match fault {
+                Ok(None) => Poll::Pending,
+                said => Poll::Ready(said),
+            }
+        })
+        .await
+    }
+
+    const TIMER: &str = r#"(import "env" "proxy_set_tick_period_milliseconds" (func $every (param i32) (result i32)))
+        (import "env" "proxy_register_shared_queue" (func $queue (param i32 i32 i32) (result i32)))"#;
+
+    /// A guest that pauses all requests, and traps when it is called of its own.
+    const PAUSES: &str = r#"
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+          (call $every (i32.const 10)) (call $queue (i32.const 0) (i32.const 1) (i32.const 16)) i32.or i32.eqz)
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)
+        (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32) unreachable)
+        (func (export "proxy_on_queue_ready") (param i32 i32) unreachable)
+        (func (export "proxy_on_tick") (param i32) unreachable)"#;
+
+    #[test]
+    fn a_plugin_that_was_switched_off_is_not_called_of_its_own_and_lets_nobody_wait_for_that() {
+        let run = rt::run(&rt::Options::default(), |_| async {
+            let seat = seat("seat-off", &text(TIMER, PAUSES));
+            let visit = seat.visit(|_| {}).unwrap();
+            assert_eq!(visit.with(|instance, id| instance.headers(Half::Request, id, true)), Ok(Action::Pause));
+            // As another core does. Its timer has not come yet, and its queue is empty.
+            seat.common.is_off.store(true, Ordering::Relaxed);
+            seat.common.setting.shared.enqueue(1, b"x").unwrap();
+            let deadline = clock::turn() + Duration::from_secs(20);
+            let told = rt::timeout(deadline, told(&visit)).await.expect("it is told long before");
+            assert_eq!(told, Ok(Some(Fault::Gone(SWITCHED_OFF))));
+            // Until its timer is over as well.
+            let is_over = async {
+                while Rc::weak_count(&visit.room) > 0 {
+                    rt::yield_now().await;
+                }
+            };
+            rt::timeout(deadline, is_over).await.expect("nobody calls it any more");
+            assert_eq!(seat.failures.get(), 0, "it was not called");
+        });
+        run.expect("an executor");
+    }
+
+    #[test]
+    fn those_who_wait_in_an_instance_that_is_given_up_are_told_at_once() {
+        let body = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)"#;
+        let seat = seat("seat-given-up", &text("", body));
+        let visit = seat.visit(|_| {}).unwrap();
+        assert_eq!(visit.with(|instance, id| instance.headers(Half::Request, id, true)), Ok(Action::Pause));
+        let (bell, mut waiting) = (Arc::new(Bell::default()), pin!(told(&visit)));
+        let waker = Waker::from(bell.clone());
+        let mut look = || waiting.as_mut().poll(&mut task::Context::from_waker(&waker));
+        assert!(look().is_pending());
+        let mut others = Vec::new();
+        for number in 0..=WASM_RETIRED_MAX {
+            assert!(!bell.rang.load(Ordering::Relaxed), "{number} are kept");
+            seat.retire(&seat.room().unwrap());
+            others.push(seat.visit(|_| {}).unwrap());
+        }
+        assert!(bell.rang.load(Ordering::Relaxed));
+        assert!(matches!(look(), Poll::Ready(Err(Fault::Gone(_)))));
+        assert!(others.iter().all(|visit| visit.stream(|_| {}).is_ok()));
+    }
+
+    /// Tells whether somebody was woken.
+    #[derive(Default)]
+    struct Bell {
+        rang: AtomicBool,
+    }
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.rang.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -209,6 +209,14 @@ impl Streams {
         self.find(id).map(|index| &mut *self.places[index].stream)
     }
 
+    /// Tells all that wait for the guest that it will say nothing.
+    pub(crate) fn fail_waiting(&mut self, fault: &Fault) {
+        for place in self.places.iter_mut().filter(|place| place.is_taken && place.stream.waker.is_some()) {
+            place.stream.fault = Some(fault.clone());
+            place.stream.wake();
+        }
+    }
+
     /// Contexts that are open.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
@@ -219,6 +227,13 @@ impl Streams {
         let number = id.checked_sub(FIRST)?;
         let (turn, index) = (number >> PLACE_BITS, (number & ((1 << PLACE_BITS) - 1)) as usize);
         self.places.get(index).is_some_and(|place| place.is_taken && place.turn == turn).then_some(index)
+    }
+}
+
+impl Drop for Streams {
+    /// With an instance that is given up: those that wait for it look, and find it gone, instead of waiting to their time-out.
+    fn drop(&mut self) {
+        self.places.iter_mut().for_each(|place| place.stream.wake());
     }
 }
 

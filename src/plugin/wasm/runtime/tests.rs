@@ -193,6 +193,34 @@ fn a_guest_that_refuses_its_configuration_does_not_start() {
 }
 
 #[test]
+fn a_trial_of_a_guest_leaves_what_its_module_shares_as_it_is() {
+    let imports = r#"(import "env" "proxy_set_shared_data" (func $set (param i32 i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_register_shared_queue" (func $queue (param i32 i32 i32) (result i32)))
+        (import "env" "proxy_dequeue_shared_queue" (func $take (param i32 i32 i32) (result i32)))"#;
+    let body = r#"(data (i32.const 0) "k")
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+          (drop (call $set (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 0)))
+          (drop (call $queue (i32.const 0) (i32.const 1) (i32.const 16)))
+          (drop (call $take (i32.load (i32.const 16)) (i32.const 20) (i32.const 24)))
+          i32.const 1)"#;
+    let (program, setting) = (compile(&text(imports, body)).unwrap(), setting("trial", ""));
+    let shared = &setting.shared;
+    shared.set(b"k", b"live", 0).unwrap();
+    let queue = shared.register_queue(b"k", None).unwrap();
+    shared.enqueue(queue, b"item").unwrap();
+    Instance::try_out(&program, &setting).unwrap();
+    let mut found = Vec::new();
+    shared.get(b"k", &mut found).unwrap();
+    shared.dequeue(queue, &mut found).unwrap();
+    assert_eq!(found, b"liveitem");
+    // As a guest that is kept does.
+    let _guest = Instance::start(&program, &setting).unwrap();
+    found.clear();
+    shared.get(b"k", &mut found).unwrap();
+    assert_eq!(found, b"k");
+}
+
+#[test]
 fn modules_that_cannot_work_are_refused_with_what_is_missing() {
     let cases = [
         ("(module (memory (export \"memory\") 1))", "exports none of proxy_abi_version_0_2_1"),
