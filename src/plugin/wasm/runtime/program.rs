@@ -257,6 +257,10 @@ mod tests {
         drop(used);
         kept.find_or_make(hash(0), || Ok::<_, &str>(0)).unwrap();
         let made = kept.0.lock().unwrap();
-        assert_eq!((made.recent.len(), made.used.len()), (WASM_MODULES_KEPT, WASM_MODULES_KEPT + 1), "the rest is forgotten");
+        assert_eq!(
+            (made.recent.len(), made.used.len()),
+            (WASM_MODULES_KEPT, WASM_MODULES_KEPT + 1),
+            "the rest is forgotten"
+        );
     }
 }
