@@ -247,6 +247,9 @@ pub const WASM_IDLE_TICKS: u32 = 16;
 pub const WASM_START_MS: u64 = 1_000;
 /// Requests that one WASM instance has at once: those beyond go the way of a failure.
 pub const WASM_STREAMS_MAX: usize = 32 * 1024;
+/// Requests of a WASM instance that are over, but for their plugin, which has put their end off; with more the oldest ends. A
+/// plugin that never ends them would use up all that the instance may have.
+pub const WASM_LINGERING_MAX: usize = 4 * 1024;
 /// Instances of one plugin on one core that have failed and end the requests they had; with more the oldest is given up.
 pub const WASM_RETIRED_MAX: usize = 4;
 /// Failures of a WASM plugin in a row on one core, after which it is switched off: each may have cost all of its time.
@@ -283,6 +286,8 @@ pub const WASM_QUEUE_ITEMS_MAX: usize = 4 * 1024;
 pub const WASM_CALLS_MAX: usize = 1024;
 /// Bytes of the body of such a request, and of its answer: what a question beside a request needs.
 pub const WASM_CALL_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of the bodies of such requests that one WASM instance has under way: this much is beside the memory that it may have.
+pub const WASM_CALL_BODIES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Milliseconds that such a request may take: a plugin that waits for it longer than a request may be paused waits in vain.
 pub const WASM_CALL_MS_MAX: u64 = 25_000;
 /// Metrics of a WASM module.
@@ -329,6 +334,8 @@ const _: () = assert!(0 < RESTART_AFTER_MS && RESTART_AFTER_MS <= RESTART_AFTER_
 const _: () = assert!(RESTART_AFTER_MAX_MS < 1000 * RESTART_FORGET_SECONDS);
 const _: () = assert!(BEATS_PER_STALL >= 4, "a stall is told of within twice its time");
 const _: () = assert!(0 < RESOLVE_RETRY_MIN_MS && RESOLVE_RETRY_MIN_MS <= RESOLVE_RETRY_MAX_MS);
+const _: () = assert!(WASM_CALL_BODY_BYTES_MAX <= WASM_CALL_BODIES_BYTES_MAX);
+const _: () = assert!(WASM_LINGERING_MAX < WASM_STREAMS_MAX, "requests that are over leave room for others");
 const _: () = assert!(WASM_CALL_MS_MAX < WASM_PAUSE_MS, "a plugin hears of a call that failed before its request does");
 const _: () = assert!(HEADERS_MAX <= HEAD_BYTES_MAX / 4, "a header field takes at least four bytes (`a:` CRLF)");
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < TRAILERS_BYTES_MAX);

@@ -322,7 +322,8 @@ mod tests {
 
     #[test]
     fn a_pause_can_be_ended_by_an_answer_from_a_timer_or_a_queue() {
-        let answer = r#"(import "env" "proxy_send_local_response" (func (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))"#;
+        let answer =
+            r#"(import "env" "proxy_send_local_response" (func (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))"#;
         let close = r#"(import "env" "proxy_close_stream" (func (param i32) (result i32)))"#;
         let tick = r#"(func (export "proxy_on_tick") (param i32))"#;
         let queue = r#"(func (export "proxy_on_queue_ready") (param i32 i32))"#;

@@ -1,5 +1,6 @@
 //! What the host keeps for one instance: its requests, what it was configured with, how much memory it may have.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::outgoing::{CallAnswer, CallEnd, Calls};
 use super::queue::Listener;
 use super::shared::Shared;
 use super::stream::{Stream, Streams};
-use crate::limits::WASM_TABLE_ELEMENTS_MAX;
+use crate::limits::{WASM_LINGERING_MAX, WASM_TABLE_ELEMENTS_MAX};
 use crate::proxy::Upstream;
 use crate::rt::Mailbox;
 
@@ -50,7 +51,9 @@ pub(crate) struct Host {
     pub(crate) streams: Streams,
     /// The context that host functions are about: that of the callback under way, or what the guest has put in its place.
     pub(crate) effective: u32,
-    /// Requests whose end the guest has put off, and which it is done with now.
+    /// Requests whose end the guest has put off, the oldest first.
+    lingering: VecDeque<u32>,
+    /// Those of them that it is done with now.
     pub(crate) finished: Vec<u32>,
     /// The period of `proxy_on_tick`; `None`: it is not called.
     pub(crate) tick_period: Option<Duration>,
@@ -83,6 +86,7 @@ impl Host {
             reach: None,
             streams: Streams::default(),
             effective: ROOT,
+            lingering: VecDeque::new(),
             finished: Vec::new(),
             tick_period: None,
             calls: Calls::default(),
@@ -117,6 +121,26 @@ impl Host {
             Some(number)
         });
         self.setting.shared.register_queue(name, listener)
+    }
+
+    /// Keeps a request that is over, because the guest has put its end off; gives the oldest such when there are too many.
+    pub(crate) fn linger(&mut self, id: u32) -> Option<u32> {
+        let stream = self.streams.get_mut(id)?;
+        stream.is_lingering = true;
+        self.lingering.push_back(id);
+        let oldest = self.lingering.front().copied().filter(|_| self.lingering.len() > WASM_LINGERING_MAX)?;
+        self.stop_lingering(oldest);
+        Some(oldest)
+    }
+
+    /// It is to end now; whether it lingered.
+    pub(crate) fn stop_lingering(&mut self, id: u32) -> bool {
+        let lingers = self.streams.get_mut(id).is_some_and(|stream| std::mem::take(&mut stream.is_lingering));
+        // Most often the oldest, which is found at once.
+        if lingers && let Some(index) = self.lingering.iter().position(|held| *held == id) {
+            self.lingering.remove(index);
+        }
+        lingers
     }
 
     /// Forgets a request, with the calls that were made for it.

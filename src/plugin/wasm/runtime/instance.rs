@@ -264,8 +264,10 @@ impl Instance {
         if is_done {
             return self.forget(id);
         }
-        self.stream(id)?.is_lingering = true;
-        Ok(())
+        match self.store.data_mut().linger(id) {
+            Some(oldest) => self.forget(oldest),
+            None => Ok(()),
+        }
     }
 
     /// Drops a request without a word to the guest, unless that has put its end off.

@@ -11,7 +11,7 @@ use super::pairs::Pair;
 use crate::clock;
 use crate::handler::Context;
 use crate::http::{FieldError, Fields, Method, is_field_name, is_field_value};
-use crate::limits::{WASM_CALL_BODY_BYTES_MAX, WASM_CALL_MS_MAX, WASM_CALLS_MAX};
+use crate::limits::{WASM_CALL_BODIES_BYTES_MAX, WASM_CALL_BODY_BYTES_MAX, WASM_CALL_MS_MAX, WASM_CALLS_MAX};
 use crate::proxy::{InquiryError, Question, Told, Upstream, inquire};
 use crate::rt::{self, Mailbox, Postbox, mailbox};
 
@@ -171,12 +171,22 @@ impl Unsent {
     }
 }
 
+/// A call that has not come to an end. Dropping it ends the call.
+#[derive(Debug)]
+struct UnderWay {
+    _alive: Postbox<Infallible>,
+    /// Of its body, which is kept to its end because it may be sent again.
+    bytes: usize,
+}
+
 /// The calls of one instance.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     last: u32,
-    /// Those that were asked for and have not come to an end. Dropping an entry ends it.
-    under_way: BTreeMap<CallKey, Postbox<Infallible>>,
+    /// Those that were asked for and have not come to an end.
+    under_way: BTreeMap<CallKey, UnderWay>,
+    /// Bytes of their bodies.
+    bytes: usize,
     unsent: Vec<Unsent>,
 }
 
@@ -184,16 +194,18 @@ impl Calls {
     /// Takes a call up for a context; gives its number.
     ///
     /// # Errors
-    /// [`Status::InternalFailure`] when there are as many as there may be.
+    /// [`Status::InternalFailure`] when there are as many as there may be, or their bodies as large.
     pub(crate) fn begin(&mut self, context: u32, asked: Asked) -> Result<u32, Status> {
-        if self.under_way.len() >= WASM_CALLS_MAX {
+        let bytes = asked.body.len();
+        if self.under_way.len() >= WASM_CALLS_MAX || self.bytes + bytes > WASM_CALL_BODIES_BYTES_MAX {
             return Err(Status::InternalFailure);
         }
         // Never zero, which some guests take for none.
         self.last = self.last.checked_add(1).unwrap_or(1);
         let key = (context, self.last);
         let (alive, stop) = mailbox(1);
-        self.under_way.insert(key, alive);
+        self.under_way.insert(key, UnderWay { _alive: alive, bytes });
+        self.bytes += bytes;
         self.unsent.push(Unsent { key, asked, stop });
         Ok(self.last)
     }
@@ -205,14 +217,16 @@ impl Calls {
 
     /// One has come to its end; whether anybody waited for it.
     pub(crate) fn end(&mut self, key: CallKey) -> bool {
-        self.under_way.remove(&key).is_some()
+        let ended = self.under_way.remove(&key);
+        self.bytes -= ended.as_ref().map_or(0, |call| call.bytes);
+        ended.is_some()
     }
 
     /// Drops all of a context that is gone.
     pub(crate) fn leave(&mut self, context: u32) {
         while let Some((key, _)) = self.under_way.range((context, 0)..=(context, u32::MAX)).next() {
             let key = *key;
-            self.under_way.remove(&key);
+            self.end(key);
             self.unsent.retain(|unsent| unsent.key != key);
         }
     }
@@ -284,6 +298,24 @@ mod tests {
         assert_eq!(calls.begin(3, asked(&HEAD, b"", 0).unwrap()), Err(Status::InternalFailure));
         assert!(calls.end((2, 1)) && !calls.end((2, 1)), "it ends once");
         assert!(calls.begin(3, asked(&HEAD, b"", 0).unwrap()).is_ok());
+    }
+
+    #[test]
+    fn the_bodies_of_an_instances_calls_have_a_bound_together_and_free_what_they_had() {
+        let mut calls = Calls::default();
+        let body = vec![0; WASM_CALL_BODY_BYTES_MAX];
+        for round in 0..3 {
+            for _ in 0..WASM_CALL_BODIES_BYTES_MAX / body.len() {
+                calls.begin(2, asked(&HEAD, &body, 0).unwrap()).unwrap();
+            }
+            assert_eq!(calls.begin(3, asked(&HEAD, b"x", 0).unwrap()), Err(Status::InternalFailure), "{round}");
+            let last = calls.begin(3, asked(&HEAD, b"", 0).unwrap()).unwrap();
+            assert!(calls.end((3, last)) && calls.end((2, last - 1)));
+            let number = calls.begin(3, asked(&HEAD, &body, 0).unwrap()).unwrap();
+            assert!(calls.end((3, number)));
+            calls.leave(2);
+        }
+        assert_eq!((calls.bytes, calls.len()), (0, 0));
     }
 
     proptest! {

@@ -1,8 +1,9 @@
 //! A compiled module: checked for all that can be known before it runs, and kept by the hash of its bytes, so that a reload
 //! does not compile it again.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use ring::digest::{SHA256, digest};
 use wasmtime::{ExternType, FuncType, InstancePre, Module, ValType};
@@ -48,33 +49,42 @@ impl fmt::Debug for Program {
 }
 
 /// Modules that were compiled.
-static KEPT: Kept<Program> = Kept(Mutex::new(Vec::new()));
+static KEPT: Kept<Program> = Kept::new();
 
-/// What was made for some hashes, that used last at the end.
-struct Kept<T>(Mutex<Vec<(Hash, Arc<T>)>>);
+/// What was made for some hashes.
+struct Kept<T>(Mutex<Made<T>>);
+
+struct Made<T> {
+    /// What is kept though nobody may use it, that used last at the end: at most [`WASM_MODULES_KEPT`].
+    recent: Vec<(Hash, Arc<T>)>,
+    /// All that is used, however much it is: a config with more modules than are kept would else compile all of them anew at
+    /// each reload, for it asks for them in the same order.
+    used: BTreeMap<Hash, Weak<T>>,
+}
 
 impl<T> Kept<T> {
+    const fn new() -> Self {
+        Self(Mutex::new(Made { recent: Vec::new(), used: BTreeMap::new() }))
+    }
+
     /// What is kept for this hash, or is made now and kept. What two make at the same time is made twice: one of them may run
     /// on a thread that gives way to all others, for which the other must not wait.
     fn find_or_make<E>(&self, hash: Hash, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
-        let known = self.take(hash);
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).used.get(&hash).and_then(Weak::upgrade);
         let found = match known {
             Some(found) => found,
             None => Arc::new(make()?),
         };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(other, _)| *other != hash);
-        if kept.len() >= WASM_MODULES_KEPT {
-            kept.remove(0);
-        }
-        kept.push((hash, found.clone()));
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        made.recent.retain(|(other, _)| *other != hash);
+        made.recent.push((hash, found.clone()));
+        // It is freed when nobody waits for the list.
+        let oldest = (made.recent.len() > WASM_MODULES_KEPT).then(|| made.recent.remove(0));
+        made.used.retain(|_, used| used.strong_count() > 0);
+        made.used.insert(hash, Arc::downgrade(&found));
+        drop(made);
+        drop(oldest);
         Ok(found)
-    }
-
-    fn take(&self, hash: Hash) -> Option<Arc<T>> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = kept.iter().position(|(other, _)| *other == hash)?;
-        Some(kept.remove(index).1)
     }
 }
 
@@ -207,7 +217,7 @@ mod tests {
 
     #[test]
     fn whoever_makes_something_again_waits_for_nobody_who_makes_it() {
-        let kept = Kept(Mutex::new(Vec::new()));
+        let kept = Kept::new();
         let make = |number: u32| move || Ok::<_, Infallible>(number);
         let first = kept.find_or_make([1; 32], || {
             // While one makes it, so does another, and is done.
@@ -216,19 +226,41 @@ mod tests {
         });
         assert_eq!(first, Ok(Arc::new(1)));
         assert_eq!(kept.find_or_make([1; 32], make(3)), Ok(Arc::new(1)), "it is kept");
-        assert_eq!(kept.0.lock().unwrap().len(), 1);
+        assert_eq!(kept.0.lock().unwrap().recent.len(), 1);
     }
 
     #[test]
     fn what_was_used_last_is_kept_and_what_fails_is_not() {
-        let kept = Kept(Mutex::new(Vec::new()));
+        let kept = Kept::new();
         assert_eq!(kept.find_or_make([0; 32], || Err::<usize, _>("no")), Err("no"));
         for number in 0..WASM_MODULES_KEPT + 1 {
             let hash = |number: usize| [u8::try_from(number).unwrap(); 32];
             assert_eq!(kept.find_or_make(hash(number), || Ok::<_, &str>(number)), Ok(Arc::new(number)));
             assert_eq!(kept.find_or_make(hash(0), || Err("it was kept")), Ok(Arc::new(0)));
         }
-        assert_eq!(kept.0.lock().unwrap().len(), WASM_MODULES_KEPT);
+        assert_eq!(kept.0.lock().unwrap().recent.len(), WASM_MODULES_KEPT);
         assert_eq!(kept.find_or_make([1; 32], || Err("it was not kept")), Err("it was not kept"));
+    }
+
+    #[test]
+    fn what_is_used_is_not_made_again_however_much_it_is() {
+        let kept = Kept::new();
+        let hash = |number: usize| [u8::try_from(number).unwrap(); 32];
+        let make = |number| kept.find_or_make(hash(number), || Ok::<_, &str>(number)).unwrap();
+        let used = (0..2 * WASM_MODULES_KEPT).map(make).collect::<Vec<_>>();
+        for _ in 0..2 {
+            for (number, used) in used.iter().enumerate() {
+                let found = kept.find_or_make(hash(number), || Err("it was not kept"));
+                assert!(found.is_ok_and(|found| Arc::ptr_eq(&found, used)), "{number}");
+            }
+        }
+        drop(used);
+        kept.find_or_make(hash(0), || Ok::<_, &str>(0)).unwrap();
+        let made = kept.0.lock().unwrap();
+        assert_eq!(
+            (made.recent.len(), made.used.len()),
+            (WASM_MODULES_KEPT, WASM_MODULES_KEPT + 1),
+            "the rest is forgotten"
+        );
     }
 }

@@ -22,17 +22,27 @@ struct Queue {
     listeners: Vec<u64>,
 }
 
-/// The queues of one module.
+/// Tells a listener to look. It is shared so that it can be rung when the queues are not locked any more.
+pub(crate) type Bell = Arc<Postbox<()>>;
+
+/// Rings for a listener, which may look already.
+pub(crate) fn ring(bell: Option<Bell>) {
+    if let Some(bell) = bell {
+        let _ = bell.post(());
+    }
+}
+
+/// The queues of one module. What is given a [`Bell`] has to ring it when it has given the lock back.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
     queues: Vec<Queue>,
-    bells: Vec<(u64, Postbox<()>)>,
+    bells: Vec<(u64, Bell)>,
     last_bell: u64,
 }
 
 impl Queues {
     /// The number of the queue of this name, which is made when there is none; from now on this one is called for it.
-    pub(crate) fn register(&mut self, name: &[u8], listener: Option<u64>) -> Result<u32, Status> {
+    pub(crate) fn register(&mut self, name: &[u8], listener: Option<u64>) -> Result<(u32, Option<Bell>), Status> {
         let index = match self.queues.iter().position(|queue| queue.name == name) {
             Some(index) => index,
             None => {
@@ -43,13 +53,13 @@ impl Queues {
                 self.queues.len() - 1
             }
         };
-        if let Some(listener) = listener {
+        let bell = listener.and_then(|listener| {
             let queue = &mut self.queues[index];
             queue.listeners.retain(|held| *held != listener);
             queue.listeners.push(listener);
-            self.ring(index);
-        }
-        Ok(index as u32 + 1)
+            self.bell_of(index)
+        });
+        Ok((index as u32 + 1, bell))
     }
 
     /// The number of the queue of this name.
@@ -58,17 +68,16 @@ impl Queues {
         found.map(|index| index as u32 + 1).ok_or(Status::NotFound)
     }
 
-    /// Puts an item behind the others.
-    pub(crate) fn enqueue(&mut self, number: u32, item: &[u8]) -> Result<(), Status> {
+    /// Takes an item and puts it behind the others; one that is refused is left, to be freed outside the lock.
+    pub(crate) fn enqueue(&mut self, number: u32, item: &mut Vec<u8>) -> Result<Option<Bell>, Status> {
         let index = self.index_of(number)?;
         let queue = &mut self.queues[index];
         if queue.items.len() >= WASM_QUEUE_ITEMS_MAX {
             return Err(Status::InternalFailure);
         }
-        queue.items.push_back(item.to_vec());
+        queue.items.push_back(std::mem::take(item));
         queue.unseen += 1;
-        self.ring(index);
-        Ok(())
+        Ok(self.bell_of(index))
     }
 
     /// Takes the first item.
@@ -88,13 +97,12 @@ impl Queues {
         Some(index as u32 + 1)
     }
 
-    /// Has whoever is called for a queue look, if there is something. One who has not looked yet will see this too.
-    fn ring(&self, index: usize) {
+    /// The bell of whoever is called for a queue, if there is something. One who has not looked yet will see this too.
+    fn bell_of(&self, index: usize) -> Option<Bell> {
         let queue = &self.queues[index];
-        let Some(listener) = queue.listeners.last().filter(|_| queue.unseen > 0) else { return };
-        if let Some((_, bell)) = self.bells.iter().find(|(number, _)| number == listener) {
-            let _ = bell.post(());
-        }
+        let listener = queue.listeners.last().filter(|_| queue.unseen > 0)?;
+        let (_, bell) = self.bells.iter().find(|(number, _)| number == listener)?;
+        Some(bell.clone())
     }
 
     fn index_of(&self, number: u32) -> Result<usize, Status> {
@@ -116,7 +124,7 @@ impl Listener {
         let (postbox, bell) = mailbox(1);
         let number = shared.with_queues(|queues| {
             queues.last_bell += 1;
-            queues.bells.push((queues.last_bell, postbox));
+            queues.bells.push((queues.last_bell, Arc::new(postbox)));
             queues.last_bell
         });
         (Self { number, shared: shared.clone() }, bell)
@@ -135,15 +143,16 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // The bell rings when it goes, for its end: not while the queues are locked.
-        let _bell = self.shared.with_queues(|queues| {
+        // Its own bell rings when it goes, for its end: not while the queues are locked either.
+        let (others, _own) = self.shared.with_queues(|queues| {
             for queue in &mut queues.queues {
                 queue.listeners.retain(|held| *held != self.number);
             }
-            (0..queues.queues.len()).for_each(|index| queues.ring(index));
-            let at = queues.bells.iter().position(|(number, _)| *number == self.number)?;
-            Some(queues.bells.swap_remove(at))
+            let others = (0..queues.queues.len()).filter_map(|index| queues.bell_of(index)).collect::<Vec<_>>();
+            let at = queues.bells.iter().position(|(number, _)| *number == self.number);
+            (others, at.map(|at| queues.bells.swap_remove(at)))
         });
+        others.into_iter().for_each(|bell| ring(Some(bell)));
     }
 }
 

@@ -1,20 +1,21 @@
 //! What all instances of a module share, on all cores: data under keys, queues, metrics. It outlives reloads.
 //!
-//! These are the only locks that a guest can reach, and only guests that ask for what is shared take them.
+//! These are the only locks that a guest can reach, and only guests that ask for what is shared take them. Values and items may
+//! be large, so they are copied and freed outside, and nobody's bell is rung inside: it may be another core's.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, Weak};
 
 use super::abi::Status;
 use super::metric::Metrics;
-use super::queue::Queues;
+use super::queue::{Queues, ring};
 use crate::limits::{WASM_SHARED_BYTES_MAX, WASM_SHARED_KEYS_MAX};
 use crate::metrics::guests::GuestSample;
 use crate::sync::Mutex;
 
 #[derive(Debug, Default)]
 struct State {
-    data: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
+    data: BTreeMap<Vec<u8>, (Arc<[u8]>, u32)>,
     /// Counts changes: the next value to compare and swap with. Never zero, which means "whatever it is".
     changes: u32,
     queues: Queues,
@@ -61,15 +62,18 @@ impl Shared {
 
     /// Appends the value of `key` to `out`, and tells what to compare and swap with.
     pub(crate) fn get(&self, key: &[u8], out: &mut Vec<u8>) -> Result<u32, Status> {
-        self.with(|state| {
-            let (value, cas) = state.data.get(key).ok_or(Status::NotFound)?;
-            out.extend_from_slice(value);
-            Ok(*cas)
-        })
+        let (value, cas) = self.with(|state| state.data.get(key).cloned()).ok_or(Status::NotFound)?;
+        out.extend_from_slice(&value);
+        Ok(cas)
     }
 
     /// Sets the value of `key`, unless `cas` is not zero and its value has changed since.
     pub(crate) fn set(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), Status> {
+        if key.len() + value.len() > WASM_SHARED_BYTES_MAX {
+            return Err(Status::InternalFailure);
+        }
+        // Borrowed by what works under the lock: what is left of them, or was swapped for the value, is freed after it.
+        let (mut new_key, mut value) = (key.to_vec(), Arc::<[u8]>::from(value));
         self.with(|state| {
             let held = state.data.get(key);
             if cas != 0 && held.is_some_and(|(_, current)| *current != cas) {
@@ -82,8 +86,13 @@ impl Shared {
                 return Err(Status::InternalFailure);
             }
             state.changes = state.changes.checked_add(1).unwrap_or(1);
-            state.data.insert(key.to_vec(), (value.to_vec(), state.changes));
             state.bytes = bytes;
+            if let Some((held, changed)) = state.data.get_mut(key) {
+                std::mem::swap(held, &mut value);
+                *changed = state.changes;
+            } else {
+                state.data.insert(std::mem::take(&mut new_key), (value.clone(), state.changes));
+            }
             Ok(())
         })
     }
@@ -95,7 +104,9 @@ impl Shared {
 
     /// The number of the queue of this name, which is made when there is none; who is called for it from now on.
     pub(crate) fn register_queue(&self, name: &[u8], listener: Option<u64>) -> Result<u32, Status> {
-        self.with_queues(|queues| queues.register(name, listener))
+        let (number, bell) = self.with_queues(|queues| queues.register(name, listener))?;
+        ring(bell);
+        Ok(number)
     }
 
     /// The number of the queue of this name.
@@ -105,31 +116,81 @@ impl Shared {
 
     /// Puts an item behind the others.
     pub(crate) fn enqueue(&self, queue: u32, item: &[u8]) -> Result<(), Status> {
-        self.with(|state| {
+        if item.len() > WASM_SHARED_BYTES_MAX {
+            return Err(Status::InternalFailure);
+        }
+        let mut item = item.to_vec();
+        let bell = self.with(|state| {
             let bytes = state.bytes + item.len();
             if bytes > WASM_SHARED_BYTES_MAX {
                 return Err(Status::InternalFailure);
             }
-            state.queues.enqueue(queue, item)?;
+            let bell = state.queues.enqueue(queue, &mut item)?;
             state.bytes = bytes;
-            Ok(())
-        })
+            Ok(bell)
+        })?;
+        ring(bell);
+        Ok(())
     }
 
     /// Takes the first item.
     pub(crate) fn dequeue(&self, queue: u32, out: &mut Vec<u8>) -> Result<(), Status> {
-        self.with(|state| {
+        let item = self.with(|state| {
             let item = state.queues.dequeue(queue)?;
             state.bytes -= item.len();
-            out.extend_from_slice(&item);
-            Ok(())
-        })
+            Ok(item)
+        })?;
+        out.extend_from_slice(&item);
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Wake, Waker};
+
+    use super::super::queue::Listener;
     use super::*;
+    use crate::sync::atomic::{AtomicU32, Ordering};
+
+    /// Counts how often it was woken, and how often the shared things were locked then.
+    struct Watch {
+        shared: Arc<Shared>,
+        wakes: AtomicU32,
+        locked: AtomicU32,
+    }
+
+    impl Wake for Watch {
+        fn wake(self: Arc<Self>) {
+            self.wakes.fetch_add(1, Ordering::Relaxed);
+            if self.shared.state.try_lock().is_err() {
+                self.locked.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    #[test]
+    fn bells_ring_when_the_shared_things_are_free() {
+        let shared = Arc::new(Shared::default());
+        let watch = Arc::new(Watch { shared: shared.clone(), wakes: AtomicU32::new(0), locked: AtomicU32::new(0) });
+        let waker = Waker::from(watch.clone());
+        let wait =
+            |bell: &crate::rt::Mailbox<()>| pin!(bell.next()).poll(&mut Context::from_waker(&waker)).is_pending();
+        let ((first, one), (second, other)) = (Listener::new(&shared), Listener::new(&shared));
+        assert!(wait(&one) && wait(&other));
+        let queue = shared.register_queue(b"queue", Some(first.number())).unwrap();
+        assert_eq!(watch.wakes.load(Ordering::Relaxed), 0, "there is nothing to look at");
+        shared.enqueue(queue, b"a").unwrap();
+        assert_eq!(watch.wakes.load(Ordering::Relaxed), 1);
+        shared.register_queue(b"queue", Some(second.number())).unwrap();
+        assert_eq!(watch.wakes.load(Ordering::Relaxed), 2);
+        assert!(!wait(&one) && wait(&one), "it was rung for once");
+        drop((second, other));
+        assert_eq!(watch.wakes.load(Ordering::Relaxed), 3, "the one before is called for what is left");
+        assert_eq!(watch.locked.load(Ordering::Relaxed), 0);
+    }
 
     #[test]
     fn a_value_that_has_changed_meanwhile_is_not_overwritten() {

@@ -7,6 +7,7 @@ use super::fields::Of;
 use super::instance::{Fault, Instance};
 use super::stream::{Stage, Wish};
 use super::testing::{compile, setting, start, text};
+use crate::limits::WASM_LINGERING_MAX;
 
 /// A request with a few fields.
 fn open(instance: &mut Instance) -> Result<u32, Fault> {
@@ -183,6 +184,22 @@ fn a_request_whose_end_is_put_off_is_ended_by_the_guest() {
     assert_eq!(guest.streams(), 1);
     guest.tick().unwrap();
     assert_eq!(guest.streams(), 0);
+}
+
+#[test]
+fn the_oldest_of_too_many_requests_whose_end_is_put_off_ends() {
+    // It never says that it is done, and each that ends is the one behind the last that did: ids begin at 65538.
+    let body = r#"(global $ended (mut i32) (i32.const 65537))
+        (func (export "proxy_on_done") (param i32) (result i32) i32.const 0)
+        (func (export "proxy_on_delete") (param i32)
+          (global.set $ended (i32.add (global.get $ended) (i32.const 1)))
+          (if (i32.ne (local.get 0) (global.get $ended)) (then unreachable)))"#;
+    let mut guest = start("linger-long", &text("", body)).unwrap();
+    for number in 1..=WASM_LINGERING_MAX + 3 {
+        let id = open(&mut guest).unwrap();
+        guest.finish(id).unwrap();
+        assert_eq!(guest.streams(), number.min(WASM_LINGERING_MAX));
+    }
 }
 
 #[test]

@@ -101,8 +101,9 @@ fn set_effective(guest: &mut Guest<'_>, context: u32) -> Answer {
 fn done(guest: &mut Guest<'_>) -> Answer {
     let host = guest.data_mut();
     let id = host.effective;
-    let stream = host.stream_mut().filter(|stream| stream.is_lingering).ok_or(Status::NotFound)?;
-    stream.is_lingering = false;
+    if !host.stop_lingering(id) {
+        return Err(Status::NotFound.into());
+    }
     host.finished.push(id);
     Ok(())
 }
