@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "the models take permits, and leave the rest alone")]
 
 mod builtin {
+    mod concurrency {
+        mod permits;
+    }
     mod rate_limit {
         mod gcra;
         mod table;

@@ -42,6 +42,8 @@ pub(crate) enum Bug {
     KeepsSlot,
     /// An idle cell of a rate limit is looked at, and then made the looker's.
     ClaimsInTwoSteps,
+    /// Free permits are looked at, and taken after.
+    TakesPermitsInTwoSteps,
 }
 
 thread_local! {

@@ -25,6 +25,12 @@ impl Pool {
     /// Takes up to `most`; how many.
     fn take(&self, most: u32) -> u32 {
         let rest = |free: u32| (free > 0).then(|| free - free.min(most));
+        #[cfg(loom)]
+        if crate::sync::planted(crate::sync::Bug::TakesPermitsInTwoSteps) {
+            let free = self.free.load(Ordering::Acquire);
+            self.free.store(free - free.min(most), Ordering::Release);
+            return free.min(most);
+        }
         self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, rest).map_or(0, |free| free.min(most))
     }
 
@@ -72,7 +78,7 @@ impl Permits {
     }
 
     /// How many it keeps at most while nobody needs them.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     fn kept_most(&self) -> u32 {
         2 * self.batch
     }
@@ -84,7 +90,47 @@ impl Drop for Permits {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_models {
+    //! Cores that take permits of one pool at once, and give them back.
+
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::{Bug, check, check_fails};
+
+    /// Two cores and three permits; a core takes two at once where it can, and keeps one at hand.
+    fn no_permit_is_made_or_lost() {
+        let limit = 3;
+        let pool = Arc::new(Pool { free: AtomicU32::new(limit), limit });
+        let out = Arc::new(AtomicU32::new(0));
+        let core = |pool: &Arc<Pool>| Permits { pool: pool.clone(), at_hand: Cell::new(0), batch: 1 };
+        let work = move |permits: Permits, out: Arc<AtomicU32>| {
+            let taken = [permits.take(), permits.take()].into_iter().filter(|taken| *taken).count();
+            let had = out.fetch_add(taken as u32, Ordering::AcqRel);
+            assert!(had + taken as u32 <= limit, "{had} and {taken} are out");
+            out.fetch_sub(taken as u32, Ordering::AcqRel);
+            (0..taken).for_each(|_| permits.give());
+        };
+        let (permits, other) = (core(&pool), out.clone());
+        let other = thread::spawn(move || work(permits, other));
+        work(core(&pool), out);
+        other.join().expect("no panic");
+        assert_eq!(pool.free.load(Ordering::Relaxed), limit, "all are back");
+    }
+
+    #[test]
+    fn loom_permits_are_never_made_or_lost() {
+        check(Some(3), no_permit_is_made_or_lost);
+    }
+
+    #[test]
+    fn loom_finds_permits_that_two_cores_take_at_once() {
+        check_fails(Some(Bug::TakesPermitsInTwoSteps), Some(3), no_permit_is_made_or_lost);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use proptest::prelude::*;
 

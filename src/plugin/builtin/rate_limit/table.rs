@@ -149,7 +149,7 @@ mod loom_models {
         let table = Arc::new(Table::new(1));
         let other = table.clone();
         let other = thread::spawn(move || other.take(7, 10, &ONE, 1));
-        let taken = [table.take(7, 10, &ONE, 1), other.join().unwrap()];
+        let taken = [table.take(7, 10, &ONE, 1), other.join().expect("no panic")];
         assert_eq!(admitted(&taken), 1, "{taken:?}");
         assert_eq!(table.take(7, 10, &ONE, 1), Taken::None(20));
     }
@@ -161,7 +161,7 @@ mod loom_models {
         table.take(8, 90, &ONE, 1);
         let other = table.clone();
         let other = thread::spawn(move || other.take(9, 50, &ONE, 1));
-        let taken = [table.take(7, 50, &ONE, 1), other.join().unwrap()];
+        let taken = [table.take(7, 50, &ONE, 1), other.join().expect("no panic")];
         assert_eq!(admitted(&taken), 1, "{taken:?}");
     }
 
