@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::timers::{Key, Timers};
 use super::{Driver, Executor, Stats};
 use crate::clock::{self, Moment};
-use crate::limits::{STREAM_BATCH, TIMER_BATCH};
+use crate::limits::{STREAM_BATCH, TIMER_BATCH, YIELDED_KEPT};
 use crate::pool;
 
 /// How often parked tasks look for a buffer by themselves.
@@ -211,8 +211,14 @@ pub(super) fn shrink_timers() {
 }
 
 pub(super) fn wake_yielded() {
-    let yielded = CORE.with_borrow_mut(|core| std::mem::take(&mut core.yielded));
-    yielded.into_iter().for_each(Waker::wake);
+    let mut yielded = CORE.with_borrow_mut(|core| std::mem::take(&mut core.yielded));
+    yielded.drain(..).for_each(Waker::wake);
+    // The place stays: tasks stand back often, and mostly few of them. Not that of many at once.
+    yielded.shrink_to(YIELDED_KEPT);
+    CORE.with_borrow_mut(|core| {
+        yielded.append(&mut core.yielded);
+        core.yielded = yielded;
+    });
 }
 
 /// Whether every receive buffer is leased.
