@@ -194,7 +194,7 @@ impl Source {
         let addresses = found.ok_or("its name was not resolved in time")?.map_err(|error| error.to_string())?;
         let mut last = "its name has no address".to_owned();
         for address in addresses {
-            match fetch(&Remote::Tcp(address), request.as_bytes(), JWKS_BYTES_MAX, until).await {
+            match fetch(&Remote::Tcp(address), None, request.as_bytes(), JWKS_BYTES_MAX, until).await {
                 Ok((Status::OK, body)) => {
                     self.replace(read_jwks(&body, Origin::Network).map_err(|found| format!("it sent {found}"))?);
                     return Ok(());
