@@ -228,6 +228,31 @@ fn a_certificate_that_vouches_for_itself_is_good_where_it_is_named_and_is_no_aut
 }
 
 #[test]
+fn each_connection_has_a_handshake_in_which_the_server_shows_its_certificate() {
+    on_each_backend(async || {
+        for version in VERSIONS {
+            let (client, settings) = (client(CA), Arc::new(settings(&[SERVER], &[version])));
+            for _ in 0..2 {
+                let settings = settings.clone();
+                let (address, served) = listen(move |mut socket| {
+                    let mut session = ServerConnection::new(settings).unwrap();
+                    let mut stream = rustls::Stream::new(&mut session, &mut socket);
+                    // Tickets for another time come with it.
+                    stream.write_all(b"hello").unwrap();
+                    stream.conn.send_close_notify();
+                    stream.flush().unwrap();
+                    stream.conn.handshake_kind()
+                });
+                let socket = rt::connect(&Remote::Tcp(address), soon()).await.unwrap();
+                let mut stream = Stream::connect(&client, &name("localhost"), socket).await.unwrap();
+                assert_eq!(receive_all(&mut stream).await, (b"hello".to_vec(), Received::End));
+                assert_eq!(served.join().unwrap(), Some(rustls::HandshakeKind::Full));
+            }
+        }
+    });
+}
+
+#[test]
 fn names_are_those_of_dns_and_addresses() {
     for good in ["localhost", "idp.example", "a-b.example.", "127.0.0.1", "::1", "xn--bcher-kva.example"] {
         assert!(Name::read(good).is_some(), "{good}");
