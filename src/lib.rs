@@ -25,6 +25,8 @@ pub mod log;
 #[cfg(not(loom))]
 pub mod lifecycle;
 #[cfg(not(loom))]
+pub mod tls;
+#[cfg(not(loom))]
 pub mod http;
 #[cfg(not(loom))]
 pub mod router;

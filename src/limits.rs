@@ -131,6 +131,11 @@ pub const ADDRESSES_MAX: usize = 64;
 pub const ALIASES_MAX: usize = 16;
 /// Bytes of a response head that an active check reads.
 pub const PROBE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes that may come beside the body of an answer that the master fetches: its head, the sizes of its chunks, TLS.
+pub const FETCH_OVERHEAD_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes that a peer may send until the TLS handshake is over: most are its chain of certificates, a few KiB, and some 20 with
+/// keys that withstand quantum computers.
+pub const TLS_HANDSHAKE_BYTES_MAX: u64 = 48 * 1024;
 /// Copies of requests that one core has under way to mirrors.
 pub const MIRRORS_MAX: usize = 256;
 /// Bytes of a mirror's response that are read and thrown away to keep its connection.

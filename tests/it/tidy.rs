@@ -41,6 +41,7 @@ const MAP: &[Module] = &[
     module_with_unsafe(1, "metrics", &[]),
     module(1, "log", &[]),
     module(1, "lifecycle", &["rt", "metrics", "log"]),
+    module(2, "tls", &[]),
     module(2, "http", &[]),
     module(2, "router", &["http"]),
     module(3, "handler", &[]),

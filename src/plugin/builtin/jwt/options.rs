@@ -1,7 +1,7 @@
 //! What the config says of `jwt`, and its checks.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use crate::plugin::builtin::headers::{check_field_name, is_request_field};
 use crate::plugin::registry::Build;
 use crate::plugin::{BuildContext, Mistake};
 use crate::secret::Secret;
+use crate::tls::Roots;
 use crate::units::TimeSpan;
 
 /// Lets requests pass that carry a signed token (RFC 7519), and tells what it says of their client. Others are answered with
@@ -118,8 +119,11 @@ pub(in crate::plugin::builtin) struct KeyOptions {
     pub pem: Option<PathBuf>,
     /// A file with a set of keys (RFC 7517).
     pub jwks: Option<PathBuf>,
-    /// Where a set of keys is fetched, by `http://`. Secrets in it are left out.
+    /// Where a set of keys is fetched, by `https://` or `http://`. Secrets in it are left out.
     pub jwks_url: Option<String>,
+    /// A PEM file with the certificates of those who may vouch for the server of `jwks_url`, with `https://`; those whom the
+    /// host trusts when left out.
+    pub jwks_ca: Option<PathBuf>,
     /// How often it is fetched, with `jwks_url`; 10 minutes when left out.
     #[schemars(with = "TimeSpan", extend("x-minimum" = "1s", "x-maximum" = "24h"))]
     pub refresh: Option<TimeSpan>,
@@ -143,15 +147,15 @@ impl Reading {
     }
 
     fn read(&mut self, index: usize, options: &KeyOptions, context: &BuildContext<'_>) {
-        let KeyOptions { kid, secret, pem, jwks, jwks_url, refresh, cooldown } = options;
+        let KeyOptions { kid, secret, pem, jwks, jwks_url, jwks_ca, refresh, cooldown } = options;
         let given = [secret.is_some(), pem.is_some(), jwks.is_some(), jwks_url.is_some()];
         let count = given.iter().filter(|is_given| **is_given).count();
         if count != 1 {
             let expected = "exactly one of \"secret\", \"pem\", \"jwks\" and \"jwks_url\"";
             return self.mistakes.push(Mistake::at_index("keys", index, expected, format!("{count} of them")));
         }
-        if jwks_url.is_none() && (refresh.is_some() || cooldown.is_some()) {
-            let key = if refresh.is_some() { "refresh" } else { "cooldown" };
+        let of_url = [("jwks_ca", jwks_ca.is_some()), ("refresh", refresh.is_some()), ("cooldown", cooldown.is_some())];
+        if let Some((key, _)) = of_url.iter().find(|(_, is_given)| *is_given && jwks_url.is_none()) {
             self.fail(index, key, "\"jwks_url\" beside it", "another kind of key");
         }
         if kid.is_some() && secret.is_none() && pem.is_none() {
@@ -185,7 +189,13 @@ impl Reading {
             let refresh = refresh.unwrap_or(TimeSpan::from_secs(600)).get();
             let cooldown = cooldown.unwrap_or(TimeSpan::from_secs(10)).get();
             match Url::read(url) {
-                Ok(url) => self.sources.push(Source::of(url, refresh, cooldown)),
+                Ok(read) if jwks_ca.is_some() && !read.is_https() => {
+                    self.fail(index, "jwks_ca", "an https:// URL in \"jwks_url\"", format!("{url:?}"));
+                }
+                Ok(url) => match jwks_ca.as_ref().map(|path| read_roots(&context.base_dir.join(path))).transpose() {
+                    Ok(roots) => self.sources.push(Source::of(url, roots, refresh, cooldown)),
+                    Err(FileError { expected, found }) => self.fail(index, "jwks_ca", expected, found),
+                },
                 Err(expected) => self.fail(index, "jwks_url", expected, format!("{url:?}")),
             }
         }
@@ -211,6 +221,13 @@ impl Reading {
         }
         algorithms
     }
+}
+
+fn read_roots(path: &Path) -> Result<Roots, FileError> {
+    Roots::of_pem(&auth_file::read_whole(path)?).map_err(|found| FileError {
+        expected: "certificates of authorities (BEGIN CERTIFICATE)".to_owned(),
+        found: format!("{found} in \"{}\"", path.display()),
+    })
 }
 
 fn read_secret(secret: &Secret, context: &BuildContext<'_>) -> Result<Material, (String, String)> {

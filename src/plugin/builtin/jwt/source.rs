@@ -10,12 +10,13 @@ use super::jwks::{Origin, read_jwks};
 use super::key::Key;
 use crate::clock;
 use crate::http::Status;
-use crate::limits::{JWKS_BYTES_MAX, JWKS_FETCH_MS, JWKS_RETRY_MAX_MS, JWKS_RETRY_MS};
+use crate::limits::{ADDRESSES_MAX, JWKS_BYTES_MAX, JWKS_FETCH_MS, JWKS_RETRY_MAX_MS, JWKS_RETRY_MS};
 use crate::proxy::fetch;
 use crate::rt::{self, Postbox, Remote};
+use crate::tls::{Client, Name, Roots};
 
 /// What `expected` says of a URL.
-pub(super) const URL: &str = "a URL such as \"http://127.0.0.1:8081/jwks.json\"";
+pub(super) const URL: &str = "a URL such as \"https://idp.example/jwks.json\" or \"http://127.0.0.1:8081/jwks.json\"";
 
 /// Where a set is fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub(super) struct Url {
     port: u16,
     /// Path and query.
     target: String,
+    /// Whom the server's certificate must name, with `https`.
+    name: Option<Name>,
 }
 
 impl Url {
@@ -35,20 +38,28 @@ impl Url {
     /// # Errors
     /// What was expected.
     pub(super) fn read(text: &str) -> Result<Self, String> {
-        if text.starts_with("https://") {
-            return Err(format!("{URL}; https is not supported yet, for there is no TLS client"));
-        }
-        Self::read_http(text).ok_or_else(|| URL.to_owned())
+        let url = match text.strip_prefix("https://") {
+            Some(rest) => {
+                Self::read_rest(rest, 443).and_then(|url| Some(Self { name: Some(Name::read(&url.host)?), ..url }))
+            }
+            None => text.strip_prefix("http://").and_then(|rest| Self::read_rest(rest, 80)),
+        };
+        url.ok_or_else(|| URL.to_owned())
     }
 
-    fn read_http(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix("http://")?;
+    /// Whether the server shows who it is.
+    pub(super) fn is_https(&self) -> bool {
+        self.name.is_some()
+    }
+
+    /// What stands behind the scheme, one without TLS.
+    fn read_rest(rest: &str, default_port: u16) -> Option<Self> {
         let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let target = if target.is_empty() { "/" } else { target };
         let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|port| *port != 0)?),
-            _ => (authority, 80),
+            _ => (authority, default_port),
         };
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let is_host = match bare {
@@ -60,6 +71,7 @@ impl Url {
             host: bare.unwrap_or(host).to_owned(),
             port,
             target: target.to_owned(),
+            name: None,
         })
     }
 }
@@ -67,6 +79,8 @@ impl Url {
 /// A set of keys somewhere else.
 pub(in crate::plugin::builtin) struct Source {
     url: Url,
+    /// Who may vouch for the server, with `https`; those whom the host trusts where the config names nobody.
+    roots: Option<Roots>,
     /// How long a set is kept until it is looked at again.
     refresh: Duration,
     /// How long after a fetch a token with an unknown key may cause another.
@@ -87,17 +101,19 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Source {
-    /// The one of this URL and these times, whether it is in use already or not.
-    pub(super) fn of(url: Url, refresh: Duration, cooldown: Duration) -> Arc<Self> {
+    /// The one of this URL, these authorities and these times, whether it is in use already or not.
+    pub(super) fn of(url: Url, roots: Option<Roots>, refresh: Duration, cooldown: Duration) -> Arc<Self> {
         let mut known = lock(&KNOWN);
         known.retain(|source| source.strong_count() > 0);
-        let is_same =
-            |source: &Arc<Self>| source.url == url && (source.refresh, source.cooldown) == (refresh, cooldown);
+        let is_same = |source: &Arc<Self>| {
+            source.url == url && source.roots == roots && (source.refresh, source.cooldown) == (refresh, cooldown)
+        };
         if let Some(same) = known.iter().filter_map(Weak::upgrade).find(is_same) {
             return same;
         }
         let source = Arc::new(Self {
             url,
+            roots,
             refresh,
             cooldown,
             keys: Mutex::default(),
@@ -179,30 +195,53 @@ impl Source {
     }
 
     fn shown(&self) -> String {
-        format!("http://{}{}", self.url.authority, self.url.target)
+        let scheme = if self.url.is_https() { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.url.authority, self.url.target)
     }
 
     async fn fetch(&self) -> Result<(), String> {
         let until = clock::now() + Duration::from_millis(JWKS_FETCH_MS);
-        let Url { authority, host, port, target } = self.url.clone();
+        let Url { authority, host, port, target, name } = self.url.clone();
         let request = format!(
             "GET {target} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\nUser-Agent: ringfort-jwks\r\n\
              Connection: close\r\n\r\n"
         );
+        let tls = match name {
+            Some(name) => Some((rt::timeout(until, self.client()).await.ok_or(LATE)??, name)),
+            None => None,
+        };
+        let tls = tls.as_ref().map(|(client, name)| (client, name));
         let found =
             rt::timeout(until, rt::blocking(move || (&*host, port).to_socket_addrs().map(Vec::from_iter))).await;
-        let addresses = found.ok_or("its name was not resolved in time")?.map_err(|error| error.to_string())?;
-        let mut last = "its name has no address".to_owned();
-        for address in addresses {
-            match fetch(&Remote::Tcp(address), request.as_bytes(), JWKS_BYTES_MAX, until).await {
+        let mut addresses = found.ok_or("its name was not resolved in time")?.map_err(|error| error.to_string())?;
+        addresses.truncate(ADDRESSES_MAX);
+        let mut failures = Vec::new();
+        for (index, address) in addresses.iter().enumerate() {
+            // One that does not answer leaves time for the others.
+            let now = clock::now();
+            let until = now + until.since(now) / (addresses.len() - index) as u32;
+            match fetch(&Remote::Tcp(*address), tls, request.as_bytes(), JWKS_BYTES_MAX, until).await {
                 Ok((Status::OK, body)) => {
                     self.replace(read_jwks(&body, Origin::Network).map_err(|found| format!("it sent {found}"))?);
                     return Ok(());
                 }
                 Ok((status, _)) => return Err(format!("it answered {}", status.code())),
-                Err(error) => last = error.to_string(),
+                Err(error) => failures.push(format!("{address}: {error}")),
             }
         }
-        Err(last)
+        Err(if failures.is_empty() { "its name has no address".to_owned() } else { failures.join("; ") })
+    }
+
+    /// One that trusts whom it should at this moment: the host's list changes while the server runs.
+    async fn client(&self) -> Result<Client, String> {
+        match &self.roots {
+            Some(roots) => Ok(Client::new(roots)),
+            None => match rt::blocking(Roots::of_host).await {
+                Ok(roots) => Ok(Client::new(&roots)),
+                Err(error) => Err(format!("{error}, or in \"jwks_ca\"")),
+            },
+        }
     }
 }
+
+const LATE: &str = "the certificates that this host trusts were not read in time";

@@ -4,6 +4,7 @@ mod api_key;
 mod basic_auth;
 mod documented;
 mod forward_auth;
+mod jwks_tls;
 mod jwt;
 
 use std::fs;
