@@ -82,7 +82,9 @@ fn take_only(mut der: &[u8], tag: u8) -> Option<&[u8]> {
 /// A positive number.
 fn take_number<'d>(der: &mut &'d [u8]) -> Option<&'d [u8]> {
     let number = take(der, INTEGER)?;
-    (number.first()? & 0x80 == 0).then_some(number)
+    // X.690 section 8.3.2: no byte in front that says nothing.
+    let is_shortest = !matches!(number, [0, next, ..] if next & 0x80 == 0);
+    (number.first()? & 0x80 == 0 && is_shortest).then_some(number)
 }
 
 /// `SubjectPublicKeyInfo` (RFC 5280 section 4.1).

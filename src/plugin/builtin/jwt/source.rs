@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::jwks::{Origin, read_jwks};
 use super::key::Key;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::http::Status;
 use crate::limits::{ADDRESSES_MAX, JWKS_BYTES_MAX, JWKS_FETCH_MS, JWKS_RETRY_MAX_MS, JWKS_RETRY_MS};
 use crate::proxy::fetch;
@@ -90,7 +90,52 @@ pub(in crate::plugin::builtin) struct Source {
     version: AtomicU64,
     /// Somebody wants a fetch, and it has been told.
     is_asked: AtomicBool,
-    bell: Mutex<Option<Postbox<()>>>,
+    /// The plugins that attend it, in their order: the first one fetches for all.
+    attending: Mutex<Vec<(u64, Postbox<()>)>>,
+    plan: Mutex<Plan>,
+}
+
+/// When a set is fetched next. Outlasts the plugin that fetches.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// Not before, whoever asks.
+    earliest: Moment,
+    /// Then, if nobody asks.
+    due: Moment,
+    /// How long after a failure it is tried again.
+    retry: Duration,
+    /// The last one was no failure.
+    is_well: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        let at_once = Moment::from_nanos(0);
+        Self { earliest: at_once, due: at_once, retry: Duration::from_millis(JWKS_RETRY_MS), is_well: true }
+    }
+}
+
+/// A place among those that attend a set, while it lasts.
+struct Place {
+    source: Arc<Source>,
+    number: u64,
+}
+
+impl Place {
+    fn is_first(&self) -> bool {
+        lock(&self.source.attending).first().is_some_and(|(number, _)| *number == self.number)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut attending = lock(&self.source.attending);
+        attending.retain(|(number, _)| *number != self.number);
+        if let Some((_, next)) = attending.first() {
+            // It looks whether it is the first one now.
+            let _ = next.post(());
+        }
+    }
 }
 
 /// Those in use: a plugin that is made anew on a reload goes on with the keys that were fetched.
@@ -119,7 +164,8 @@ impl Source {
             keys: Mutex::default(),
             version: AtomicU64::new(0),
             is_asked: AtomicBool::new(false),
-            bell: Mutex::default(),
+            attending: Mutex::default(),
+            plan: Mutex::default(),
         });
         known.push(Arc::downgrade(&source));
         source
@@ -150,48 +196,60 @@ impl Source {
         if self.is_asked.load(Ordering::Relaxed) || self.is_asked.swap(true, Ordering::Relaxed) {
             return;
         }
-        if let Some(bell) = &*lock(&self.bell) {
+        if let Some((_, bell)) = lock(&self.attending).first() {
             // Full: it has been told already.
             let _ = bell.post(());
         }
     }
 
-    /// Fetches the keys again and again.
+    /// Fetches the keys again and again, as long as nobody else does it.
     pub(super) async fn attend(self: Arc<Self>) {
         let (bell, asked) = rt::mailbox(1);
-        *lock(&self.bell) = Some(bell);
-        let mut retry = Duration::from_millis(JWKS_RETRY_MS);
-        let mut is_well = true;
+        let place = self.clone().enter(bell);
+        while !place.is_first() {
+            asked.next().await;
+        }
         loop {
+            let plan = *lock(&self.plan);
+            rt::sleep_until(plan.earliest).await;
+            // It may have been said to one that is gone.
+            if !self.is_asked.load(Ordering::Relaxed) {
+                rt::select(rt::sleep_until(plan.due), asked.next()).await;
+            }
             self.is_asked.store(false, Ordering::Relaxed);
             let fetched = self.fetch().await;
-            let pause = match &fetched {
-                Ok(()) => self.refresh,
-                Err(_) => retry.min(self.refresh),
-            };
-            match fetched {
-                Ok(()) => {
-                    if !is_well {
-                        tracing::info!(url = self.shown(), "the keys can be fetched again");
-                    }
-                    (is_well, retry) = (true, Duration::from_millis(JWKS_RETRY_MS));
-                }
-                Err(error) => {
-                    if is_well {
-                        tracing::warn!(url = self.shown(), %error, "the keys cannot be fetched; those that there are stay");
-                    }
-                    is_well = false;
-                    retry = (retry * 2).min(Duration::from_millis(JWKS_RETRY_MAX_MS));
-                }
-            }
-            let now = clock::now();
-            rt::sleep_until(now + self.cooldown.min(pause)).await;
-            let rest = rt::select(rt::sleep_until(now + pause), asked.next()).await;
-            if rest == rt::Either::Second(None) {
-                // Another one attends it too, and is the one that is told.
-                rt::sleep_until(now + pause).await;
-            }
+            *lock(&self.plan) = self.next(plan, fetched, clock::now());
         }
+    }
+
+    /// Behind those that attend it already.
+    fn enter(self: Arc<Self>, bell: Postbox<()>) -> Place {
+        let mut attending = lock(&self.attending);
+        let number = attending.last().map_or(0, |(last, _)| last + 1);
+        attending.push((number, bell));
+        drop(attending);
+        Place { source: self, number }
+    }
+
+    /// What is done after this.
+    fn next(&self, plan: Plan, fetched: Result<(), String>, now: Moment) -> Plan {
+        let start = Duration::from_millis(JWKS_RETRY_MS);
+        let (pause, retry, is_well) = match fetched {
+            Ok(()) => {
+                if !plan.is_well {
+                    tracing::info!(url = self.shown(), "the keys can be fetched again");
+                }
+                (self.refresh, start, true)
+            }
+            Err(error) => {
+                if plan.is_well {
+                    tracing::warn!(url = self.shown(), %error, "the keys cannot be fetched; those that there are stay");
+                }
+                let longer = (plan.retry * 2).min(Duration::from_millis(JWKS_RETRY_MAX_MS));
+                (plan.retry.min(self.refresh), longer, false)
+            }
+        };
+        Plan { earliest: now + self.cooldown.min(pause), due: now + pause, retry, is_well }
     }
 
     fn shown(&self) -> String {
@@ -203,7 +261,7 @@ impl Source {
         let until = clock::now() + Duration::from_millis(JWKS_FETCH_MS);
         let Url { authority, host, port, target, name } = self.url.clone();
         let request = format!(
-            "GET {target} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\nUser-Agent: ringfort-jwks\r\n\
+            "GET {target} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/jwk-set+json, application/json\r\nUser-Agent: ringfort-jwks\r\n\
              Connection: close\r\n\r\n"
         );
         let tls = match name {

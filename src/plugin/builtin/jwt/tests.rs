@@ -269,7 +269,7 @@ fn what_is_no_token_is_refused_before_any_key_is_used() {
 fn a_claim_becomes_a_field_only_where_it_can_be_read_in_one_way() {
     let claims = json!({ "exp": 9999999999_u64, "s": "a b", "n": 7, "f": 1.5, "t": true, "z": null, "o": { "in": ["x"] },
         "l": ["a", 1, true], "empty": [], "comma": ["a", "b,c"], "nested": [["a"]], "lines": "a\r\nX-Admin: 1",
-        "a.b": "dot", "a/b": "slash" });
+        "a.b": "dot", "a/b": "slash", "front": " a", "back": "a ", "blanks": ["a", " b"] });
     let verified = check(&hs(claims), &[secret()]).unwrap();
     for (name, wanted) in [
         ("s", Some("a b")),
@@ -288,7 +288,12 @@ fn a_claim_becomes_a_field_only_where_it_can_be_read_in_one_way() {
         ("comma", None),
         ("nested", None),
         ("lines", None),
+        ("front", None),
+        ("back", None),
+        ("blanks", None),
         ("/o/in/1", None),
+        ("/o/in/00", None),
+        ("/o/in/+0", None),
         ("/s/0", None),
         ("", None),
         ("absent", None),

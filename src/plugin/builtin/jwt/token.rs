@@ -214,13 +214,14 @@ impl Verified {
         let first = self.claims.get(&steps.next()?)?;
         steps.try_fold(first, |value, step| match value {
             Value::Object(members) => members.get(&step),
-            Value::Array(list) => list.get(step.parse::<usize>().ok()?),
+            // RFC 6901 section 4: digits, without zeros in front.
+            Value::Array(list) => list.get(step.parse::<usize>().ok().filter(|index| index.to_string() == step)?),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
         })
     }
 
     /// A claim as a header field's value: a text as it is, a list with commas. `None` for what could be read as something else:
-    /// an object, a list in a list, a text with a control character, one with a comma in a list.
+    /// an object, a list in a list, a text with a control character or a blank at an end, one with a comma in a list.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         let text = match self.claim(name)? {
             Value::Array(list) => {
@@ -236,7 +237,8 @@ impl Verified {
 
 fn scalar(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()),
+        // Whoever reads the field does not see blanks at its ends.
+        Value::String(text) => (text.trim_matches(' ') == text).then(|| text.clone()),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(truth) => Some(truth.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,

@@ -153,17 +153,25 @@ fn claims_decide_the_route_and_cannot_be_forged() {
     expect_refused(&get(&mut client, "/", &bearer(&hs(json!({ "exp": 1, "role": "admin" })))), "");
 }
 
-#[test]
-fn a_set_of_keys_is_fetched_again_when_a_token_names_an_unknown_one_and_stays_when_that_fails() {
+/// The public halves of two keys as they stand in a set, and tokens that they sign.
+fn two_keys() -> (impl Fn(usize) -> Value, impl Fn(usize) -> String) {
     let random = rand::SystemRandom::new();
     let make = || Ed25519KeyPair::from_pkcs8(Ed25519KeyPair::generate_pkcs8(&random).unwrap().as_ref()).unwrap();
     let pairs = [make(), make()];
-    let jwk = |index: usize| json!({ "kty": "OKP", "crv": "Ed25519", "kid": index.to_string(), "x": encode(pairs[index].public_key()) });
-    let token = |index: usize| {
+    let points = [0, 1].map(|index: usize| encode(pairs[index].public_key()));
+    let jwk =
+        move |index: usize| json!({ "kty": "OKP", "crv": "Ed25519", "kid": index.to_string(), "x": points[index] });
+    let token = move |index: usize| {
         let header = json!({ "alg": "EdDSA", "kid": index.to_string() });
         let signed = format!("{}.{}", encode(header.to_string()), encode(claims(json!({})).to_string()));
         format!("{signed}.{}", encode(pairs[index].sign(signed.as_bytes())))
     };
+    (jwk, token)
+}
+
+#[test]
+fn a_set_of_keys_is_fetched_again_when_a_token_names_an_unknown_one_and_stays_when_that_fails() {
+    let (jwk, token) = two_keys();
     let answer = Arc::new(Mutex::new(ok("no set")));
     let of_idp = answer.clone();
     let idp = Upstream::start(move |peer| {
@@ -197,4 +205,40 @@ fn a_set_of_keys_is_fetched_again_when_a_token_names_an_unknown_one_and_stays_wh
     // A plugin that is made anew has them too.
     server.reload();
     assert_eq!(status(&server, "/", &bearer(&token(1))), 200);
+}
+
+#[test]
+fn plugins_that_share_a_set_of_keys_have_one_of_them_fetch_it_and_another_when_that_goes() {
+    let (jwk, token) = two_keys();
+    let answer = Arc::new(Mutex::new(ok(json!({ "keys": [jwk(0)] }).to_string())));
+    let of_idp = answer.clone();
+    let idp = Upstream::start(move |peer| {
+        while peer.request().is_some() {
+            let answer = of_idp.lock().unwrap().clone();
+            peer.write(answer);
+        }
+    });
+    let options =
+        json!({ "keys": [{ "jwks_url": format!("http://{}/", idp.address), "cooldown": "100ms", "refresh": "1h" }] });
+    let paths = ["/a", "/b", "/c"];
+    let routes = paths.map(|path| {
+        json!({ "match": { "path": path }, "respond": { "text": "in" }, "plugins": [{ "use": "jwt", "options": options }] })
+    });
+    let start = Start::command(on_hand("epoll"), json!(routes)).watch(false);
+    let mut server = start.serve();
+    for path in paths {
+        wait_until("the keys are fetched", || status(&server, path, &bearer(&token(0))) == 200);
+    }
+    // Plugins that are made anew find what was fetched, and when.
+    server.reload();
+    assert!(paths.iter().all(|path| status(&server, path, &bearer(&token(0))) == 200));
+    assert_eq!(idp.requests(), 1);
+    // The ones that come first go, one after the other; who is left is told of unknown keys.
+    for (gone, known) in [(1, 1), (2, 0)] {
+        server.edit(|config| config["routes"] = json!(routes[gone..]));
+        server.reload();
+        assert_eq!(status(&server, paths[gone - 1], ""), 404);
+        *answer.lock().unwrap() = ok(json!({ "keys": [jwk(known)] }).to_string());
+        wait_until("the new key is fetched", || status(&server, "/c", &bearer(&token(known))) == 200);
+    }
 }
