@@ -1,5 +1,6 @@
 //! The response: written in one piece behind those before it, or streamed as it comes to be.
 
+mod held;
 mod prepared;
 mod relay;
 mod through;
@@ -115,6 +116,8 @@ enum State {
     Open,
     Whole,
     Streaming(Framing),
+    /// A plugin holds the head. With the length of the body, where that is known.
+    Held(Option<u64>),
 }
 
 /// How a response ended.
@@ -457,7 +460,7 @@ impl<'x> Response<'x> {
             return Outcome::Cut(self.status);
         }
         match self.state {
-            State::Open => Outcome::Unanswered,
+            State::Open | State::Held(_) => Outcome::Unanswered,
             State::Whole | State::Streaming(_) if self.is_torn() => Outcome::Cut(self.status),
             State::Whole | State::Streaming(Framing::Discard | Framing::UntilClose | Framing::Length(0)) => {
                 Outcome::Complete(self.status)
@@ -481,6 +484,9 @@ impl<'x> Response<'x> {
         self.status = Status::OK;
         self.state = State::Open;
         self.body = BodyWay::Plain;
+        if let Some(run) = &mut self.run {
+            run.forget_held();
+        }
         true
     }
 
@@ -509,6 +515,11 @@ impl<'x> Response<'x> {
         self.state == State::Open
     }
 
+    /// Whether its head has not gone on: nothing was answered yet, or a plugin holds it.
+    pub(crate) fn is_unsent(&self) -> bool {
+        matches!(self.state, State::Open | State::Held(_))
+    }
+
     /// The status that was answered, or would be.
     pub fn current_status(&self) -> Status {
         self.status
@@ -517,7 +528,7 @@ impl<'x> Response<'x> {
     fn begin(&self) -> Reply {
         match self.state {
             State::Open => Ok(()),
-            State::Whole | State::Streaming(_) => Err(Failure::internal("a second response to one request")),
+            State::Whole | State::Streaming(_) | State::Held(_) => Err(Failure::internal("a second response to one request")),
         }
     }
 

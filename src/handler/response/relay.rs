@@ -60,7 +60,7 @@ impl Response<'_> {
     pub(super) async fn gather_plain(&mut self, piece: &[u8]) -> Reply {
         let framing = match self.state {
             State::Streaming(framing) if !self.is_torn() => framing,
-            State::Open | State::Whole | State::Streaming(_) => return self.write_plain(piece).await,
+            State::Open | State::Whole | State::Streaming(_) | State::Held(_) => return self.write_plain(piece).await,
         };
         // The size line, and the line end behind the chunk.
         const CHUNK_LINES_BYTES: usize = 20;
@@ -112,7 +112,10 @@ impl Response<'_> {
     ///
     /// # Errors
     /// [`Failure::Gone`] after a write that failed; an internal failure when the response was not started.
-    pub(crate) fn end_with_trailers(&mut self, lines: &[u8]) -> Reply {
+    pub(crate) async fn end_with_trailers(&mut self, lines: &[u8]) -> Reply {
+        if self.may_wait() {
+            Box::pin(self.settle(!lines.is_empty())).await?;
+        }
         let State::Streaming(framing) = self.state else {
             return Err(Failure::internal("trailers for a response that was not started"));
         };

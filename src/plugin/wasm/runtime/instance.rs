@@ -307,11 +307,24 @@ impl Instance {
         self.store.data_mut().call_end = Some(end);
         let told = self.call(context, callback, parameters);
         self.store.data_mut().call_end = None;
-        if let (Err(fault), Ok(stream)) = (&told, self.stream(context)) {
-            stream.fault = Some(fault.clone());
-            stream.wake();
+        match (&told, self.stream(context)) {
+            (Err(fault), Ok(stream)) => {
+                stream.fault = Some(fault.clone());
+                stream.wake();
+            }
+            // There is one call less that it can wait for.
+            (Ok(()), Ok(stream)) => stream.wake(),
+            (_, Err(_)) => self.store.data_mut().streams.wake_all(),
         }
         told
+    }
+
+    /// Whether the guest is going to be called again for a request that it has paused, besides for its body: there is a call of
+    /// the request's or of the plugin's own under way, or a timer, or a queue.
+    pub(crate) fn may_be_called_for(&self, id: u32) -> bool {
+        let host = self.store.data();
+        let has_queue = host.listener.is_some() && self.callbacks.queue_ready.is_some();
+        host.calls.has(id) || host.calls.has(ROOT) || has_queue || self.tick_period().is_some()
     }
 
     /// What rings when there is something in a queue that it has registered, the first time that this is asked after it has.
@@ -350,7 +363,11 @@ impl Instance {
     pub(crate) fn tick(&mut self) -> Result<(), Fault> {
         let callbacks = self.callbacks.clone();
         let Some(tick) = &callbacks.tick else { return Ok(()) };
-        self.call(ROOT, tick, ROOT)
+        let ticked = self.call(ROOT, tick, ROOT);
+        if self.tick_period().is_none() {
+            self.store.data_mut().streams.wake_all();
+        }
+        ticked
     }
 
     /// How many requests of its own are under way.
