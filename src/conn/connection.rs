@@ -536,6 +536,7 @@ pub(super) fn complete_response(
     let response = &mut exchange.response;
     let (failure, panicked) = match reply {
         Ok(Ok(())) if !response.is_open() => (None, false),
+        Ok(Err(_)) if response.is_answered_instead() => (None, false),
         Ok(Ok(())) => (Some(Failure::internal("the handler gave no response")), false),
         Ok(Err(failure)) => (Some(failure), false),
         Err(Panicked) => {

@@ -22,8 +22,8 @@ pub(super) async fn end_waiting(
         reply = Ok(Box::pin(unless_gone(exchange.response.settle(false), ahead.as_deref_mut())).await);
     }
     let (mut ended, mut code) = complete_response(exchange, reply, 0, core);
-    // An answer in the place of a failure is shown to them too.
-    if exchange.response.is_held() {
+    // An answer in the place of a failure is shown to them too. Nobody waits where there is none.
+    if exchange.response.is_held() && matches!(ended, Ended::Whole { .. }) {
         let settled = Box::pin(unless_gone(exchange.response.settle(false), ahead)).await;
         (ended, code) = match settled {
             Ok(()) => match exchange.response.finish() {

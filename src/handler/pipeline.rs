@@ -177,6 +177,8 @@ pub struct RunState {
     pub paced: u64,
     /// The response waits for a plugin.
     pub held: Option<Box<Hold>>,
+    /// The trailers of the response, while its end is shown.
+    pub trailers: Option<Fields>,
     /// More of the response's body is at hand: it may be gathered. Otherwise its handler may be about to wait, and what was
     /// gathered has to go out.
     pub more_follows: bool,
@@ -205,6 +207,7 @@ impl RunState {
             changing,
             paced,
             held,
+            trailers,
             more_follows,
             is_broken,
             stored_at,
@@ -216,9 +219,7 @@ impl RunState {
         (*going, *answer, *deadline, *is_timed) = (Going::default(), None, None, false);
         *has_credential = false;
         (*body_hooks, *changing, *paced, *more_follows, *is_broken) = (0, 0, 0, false, false);
-        if held.is_some() {
-            *held = None;
-        }
+        (*held, *trailers) = (None, None);
         (*stored_at, *origin) = (None, None);
     }
 }

@@ -160,6 +160,8 @@ enum BodyWay {
     Plain,
     /// It goes through plugins.
     ThroughHooks,
+    /// A plugin has answered in the handler's place, when that had begun: there is no use in sending more.
+    Nowhere,
 }
 
 impl<'x> Response<'x> {
@@ -329,7 +331,7 @@ impl<'x> Response<'x> {
     /// # Errors
     /// [`Failure::Gone`], also after a write that failed or was given up; an internal failure when the response was not started or the piece is more than was announced.
     pub async fn write(&mut self, piece: &[u8]) -> Reply {
-        if self.body == BodyWay::ThroughHooks {
+        if self.body != BodyWay::Plain {
             return self.write_through(piece, false).await;
         }
         self.write_plain(piece).await
@@ -376,7 +378,7 @@ impl<'x> Response<'x> {
     /// As [`Response::write`]; an internal failure also when the file has become shorter.
     pub(crate) async fn write_file(&mut self, file: &File, offset: u64, length: u64) -> Result<u64, Failure> {
         let State::Streaming(Framing::Length(announced)) = self.state else { return Ok(0) };
-        if self.body == BodyWay::ThroughHooks {
+        if self.body != BodyWay::Plain {
             return Ok(0);
         }
         if self.torn {
@@ -414,7 +416,7 @@ impl<'x> Response<'x> {
     /// # Errors
     /// [`Failure::Gone`], as [`Response::write`].
     pub async fn flush(&mut self) -> Reply {
-        if self.body == BodyWay::ThroughHooks {
+        if self.body != BodyWay::Plain {
             return self.flush_through().await;
         }
         self.flush_plain().await
@@ -528,7 +530,9 @@ impl<'x> Response<'x> {
     fn begin(&self) -> Reply {
         match self.state {
             State::Open => Ok(()),
-            State::Whole | State::Streaming(_) | State::Held(_) => Err(Failure::internal("a second response to one request")),
+            State::Whole | State::Streaming(_) | State::Held(_) => {
+                Err(Failure::internal("a second response to one request"))
+            }
         }
     }
 

@@ -399,6 +399,11 @@ impl BodyHook<'_> {
         self.shared.state.going == Going::Suspends
     }
 
+    /// The trailers that follow the body, with its last piece, where there may be some.
+    pub fn trailers(&mut self) -> Option<&mut Fields> {
+        self.shared.state.trailers.as_mut()
+    }
+
     /// Has the end of the body wait, with what the plugin keeps back of it, until [`super::Plugin::poll_held`] has it go on. For
     /// one that passes the body on itself, of the last piece, where the response may wait; nothing is in the output then.
     pub fn hold_end(&mut self) {

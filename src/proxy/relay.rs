@@ -7,7 +7,7 @@ use super::connection::Reading;
 use super::failure::AttemptError;
 use crate::clock::{self, Moment};
 use crate::handler::{Failure, Response};
-use crate::http::{ChunkStep, ChunkedDecoder, ResponseFraming, ResponseView, Trailers};
+use crate::http::{ChunkStep, ChunkedDecoder, Fields, ResponseFraming, ResponseView, Trailers};
 use crate::limits::PROXY_HELD_BYTES_MAX;
 use crate::rt;
 
@@ -59,14 +59,12 @@ impl TrailerTerms {
         Self { trailers: Trailers::new(), options: head.connection_options().map(<[u8]>::to_vec).collect() }
     }
 
-    fn lines(&mut self) -> Vec<u8> {
+    fn fields(&mut self) -> Fields {
         #[cfg(feature = "sim")]
         if rt::sim::planted(rt::sim::Bug::HopTrailers) {
             self.options.clear();
         }
-        let mut lines = Vec::new();
-        self.trailers.forwardable(self.options.iter().map(Vec::as_slice)).write_to(&mut lines);
-        lines
+        self.trailers.forwardable(self.options.iter().map(Vec::as_slice)).clone()
     }
 }
 
@@ -137,7 +135,7 @@ async fn relay_chunked(
             ChunkStep::Done { consumed } => {
                 reading.consume(consumed);
                 if let Some(mut terms) = terms {
-                    response.end_with_trailers(&terms.lines()).await?;
+                    response.end_with_trailers(terms.fields()).await?;
                 }
                 return Ok(());
             }

@@ -22,6 +22,17 @@ impl Response<'_> {
         matches!(self.state, State::Held(_))
     }
 
+    /// Whether a plugin has answered in the place of a handler that had begun to: nobody waits for that.
+    pub(crate) fn is_answered_instead(&self) -> bool {
+        self.body == BodyWay::Nowhere
+    }
+
+    /// Sends the plugin's answer, and has the handler make no more of its own, however long that would take.
+    pub(super) async fn give_up_handler(&mut self) -> Reply {
+        self.flush_plain().await?;
+        Err(Failure::Gone)
+    }
+
     /// Whether it may have to wait for plugins at its end, so that [`Response::settle`] comes before that.
     pub(crate) fn may_wait(&self) -> bool {
         self.body == BodyWay::ThroughHooks && self.run.as_ref().is_some_and(|run| run.may_be_held())
@@ -103,14 +114,16 @@ impl Response<'_> {
                 self.gather_plain(&out).await?;
             }
             Released::Whole | Released::Replaced => {
-                self.body = BodyWay::Plain;
                 if is_empty {
                     self.start_plain(length);
                 } else {
                     self.send_plain(&out);
                 }
-                // What the handler may send still is counted for nothing.
-                self.state = State::Streaming(Framing::Discard);
+                (self.body, self.state) = match released {
+                    Released::Replaced => (BodyWay::Nowhere, State::Whole),
+                    // Trailers may come, for which there is no room.
+                    Released::Whole | Released::More | Released::Head(_) => (BodyWay::Plain, State::Streaming(Framing::Discard)),
+                };
             }
         }
         Ok(false)

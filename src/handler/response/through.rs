@@ -127,6 +127,10 @@ impl<'x> Response<'x> {
                 return if more { self.gather_plain(piece).await } else { self.write_plain(piece).await };
             }
         }
+        if self.is_answered_instead() {
+            // What is at hand is thrown away, so that a short body of an upstream is read to its end.
+            return if more { Ok(()) } else { self.give_up_handler().await };
+        }
         if self.state == State::Streaming(Framing::Discard) {
             return self.flush_plain().await;
         }
@@ -150,6 +154,9 @@ impl<'x> Response<'x> {
     pub(super) async fn flush_through(&mut self) -> Reply {
         if self.is_held() && (Box::pin(self.write_held(&[])).await? || self.body == BodyWay::Plain) {
             return if self.is_held() { Ok(()) } else { self.flush_plain().await };
+        }
+        if self.is_answered_instead() {
+            return self.give_up_handler().await;
         }
         if self.state == State::Streaming(Framing::Discard) {
             return self.flush_plain().await;

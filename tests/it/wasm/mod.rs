@@ -2,6 +2,7 @@
 
 mod calls;
 mod guests;
+mod held;
 mod misbehaving;
 mod replaced;
 

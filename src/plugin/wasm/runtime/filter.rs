@@ -22,8 +22,8 @@ use crate::http::BodyFraming;
 use crate::limits::WASM_PAUSE_MS;
 use crate::plugin::registry::Build;
 use crate::plugin::{
-    BodyHook, BodyPlan, BuildContext, Going, HeldHook, HeldStep, Hook, Hooks, LocalAnswer, Mistake, Peek, Plugin, PluginError, PostHandler,
-    PostResponse, PreHandler, Step, Verdict,
+    BodyHook, BodyPlan, BuildContext, Going, HeldHook, HeldStep, Hook, Hooks, LocalAnswer, Mistake, Peek, Plugin,
+    PluginError, PostHandler, PostResponse, PreHandler, Step, Verdict,
 };
 use crate::rt;
 use crate::units::{ByteSize, TimeSpan};
@@ -44,7 +44,9 @@ struct Traits {
     resumes: bool,
     sees_request_body: bool,
     sees_response: bool,
+    /// Or the trailers behind them.
     sees_response_body: bool,
+    sees_response_trailers: bool,
     /// It can have responses wait, and something has them go on: it, or the body that it is shown.
     holds_responses: bool,
     /// It can change bodies.
@@ -70,13 +72,15 @@ impl Traits {
         let resumes = program.imports_any(&RESUMING) || program.imports_any(&ENDING) && is_called_later;
         let resumes_responses = resumes || program.imports_any(&["proxy_continue_response"]);
         let sees_response = program.exports("proxy_on_response_headers");
-        let sees_response_body = program.exports("proxy_on_response_body");
+        let sees_response_trailers = program.exports("proxy_on_response_trailers");
+        let sees_response_body = program.exports("proxy_on_response_body") || sees_response_trailers;
         Self {
             reads_fields: program.imports_any(&FIELDS),
             resumes,
             sees_request_body: program.exports("proxy_on_request_body"),
             sees_response,
             sees_response_body,
+            sees_response_trailers,
             holds_responses: sees_response && (sees_response_body || resumes_responses)
                 || sees_response_body && resumes_responses,
             writes_bodies: program.imports_any(&["proxy_set_buffer_bytes"]),
@@ -164,23 +168,21 @@ impl Plugin for Filter {
     }
 
     fn post_handler_body(&self, hook: &mut BodyHook<'_>, piece: &[u8], end: bool) -> Result<(), PluginError> {
-        let may_hold = self.traits.holds_responses && hook.may_wait();
-        let (slot, out) = hook.parts();
-        let Some(mut visit) = slot.take::<Visit>() else {
+        let Some(mut visit) = hook.parts().0.take::<Visit>() else {
             // It failed before, and the request goes on without it.
-            out.extend_from_slice(piece);
+            hook.out.extend_from_slice(piece);
             return Ok(());
         };
-        match response::show_body(&mut visit, piece, end, may_hold, self.common.setting.body_max, out) {
+        match response::show_body(&mut visit, hook, piece, end, self.taking()) {
             Ok(holds_end) => {
-                slot.put(visit);
                 if holds_end {
                     hook.hold_end();
                 }
+                hook.parts().0.put(visit);
                 Ok(())
             }
             Err(fault) => {
-                if response::give_back(&visit, piece, out) {
+                if response::give_back(&visit, piece, hook.out) {
                     hook.give_back();
                 }
                 Err(fault.into())
@@ -248,7 +250,9 @@ struct Waiting {
 impl Filter {
     fn taking(&self) -> Taking {
         let Traits { reads_fields, holds_responses: holds, sees_response_body: sees_body, .. } = self.traits;
-        Taking { reads_fields, holds, sees_body, writes_body: self.traits.writes_bodies }
+        let Traits { sees_response_trailers: sees_trailers, writes_bodies: writes_body, .. } = self.traits;
+        let body_max = self.common.setting.body_max;
+        Taking { reads_fields, holds, sees_body, sees_trailers, writes_body, body_max }
     }
 
     fn open(&self, hook: &mut PreHandler<'_, '_>) -> Result<Visit, Fault> {
@@ -324,7 +328,7 @@ impl Filter {
             return Ok(Some(answer));
         }
         if has_trailers {
-            let action = visit.with(Instance::request_trailers)?;
+            let action = visit.with(|instance, id| instance.trailers(Half::Request, id))?;
             if let Some(answer) = self.settle(visit, action).await? {
                 return Ok(Some(answer));
             }

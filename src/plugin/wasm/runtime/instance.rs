@@ -93,6 +93,7 @@ struct Callbacks {
     request_headers: OnHeaders,
     request_body: Callback<(u32, u32, u32), u32>,
     request_trailers: Callback<(u32, u32), u32>,
+    response_trailers: Callback<(u32, u32), u32>,
     response_headers: OnHeaders,
     response_body: Callback<(u32, u32, u32), u32>,
     done: Callback<u32, u32>,
@@ -237,11 +238,15 @@ impl Instance {
         self.call(id, callback, (id, size, u32::from(end))).map(Action::of)
     }
 
-    /// Shows it the trailers of the request.
-    pub(crate) fn request_trailers(&mut self, id: u32) -> Result<Action, Fault> {
-        let number = self.stream(id)?.request.trailers.len() as u32;
+    /// Shows it the trailers of a message.
+    pub(crate) fn trailers(&mut self, half: Half, id: u32) -> Result<Action, Fault> {
+        let number = self.stream(id)?.message_mut(half).trailers.len() as u32;
         let callbacks = self.callbacks.clone();
-        let Some(callback) = &callbacks.request_trailers else { return Ok(Action::Continue) };
+        let callback = match half {
+            Half::Request => &callbacks.request_trailers,
+            Half::Response => &callbacks.response_trailers,
+        };
+        let Some(callback) = callback else { return Ok(Action::Continue) };
         self.call(id, callback, (id, number)).map(Action::of)
     }
 
@@ -462,6 +467,7 @@ impl Callbacks {
             request_headers: OnHeaders::find(made, store, "proxy_on_request_headers"),
             request_body: find(made, store, "proxy_on_request_body"),
             request_trailers: find(made, store, "proxy_on_request_trailers"),
+            response_trailers: find(made, store, "proxy_on_response_trailers"),
             response_headers: OnHeaders::find(made, store, "proxy_on_response_headers"),
             response_body: find(made, store, "proxy_on_response_body"),
             done: find(made, store, "proxy_on_done"),

@@ -47,6 +47,8 @@ mod stream;
 #[cfg(test)]
 mod call_tests;
 #[cfg(test)]
+mod held_tests;
+#[cfg(test)]
 mod random_tests;
 #[cfg(test)]
 mod testing;

@@ -12,9 +12,10 @@ use super::messages::decide;
 use super::seat::Visit;
 use super::stream::{Stage, Stream, Wish};
 use crate::clock;
-use crate::http::Status;
+use crate::http::trailers::is_forwardable;
+use crate::http::{Fields, Status};
 use crate::limits::WASM_PAUSE_MS;
-use crate::plugin::{AnswerBody, BodyPlan, Draft, HeldHook, HeldStep, LocalAnswer, PostHandler};
+use crate::plugin::{AnswerBody, BodyHook, BodyPlan, Draft, HeldHook, HeldStep, LocalAnswer, PostHandler};
 use crate::rt::Deadline;
 
 /// What is known ahead of how a guest takes responses.
@@ -26,8 +27,12 @@ pub(super) struct Taking {
     pub(super) holds: bool,
     /// It is shown bodies.
     pub(super) sees_body: bool,
+    /// It is shown trailers.
+    pub(super) sees_trailers: bool,
     /// It can change bodies.
     pub(super) writes_body: bool,
+    /// Bytes of a body that it may keep back.
+    pub(super) body_max: usize,
 }
 
 impl Taking {
@@ -145,12 +150,18 @@ pub(super) fn poll_held(
 }
 
 /// What a guest wants of a response that it holds.
-enum Said {
+#[derive(Debug)]
+pub(super) enum Said {
     More,
     Wish(Wish),
 }
 
-fn poll_said(visit: &mut Visit, may_see_more: bool, cx: &mut task::Context<'_>) -> Poll<Result<Said, Fault>> {
+/// Looks whether a guest has said what becomes of what it holds.
+pub(super) fn poll_said(
+    visit: &mut Visit,
+    may_see_more: bool,
+    cx: &mut task::Context<'_>,
+) -> Poll<Result<Said, Fault>> {
     let (wish, is_ended) = visit.stream(|stream| {
         if let Some(fault) = stream.fault.take() {
             return Err(fault);
@@ -176,7 +187,7 @@ fn poll_said(visit: &mut Visit, may_see_more: bool, cx: &mut task::Context<'_>) 
 }
 
 fn go_on(visit: &mut Visit, hook: &mut HeldHook<'_, '_>, wish: Wish, taking: Taking) -> Result<BodyPlan, Fault> {
-    let HeldHook { draft, out, .. } = hook;
+    let HeldHook { draft, out, shared, .. } = hook;
     visit.due = None;
     visit.keeps = false;
     match (decide(wish), draft) {
@@ -196,69 +207,98 @@ fn go_on(visit: &mut Visit, hook: &mut HeldHook<'_, '_>, wish: Wish, taking: Tak
                     take_over(&mut stream.response.headers, draft);
                 }
                 out.append(&mut stream.response.body);
+                take_over_trailers(&mut stream.response.trailers, shared.state.trailers.as_mut());
             })?;
             Ok(taking.plan())
         }
     }
 }
 
-/// Shows a piece of a response's body. What the guest lets go on is appended to `out`. True: it holds the end.
+/// Shows a piece of a response's body, with the last one the trailers. What the guest lets go on is appended to the output.
+/// True: it holds the end.
 pub(super) fn show_body(
     visit: &mut Visit,
+    hook: &mut BodyHook<'_>,
     piece: &[u8],
     end: bool,
-    may_hold: bool,
-    body_max: usize,
-    out: &mut Vec<u8>,
+    taking: Taking,
 ) -> Result<bool, Fault> {
     let (is_head_held, size) = visit.stream(|stream| {
         stream.response.body.extend_from_slice(piece);
         stream.response.is_ended |= end;
         (stream.response.stage == Stage::Open, stream.response.body.len())
     })?;
-    if visit.keeps && size > body_max {
+    if visit.keeps && size > taking.body_max {
         return Err(Fault::TooLarge);
     }
     if piece.is_empty() && !end {
         // The handler is about to wait: nothing has come that the guest has not seen.
         return visit.stream(|stream| {
             if !is_head_held && std::mem::take(&mut stream.response.resumed) {
-                out.append(&mut stream.response.body);
+                hook.out.append(&mut stream.response.body);
             }
             false
         });
     }
-    let action = visit.with(|instance, id| instance.response_body(id, end))?;
-    let (is_kept, holds_end) = visit.stream(|stream| {
+    let action = call(visit, hook, end, taking)?;
+    let may_hold = taking.holds && hook.may_wait();
+    let is_kept = visit.stream(|stream| {
         let response = &mut stream.response;
         if is_head_held {
             // It is looked at when the pipeline asks what becomes of the head.
             response.resumed |= action == Action::Continue;
-            return Ok((!response.resumed, false));
+            return Ok(!response.resumed);
         }
         if !matches!(std::mem::take(&mut stream.wish), Wish::None) {
             // The head is out: the response can only be cut.
             return Err(Fault::Closed);
         }
-        let is_kept = action == Action::Pause && !std::mem::take(&mut response.resumed);
-        match (is_kept, end) {
-            (true, true) if may_hold => return Ok((true, true)),
-            (true, true) => {
-                return Err(Fault::Paused("it paused the end of a response, and nothing would have that go on"));
-            }
-            (true, false) => {}
-            (false, _) => out.append(&mut response.body),
+        if action == Action::Pause && !std::mem::take(&mut response.resumed) {
+            return Ok(true);
         }
-        Ok((is_kept, false))
+        hook.out.append(&mut response.body);
+        take_over_trailers(&mut response.trailers, hook.trailers());
+        Ok(false)
     })??;
-    if is_kept && visit.stream(|stream| stream.response.body.len())? > body_max {
+    if is_kept && visit.stream(|stream| stream.response.body.len())? > taking.body_max {
         return Err(Fault::TooLarge);
     }
     visit.keeps = is_kept;
-    if holds_end {
-        visit.due = Some(pause());
+    if !is_kept || !end || is_head_held {
+        return Ok(false);
     }
-    Ok(holds_end)
+    if !may_hold {
+        return Err(Fault::Paused("it paused the end of a response, and nothing would have that go on"));
+    }
+    visit.due = Some(pause());
+    Ok(true)
+}
+
+/// Calls the guest for what there is of a body; where that ends in trailers, for those too.
+fn call(visit: &mut Visit, hook: &mut BodyHook<'_>, end: bool, taking: Taking) -> Result<Action, Fault> {
+    let trailers = hook.trailers().filter(|trailers| end && taking.sees_trailers && !trailers.is_empty());
+    let action = visit.with(|instance, id| instance.response_body(id, end && trailers.is_none()))?;
+    let Some(trailers) = trailers else { return Ok(action) };
+    visit.stream(|stream| {
+        for (name, value) in trailers.iter() {
+            stream.response.trailers.load(name.as_bytes(), value);
+        }
+    })?;
+    // With trailers still to come, to pause is to ask for them.
+    visit.with(|instance, id| instance.trailers(Half::Response, id))
+}
+
+/// Has the trailers changed as the guest edited them.
+fn take_over_trailers(edited: &mut FieldMap, trailers: Option<&mut Fields>) {
+    let Some(trailers) = trailers else { return };
+    for name in edited.touched().filter(|name| is_guests(name) && is_forwardable(name)) {
+        trailers.remove(name);
+        for value in edited.values(name) {
+            // It was checked when the guest passed it; what finds no room any more is left out.
+            let _ = trailers.push(name, value);
+        }
+    }
+    edited.settle();
 }
 
 /// After a guest has failed: all that it kept back of a body, with the last piece, is appended to `out`. False where nobody
