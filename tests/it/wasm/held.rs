@@ -112,6 +112,7 @@ fn origin() -> Upstream {
         };
         let text = match path.rsplit('/').next().unwrap() {
             "short" => sized("200 OK", "short"),
+            "fresh" => sized("200 OK\r\nCache-Control: max-age=60", "fresh"),
             "empty" => sized("201 Created", ""),
             "long" => sized("200 OK", &long()),
             "none" => "HTTP/1.1 204 No Content\r\nX-Kind: none\r\n\r\n".to_owned(),
@@ -133,7 +134,7 @@ fn origin() -> Upstream {
 }
 
 /// Paths of `proxy` routes, and those of other handlers.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "up/short",
     "up/empty",
     "up/long",
@@ -143,6 +144,7 @@ const PATHS: [&str; 12] = [
     "up/missing",
     "text",
     "page",
+    "away",
     "file/small",
     "file/large",
     "file/absent",
@@ -160,6 +162,7 @@ fn routes(files: &Modules, prefixes: &[(&str, Vec<Value>)]) -> Value {
         };
         add("up/*rest", "proxy", json!({ "upstream": "origin", "upgrade": true }));
         add("text", "respond", json!({ "text": "text" }));
+        add("away", "redirect", json!({ "to": "/elsewhere" }));
         add("page", "respond", json!({ "text": long() }));
         add("file/*file", "files", json!({ "root": files.path() }));
     }
@@ -560,4 +563,24 @@ fn an_answer_in_the_place_of_a_body_without_end_does_not_wait_for_it() {
         wait_until("the upstream is let go", || closed.load(Ordering::SeqCst) == count);
     }
     assert_eq!(get(&mut client, "GET", "/plain/text", "none").text(), "text");
+}
+
+#[test]
+fn an_answer_out_of_a_cache_waits_for_those_before_that_and_is_kept_with_the_edits_of_those_behind() {
+    let (modules, origin, asked) = (Modules::new(), origin(), Upstream::answering(judge));
+    put_judge(&modules, "judge");
+    let cache = || json!({ "use": "cache" });
+    let judge = || plugin("judge", "closed");
+    let prefixes = [("before", vec![judge(), cache()]), ("behind", vec![cache(), judge()])];
+    let server = start(&modules, routes(&modules, &prefixes), &origin, &asked).serve();
+    let mut client = server.client();
+    let mut verdict = |prefix: &str, user: &str| {
+        let response = get(&mut client, "GET", &format!("/{prefix}/up/fresh"), user);
+        (response.status, response.field("x-verdict").map(str::to_owned))
+    };
+    let may = |user: &str| (200, Some(format!("{user} may")));
+    assert_eq!((verdict("before", "ada0"), verdict("before", "bob0")), (may("ada0"), may("bob0")));
+    assert_eq!(verdict("before", "eve0"), (403, None));
+    assert_eq!((verdict("behind", "ada0"), verdict("behind", "bob0")), (may("ada0"), may("ada0")));
+    assert_eq!((origin.requests(), asked.requests()), (2, 4));
 }
