@@ -21,6 +21,8 @@ pub mod builtin;
 mod chain;
 pub mod client;
 mod held;
+#[cfg(test)]
+mod held_tests;
 mod hook;
 mod instance;
 mod kept;

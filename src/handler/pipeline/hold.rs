@@ -1,6 +1,7 @@
 //! A response that plugins hold: who does, and what of its body has passed some of them meanwhile.
 
 use super::BodyPlan;
+use crate::limits::PLUGINS_PER_ROUTE_MAX;
 
 /// A response on its way through plugins, from the last one to the first, of which one has it wait.
 #[derive(Debug, Default)]
@@ -20,9 +21,9 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Of the head, by this plugin; it has seen nothing of the body.
+    /// Of the head, by this plugin; nobody has seen anything of the body.
     pub fn of_head(at: usize) -> Self {
-        Self { head: Some(at), from: at + 1, ..Self::default() }
+        Self { head: Some(at), from: PLUGINS_PER_ROUTE_MAX, ..Self::default() }
     }
 
     /// Of the body's end, by this plugin.

@@ -122,7 +122,9 @@ impl Response<'_> {
                 (self.body, self.state) = match released {
                     Released::Replaced => (BodyWay::Nowhere, State::Whole),
                     // Trailers may come, for which there is no room.
-                    Released::Whole | Released::More | Released::Head(_) => (BodyWay::Plain, State::Streaming(Framing::Discard)),
+                    Released::Whole | Released::More | Released::Head(_) => {
+                        (BodyWay::Plain, State::Streaming(Framing::Discard))
+                    }
                 };
             }
         }
