@@ -46,7 +46,7 @@ const ON_ANSWER: &str = r#"
           (i32.const 0) (i32.const 0) (i32.const -1))))))"#;
 
 /// Its heads wait for the answer to a call. What it is shown of bodies it lets go on, as most SDKs do.
-fn put_judge(modules: &Modules, name: &str) {
+pub(super) fn put_judge(modules: &Modules, name: &str) {
     let body = format!(
         r#"{}{CONTEXTS}{ON_ANSWER}
         (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
@@ -101,7 +101,7 @@ fn long() -> String {
 }
 
 /// Answers in all the ways that there are, by the path's last segment.
-fn origin() -> Upstream {
+pub(super) fn origin() -> Upstream {
     Upstream::answering(|request| {
         let is_head = request.head.starts_with("HEAD ");
         let path = request.head.split(' ').nth(1).unwrap();
@@ -112,6 +112,7 @@ fn origin() -> Upstream {
         };
         let text = match path.rsplit('/').next().unwrap() {
             "short" => sized("200 OK", "short"),
+            "stale" => sized("200 OK\r\nCache-Control: max-age=0, stale-while-revalidate=60", "stale"),
             "fresh" => sized("200 OK\r\nCache-Control: max-age=60", "fresh"),
             "empty" => sized("201 Created", ""),
             "long" => sized("200 OK", &long()),
@@ -151,7 +152,7 @@ const PATHS: [&str; 13] = [
 ];
 
 /// The same routes below each prefix, each with these plugins.
-fn routes(files: &Modules, prefixes: &[(&str, Vec<Value>)]) -> Value {
+pub(super) fn routes(files: &Modules, prefixes: &[(&str, Vec<Value>)]) -> Value {
     fs::write(files.path().join("small"), "a small file").unwrap();
     fs::write(files.path().join("large"), long()).unwrap();
     let mut routes = Vec::new();
@@ -169,12 +170,12 @@ fn routes(files: &Modules, prefixes: &[(&str, Vec<Value>)]) -> Value {
     json!(routes)
 }
 
-fn get(client: &mut Client, method: &str, path: &str, user: &str) -> Response {
+pub(super) fn get(client: &mut Client, method: &str, path: &str, user: &str) -> Response {
     client.send(format!("{method} {path} HTTP/1.1\r\nHost: test\r\nX-User: {user}\r\n\r\n"));
     if method == "HEAD" { client.response_to_head() } else { client.response() }
 }
 
-fn start(modules: &Modules, routes: Value, origin: &Upstream, asked: &Upstream) -> crate::support::Start {
+pub(super) fn start(modules: &Modules, routes: Value, origin: &Upstream, asked: &Upstream) -> crate::support::Start {
     modules.start(routes).workers(1).upstream("origin", servers(origin)).upstream("asked", servers(asked))
 }
 
@@ -563,24 +564,4 @@ fn an_answer_in_the_place_of_a_body_without_end_does_not_wait_for_it() {
         wait_until("the upstream is let go", || closed.load(Ordering::SeqCst) == count);
     }
     assert_eq!(get(&mut client, "GET", "/plain/text", "none").text(), "text");
-}
-
-#[test]
-fn an_answer_out_of_a_cache_waits_for_those_before_that_and_is_kept_with_the_edits_of_those_behind() {
-    let (modules, origin, asked) = (Modules::new(), origin(), Upstream::answering(judge));
-    put_judge(&modules, "judge");
-    let cache = || json!({ "use": "cache" });
-    let judge = || plugin("judge", "closed");
-    let prefixes = [("before", vec![judge(), cache()]), ("behind", vec![cache(), judge()])];
-    let server = start(&modules, routes(&modules, &prefixes), &origin, &asked).serve();
-    let mut client = server.client();
-    let mut verdict = |prefix: &str, user: &str| {
-        let response = get(&mut client, "GET", &format!("/{prefix}/up/fresh"), user);
-        (response.status, response.field("x-verdict").map(str::to_owned))
-    };
-    let may = |user: &str| (200, Some(format!("{user} may")));
-    assert_eq!((verdict("before", "ada0"), verdict("before", "bob0")), (may("ada0"), may("bob0")));
-    assert_eq!(verdict("before", "eve0"), (403, None));
-    assert_eq!((verdict("behind", "ada0"), verdict("behind", "bob0")), (may("ada0"), may("ada0")));
-    assert_eq!((origin.requests(), asked.requests()), (2, 4));
 }

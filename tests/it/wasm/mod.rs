@@ -3,6 +3,7 @@
 mod calls;
 mod guests;
 mod held;
+mod kept;
 mod misbehaving;
 mod replaced;
 
