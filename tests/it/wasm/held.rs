@@ -1,8 +1,8 @@
 //! Plugins that pause responses: for a call, for the body, at its end.
 
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -564,4 +564,28 @@ fn an_answer_in_the_place_of_a_body_without_end_does_not_wait_for_it() {
         wait_until("the upstream is let go", || closed.load(Ordering::SeqCst) == count);
     }
     assert_eq!(get(&mut client, "GET", "/plain/text", "none").text(), "text");
+}
+
+#[test]
+fn a_response_that_has_begun_is_cut_where_a_plugin_refuses_its_end() {
+    let (modules, asked) = (Modules::new(), Upstream::answering(judge));
+    put_closer(&modules, "closer", SET_ALONE);
+    let begun = Arc::new(Barrier::new(2));
+    let of_origin = begun.clone();
+    let origin = Upstream::start(move |peer| {
+        while peer.request().is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+            of_origin.wait();
+            peer.write("0\r\n\r\n");
+        }
+    });
+    let server = serve(&modules, vec![plugin("closer", "closed")], &origin, &asked);
+    for (user, end) in [("ada0", "\r\n\r\n4\r\nhalf\r\n0\r\n\r\n"), ("eve0", "\r\n\r\n")] {
+        let mut client = server.client();
+        client.send(format!("GET /held/up/a HTTP/1.1\r\nHost: test\r\nX-User: {user}\r\nConnection: close\r\n\r\n"));
+        client.wait_for(b"\r\n\r\n");
+        begun.wait();
+        let text = String::from_utf8(client.rest()).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with(end), "{text}");
+    }
 }
