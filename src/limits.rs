@@ -233,7 +233,7 @@ pub const CHECK_DETAIL_BYTES_MAX: usize = 1024;
 pub const WASM_MODULE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of a WASM module's manifest.
 pub const WASM_MANIFEST_BYTES_MAX: usize = 1024 * 1024;
-/// Milliseconds that a WASM plugin may pause a request.
+/// Milliseconds that a WASM plugin may pause a request, or a response.
 pub const WASM_PAUSE_MS: u64 = 30_000;
 /// Compiled modules that are kept though no config uses them: going back to an earlier config compiles nothing.
 pub const WASM_MODULES_KEPT: usize = 16;

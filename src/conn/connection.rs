@@ -473,7 +473,7 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    fn cut(status: Status, response: &Response<'_>) -> Self {
+    pub(super) fn cut(status: Status, response: &Response<'_>) -> Self {
         Self::Cut { status, open_ended: response.is_open_ended() }
     }
 
@@ -512,15 +512,21 @@ pub(super) fn end_response(
     core: &Core,
 ) -> (Ended, &'static str) {
     let (ended, code) = complete_response(exchange, reply, start, core);
-    exchange.response.end_run(match ended {
-        Ended::Whole { status, .. } => Finished::Whole(status),
-        Ended::Cut { .. } if exchange.response.is_open() => Finished::Unanswered,
-        Ended::Cut { status, .. } => Finished::Cut(status),
-    });
+    tell_plugins(exchange, ended);
     (ended, code)
 }
 
-fn complete_response(
+/// Tells the plugins how an exchange has ended.
+pub(super) fn tell_plugins(exchange: &mut Exchange<'_>, ended: Ended) {
+    exchange.response.end_run(match ended {
+        Ended::Whole { status, .. } => Finished::Whole(status),
+        Ended::Cut { .. } if exchange.response.is_unsent() => Finished::Unanswered,
+        Ended::Cut { status, .. } => Finished::Cut(status),
+    });
+}
+
+/// [`end_response`] but for telling the plugins; one of them may hold the answer that is given in the place of a failure.
+pub(super) fn complete_response(
     exchange: &mut Exchange<'_>,
     reply: Result<Reply, Panicked>,
     start: usize,
@@ -530,6 +536,7 @@ fn complete_response(
     let response = &mut exchange.response;
     let (failure, panicked) = match reply {
         Ok(Ok(())) if !response.is_open() => (None, false),
+        Ok(Err(_)) if response.is_answered_instead() => (None, false),
         Ok(Ok(())) => (Some(Failure::internal("the handler gave no response")), false),
         Ok(Err(failure)) => (Some(failure), false),
         Err(Panicked) => {
@@ -549,13 +556,13 @@ fn complete_response(
         let is_whole = matches!(ended, Ended::Whole { .. });
         return (ended, if is_whole { access::DONE } else { access::INTERNAL });
     };
-    let code = access::code_of(&failure, response.is_open());
+    let code = access::code_of(&failure, response.is_unsent());
     if let Failure::Internal(cause) = &failure {
         tracing::error!(request = %id, %cause, "a handler failed");
     }
     let Some((status, detail)) = failure.answer() else {
         // Nobody is left to be answered: counted as the client's doing, not as the success that it never got.
-        let status = if response.is_open() { CLIENT_CLOSED_REQUEST } else { response.current_status() };
+        let status = if response.is_unsent() { CLIENT_CLOSED_REQUEST } else { response.current_status() };
         return (Ended::cut(status, response), code);
     };
     // Only what is still in the output can be taken back; `restart` refuses when some of it was sent.

@@ -10,8 +10,9 @@ use std::task::{self, Poll, ready};
 
 use super::access::{self, Answered, Understood};
 use super::body::Incoming;
-use super::connection::{CLIENT_CLOSED_REQUEST, Closing, Connection, Ended, InFlight, Next, Panicked, end_response};
+use super::connection::{CLIENT_CLOSED_REQUEST, Closing, Connection, Ended, InFlight, Next, Panicked};
 use super::core::{Core, Serving};
+use super::held::end_waiting;
 use super::output::Output;
 use super::turn::Turn;
 use crate::clock;
@@ -169,7 +170,7 @@ async fn exchange(connection: &mut Connection, turn: &mut Turn, serving: &Servin
             Some(failure) => Ok(Err(failure)),
             None => run_handler(&found, &mut exchange, ahead.as_mut(), &core).await,
         };
-        let (ended, code) = end_response(&mut exchange, reply, 0, &core);
+        let (ended, code) = end_waiting(&mut exchange, reply, ahead.as_mut(), &core).await;
         (ended, code, exchange.response.take_takeover())
     };
     // The response is not held up by what the client still sends.
@@ -402,7 +403,7 @@ pub(super) fn poll_handler(
 }
 
 /// What the client sends ahead while a handler takes its time over a request whose body, if any, has come whole.
-struct Ahead<'c> {
+pub(super) struct Ahead<'c> {
     /// `None` while the request's own body is read from it.
     input: Option<&'c mut Input>,
     /// What comes behind such a body.
@@ -420,7 +421,7 @@ impl<'c> Ahead<'c> {
 
     /// Ready when the client is gone for good. Of what it sends ahead one piece is taken, and what had come before the
     /// receive was held: no more, and none of it stays in a receive buffer.
-    fn poll_gone(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+    pub(super) fn poll_gone(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
         let Some(input) = self.input.as_mut().filter(|input| input.is_empty() && !self.ended) else {
             self.recv.hold();
             self.take_rest(cx);

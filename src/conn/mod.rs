@@ -11,6 +11,7 @@ mod body;
 mod connection;
 mod core;
 mod exchange;
+mod held;
 mod observe;
 mod output;
 mod pace;

@@ -5,9 +5,9 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::{self, Poll};
 
-use super::connection::end_response;
 use super::core::Core;
 use super::exchange::{call, poll_handler};
+use super::held::end_waiting;
 use super::turn::Turn;
 use crate::handler::pipeline::{Going, Repeat, Repeats, Run, Slot};
 use crate::handler::{Answer, Body, BodyState, Exchange, NoBody, Request, Response, Sink};
@@ -77,6 +77,6 @@ async fn answer(core: &Rc<Core>, repeat: Repeat, turn: &mut Turn) -> Option<()> 
         Ok(Answer::Later(mut answering)) => poll_fn(|cx| poll_handler(&found, &mut answering, core, cx)).await,
         Err(panicked) => Err(panicked),
     };
-    end_response(&mut exchange, reply, 0, core);
+    end_waiting(&mut exchange, reply, None, core).await;
     Some(())
 }

@@ -2,11 +2,13 @@
 //! [`crate::plugin`]; a route without any has none of this.
 
 mod edits;
+mod hold;
 mod repeat;
 
 use std::any::Any;
 use std::fmt;
 use std::rc::Rc;
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 
@@ -15,6 +17,7 @@ use crate::clock::Moment;
 use crate::http::{Fields, HeadError, RequestHead, Status, Version};
 
 pub use edits::{EditedHeads, Edits};
+pub use hold::{Hold, Released};
 pub use repeat::{Origin, Repeat, Repeats, UnderWay};
 
 /// How a request goes through the plugins of its route.
@@ -168,8 +171,14 @@ pub struct RunState {
     pub is_timed: bool,
     /// Plugins that see the response's body, by bit.
     pub body_hooks: u64,
-    /// Those among them that change it.
+    /// Those among them that pass it on themselves.
     pub changing: u64,
+    /// Those among these that leave it as it is.
+    pub paced: u64,
+    /// The response waits for a plugin.
+    pub held: Option<Box<Hold>>,
+    /// The trailers of the response, while its end is shown.
+    pub trailers: Option<Fields>,
     /// More of the response's body is at hand: it may be gathered. Otherwise its handler may be about to wait, and what was
     /// gathered has to go out.
     pub more_follows: bool,
@@ -196,6 +205,9 @@ impl RunState {
             is_timed,
             body_hooks,
             changing,
+            paced,
+            held,
+            trailers,
             more_follows,
             is_broken,
             stored_at,
@@ -206,7 +218,8 @@ impl RunState {
         identity.clear();
         (*going, *answer, *deadline, *is_timed) = (Going::default(), None, None, false);
         *has_credential = false;
-        (*body_hooks, *changing, *more_follows, *is_broken) = (0, 0, false, false);
+        (*body_hooks, *changing, *paced, *more_follows, *is_broken) = (0, 0, 0, false, false);
+        (*held, *trailers) = (None, None);
         (*stored_at, *origin) = (None, None);
     }
 }
@@ -233,10 +246,14 @@ pub enum BodyPlan {
     AsIs,
     /// It is sent, and a plugin sees it.
     Watched,
+    /// It is sent, and a plugin passes it on when it likes to.
+    Paced,
     /// A plugin makes another one of it, of another length.
     Changed,
     /// It is thrown away, and this one is sent.
     Replaced(Bytes),
+    /// It waits, as the head does: a plugin has not decided yet. Only where the request may wait.
+    Held,
 }
 
 /// How an exchange ended.
@@ -297,11 +314,25 @@ pub trait Pipeline: Send + Sync {
     /// A plugin failed, and nothing may go on without it.
     fn on_head(&self, run: &mut RunParts<'_>, draft: &mut Draft<'_>) -> Result<BodyPlan, Failure>;
 
-    /// Shows them a piece of the response's body; what is sent instead is appended to `out`. `end`: it was the last one.
+    /// Shows them a piece of the response's body; what is sent instead is appended to `out`. `end`: it was the last one, and
+    /// they may hold it ([`RunState::held`]).
     ///
     /// # Errors
     /// A plugin failed in the middle of the body.
     fn on_piece(&self, run: &mut RunParts<'_>, piece: &[u8], end: bool, out: &mut Vec<u8>) -> Result<(), Failure>;
+
+    /// Ready when a response that they hold goes on, or one of them wants to see more of its body; what goes on of the body
+    /// is appended to `out`. Of `draft` they see what it was when they held it.
+    ///
+    /// # Errors
+    /// A plugin failed, and nothing may go on without it.
+    fn poll_held(
+        &self,
+        run: &mut RunParts<'_>,
+        draft: &mut Draft<'_>,
+        out: &mut Vec<u8>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<Released, Failure>>;
 
     /// Asks them for an answer in place of a failure.
     fn on_failure(&self, run: &mut RunParts<'_>, status: Status, detail: &'static str) -> Option<LocalAnswer>;
@@ -362,6 +393,45 @@ impl<'x> Run<'x> {
         let result = self.pipeline.on_piece(&mut self.parts(), piece, end, out);
         self.state.is_broken |= result.is_err();
         result
+    }
+
+    /// Whether a plugin holds the response.
+    pub(super) fn is_held(&self) -> bool {
+        self.state.held.is_some()
+    }
+
+    /// Whether one may.
+    pub(super) fn may_be_held(&self) -> bool {
+        self.state.going == Going::Suspends
+    }
+
+    /// What is held has this body, and no more of it follows.
+    pub(super) fn keep_whole(&mut self, body: &[u8]) {
+        if let Some(hold) = self.state.held.as_mut().filter(|hold| !hold.is_ended) {
+            hold.made.extend_from_slice(body);
+            hold.is_ended = true;
+        }
+    }
+
+    pub(super) fn poll_held(
+        &mut self,
+        draft: &mut Draft<'_>,
+        out: &mut Vec<u8>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<Released, Failure>> {
+        let polled = self.pipeline.poll_held(&mut self.parts(), draft, out, cx);
+        self.state.is_broken |= matches!(polled, Poll::Ready(Err(_)));
+        polled
+    }
+
+    /// Another response is made in the place of the one that is held.
+    pub(super) fn forget_held(&mut self) {
+        self.state.held = None;
+    }
+
+    /// No plugin sees the response any more.
+    pub(super) fn leave_out(&mut self) {
+        self.state.is_broken = true;
     }
 
     pub(super) fn on_failure(&mut self, status: Status, detail: &'static str) -> Option<LocalAnswer> {

@@ -1,5 +1,6 @@
 //! The response: written in one piece behind those before it, or streamed as it comes to be.
 
+mod held;
 mod prepared;
 mod relay;
 mod through;
@@ -115,6 +116,8 @@ enum State {
     Open,
     Whole,
     Streaming(Framing),
+    /// A plugin holds the head. With the length of the body, where that is known.
+    Held(Option<u64>),
 }
 
 /// How a response ended.
@@ -157,6 +160,8 @@ enum BodyWay {
     Plain,
     /// It goes through plugins.
     ThroughHooks,
+    /// A plugin has answered in the handler's place, when that had begun: there is no use in sending more.
+    Nowhere,
 }
 
 impl<'x> Response<'x> {
@@ -326,7 +331,7 @@ impl<'x> Response<'x> {
     /// # Errors
     /// [`Failure::Gone`], also after a write that failed or was given up; an internal failure when the response was not started or the piece is more than was announced.
     pub async fn write(&mut self, piece: &[u8]) -> Reply {
-        if self.body == BodyWay::ThroughHooks {
+        if self.body != BodyWay::Plain {
             return self.write_through(piece, false).await;
         }
         self.write_plain(piece).await
@@ -373,7 +378,7 @@ impl<'x> Response<'x> {
     /// As [`Response::write`]; an internal failure also when the file has become shorter.
     pub(crate) async fn write_file(&mut self, file: &File, offset: u64, length: u64) -> Result<u64, Failure> {
         let State::Streaming(Framing::Length(announced)) = self.state else { return Ok(0) };
-        if self.body == BodyWay::ThroughHooks {
+        if self.body != BodyWay::Plain {
             return Ok(0);
         }
         if self.torn {
@@ -411,7 +416,7 @@ impl<'x> Response<'x> {
     /// # Errors
     /// [`Failure::Gone`], as [`Response::write`].
     pub async fn flush(&mut self) -> Reply {
-        if self.body == BodyWay::ThroughHooks {
+        if self.body != BodyWay::Plain {
             return self.flush_through().await;
         }
         self.flush_plain().await
@@ -457,7 +462,7 @@ impl<'x> Response<'x> {
             return Outcome::Cut(self.status);
         }
         match self.state {
-            State::Open => Outcome::Unanswered,
+            State::Open | State::Held(_) => Outcome::Unanswered,
             State::Whole | State::Streaming(_) if self.is_torn() => Outcome::Cut(self.status),
             State::Whole | State::Streaming(Framing::Discard | Framing::UntilClose | Framing::Length(0)) => {
                 Outcome::Complete(self.status)
@@ -481,6 +486,9 @@ impl<'x> Response<'x> {
         self.status = Status::OK;
         self.state = State::Open;
         self.body = BodyWay::Plain;
+        if let Some(run) = &mut self.run {
+            run.forget_held();
+        }
         true
     }
 
@@ -509,6 +517,11 @@ impl<'x> Response<'x> {
         self.state == State::Open
     }
 
+    /// Whether its head has not gone on: nothing was answered yet, or a plugin holds it.
+    pub(crate) fn is_unsent(&self) -> bool {
+        matches!(self.state, State::Open | State::Held(_))
+    }
+
     /// The status that was answered, or would be.
     pub fn current_status(&self) -> Status {
         self.status
@@ -517,7 +530,9 @@ impl<'x> Response<'x> {
     fn begin(&self) -> Reply {
         match self.state {
             State::Open => Ok(()),
-            State::Whole | State::Streaming(_) => Err(Failure::internal("a second response to one request")),
+            State::Whole | State::Streaming(_) | State::Held(_) => {
+                Err(Failure::internal("a second response to one request"))
+            }
         }
     }
 

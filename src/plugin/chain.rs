@@ -1,15 +1,18 @@
 //! The plugins of a route in their order: the pipeline that the connection runs.
 
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{self, Poll, Waker};
 
-use super::hook::{BodyHook, OnError, Peek, PostHandler, PostResponse, PreHandler, PreRoute, Shared};
+use bytes::Bytes;
+
+use super::hook::{BodyFate, BodyHook, OnError, Peek, PostHandler, PostResponse, PreHandler, PreRoute, Shared};
 use super::{Hook, Instance, Local, OnFailure, PluginError, Step, Verdict};
 use crate::clock::{self, Moment};
 use crate::handler::pipeline::{
-    AnswerBody, BodyPlan, Draft, Finished, Going, Inner, LocalAnswer, Origin, Pipeline, Routing, Run, RunParts,
-    RunState, Slot,
+    AnswerBody, BodyPlan, Draft, Finished, Going, Hold, Inner, LocalAnswer, Origin, Pipeline, Released, Routing, Run,
+    RunParts, RunState, Slot,
 };
 use crate::handler::{Answer, BodyLength, Context, Exchange, Failure, Reply};
 use crate::http::{HeadError, RequestHead, Status};
@@ -80,6 +83,11 @@ impl Chain {
     /// The plugins in their order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Instance>> {
         self.entries.iter().flatten()
+    }
+
+    /// The plugin at this place.
+    pub(super) fn instance(&self, at: usize) -> Option<&Instance> {
+        self.entries.get(at)?.as_deref()
     }
 
     fn at(&self, places: Places) -> impl DoubleEndedIterator<Item = (usize, &Instance)> {
@@ -153,6 +161,89 @@ impl Chain {
         Ok(None)
     }
 
+    /// Shows the head of a response to those before `below`. The place of the one that holds it; behind that one nobody was
+    /// asked.
+    pub(super) fn show_head(
+        &self,
+        run: &mut RunParts<'_>,
+        draft: &mut Draft<'_>,
+        below: usize,
+        replaced: &mut Option<(usize, Bytes)>,
+    ) -> Result<Option<usize>, Failure> {
+        let RunParts { request, state, context } = run;
+        let local = context.get::<Local>();
+        let behind = state.stored_at.map_or(Places::default(), |at| Places::from(at + 1));
+        let seeing = self.wanting(Hook::PostHandler).and(first_places(state)).without(behind);
+        for (at, instance) in self.at(seeing.without(Places::from(below))).rev() {
+            let meter = Metered::begin(instance, Hook::PostHandler, state.is_timed);
+            let shared = Shared { state, at, instance, context };
+            let plan = instance.plugin().post_handler(&mut PostHandler { request, draft, shared });
+            meter.end(local, plan.is_err());
+            match plan {
+                Ok(BodyPlan::Held) if state.going == Going::Suspends => {
+                    state.body_hooks |= 1 << at;
+                    state.changing |= 1 << at;
+                    return Ok(Some(at));
+                }
+                Ok(BodyPlan::Held) => fail(instance, &PluginError("it holds a response that cannot wait".into()))?,
+                Ok(plan) => lay_plan(state, at, plan, draft, replaced),
+                Err(error) => fail(instance, &error)?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Shows a piece of a response's body to those at `places`; what they make of it is appended to `out`. The place of the
+    /// one that holds the end, which none before it is shown.
+    pub(super) fn pass(
+        &self,
+        run: &mut RunParts<'_>,
+        piece: &[u8],
+        end: bool,
+        places: Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<usize>, Failure> {
+        let RunParts { request, state, context } = run;
+        let local = context.get::<Local>();
+        let mut current = pool::take(Class::Small);
+        let mut is_first = true;
+        // Only those that saw the head.
+        let seeing = self.wanting(Hook::PostHandlerBody).and(Places(state.body_hooks));
+        let seeing = seeing.and(Places::from(places.start)).without(Places::from(places.end));
+        for (at, instance) in self.at(seeing).rev() {
+            let mut made = pool::take(Class::Small);
+            let input: &[u8] = if is_first { piece } else { &current };
+            let meter = Metered::begin(instance, Hook::PostHandlerBody, state.is_timed);
+            let is_watching = state.changing & 1 << at == 0;
+            let shared = Shared { state, at, instance, context };
+            let mut hook = BodyHook { request, out: &mut made, fate: BodyFate::Passed, shared };
+            let result = instance.plugin().post_handler_body(&mut hook, input, end);
+            let fate = hook.fate;
+            meter.end(local, result.is_err());
+            match (result, fate) {
+                (Ok(()), BodyFate::Held) if end => return Ok(Some(at)),
+                (Ok(()), _) if is_watching => {}
+                (Ok(()), _) => {
+                    current = made;
+                    is_first = false;
+                }
+                (Err(error), BodyFate::GivenBack) => {
+                    fail(instance, &error)?;
+                    leave_body(state, at);
+                    current = made;
+                    is_first = false;
+                }
+                // Half a body made by it went out already, so that going on without it is no way out.
+                (Err(error), _) if !is_watching => {
+                    return Err(Failure::internal(format!("the plugin {:?} failed: {error}", instance.name())));
+                }
+                (Err(error), _) => fail(instance, &error)?,
+            }
+        }
+        out.extend_from_slice(if is_first { piece } else { &current });
+        Ok(None)
+    }
+
     async fn handle_waiting(&self, inner: &dyn Inner, exchange: &mut Exchange<'_>) -> Reply {
         let Some(mut run) = exchange.response.take_run() else { return end(inner.answer(exchange)).await };
         let admitted = self.admit(exchange, &mut run).await;
@@ -162,6 +253,52 @@ impl Chain {
             None => limited(inner.answer(exchange), deadline).await,
             Some(answer) => send_long(exchange, &answer).await,
         }
+    }
+}
+
+/// Takes down what a plugin wants to become of a response's body.
+pub(super) fn lay_plan(
+    state: &mut RunState,
+    at: usize,
+    plan: BodyPlan,
+    draft: &mut Draft<'_>,
+    replaced: &mut Option<(usize, Bytes)>,
+) {
+    match plan {
+        BodyPlan::AsIs | BodyPlan::Held => {}
+        BodyPlan::Watched => state.body_hooks |= 1 << at,
+        BodyPlan::Paced => {
+            state.body_hooks |= 1 << at;
+            state.changing |= 1 << at;
+            state.paced |= 1 << at;
+        }
+        BodyPlan::Changed => {
+            state.body_hooks |= 1 << at;
+            state.changing |= 1 << at;
+            draft.length = None;
+        }
+        BodyPlan::Replaced(body) => {
+            // What stands before it in the body's way does not see this one.
+            (state.body_hooks, state.changing, state.paced) = (0, 0, 0);
+            draft.length = Some(body.len() as u64);
+            *replaced = Some((at, body));
+        }
+    }
+}
+
+/// A plugin sees no more of a body.
+pub(super) fn leave_body(state: &mut RunState, at: usize) {
+    state.body_hooks &= !(1 << at);
+    state.changing &= !(1 << at);
+    state.paced &= !(1 << at);
+}
+
+/// What the plugins that have seen the head want to become of the body, together.
+pub(super) fn plan_of(state: &RunState) -> BodyPlan {
+    match (state.changing & !state.paced, state.body_hooks) {
+        (0, 0) => BodyPlan::AsIs,
+        (0, _) => BodyPlan::Watched,
+        (_, _) => BodyPlan::Changed,
     }
 }
 
@@ -218,18 +355,18 @@ fn note_stored(state: &mut RunState, at: usize, answer: &LocalAnswer) {
 }
 
 /// One call of a hook, as it is counted.
-struct Metered<'m> {
+pub(super) struct Metered<'m> {
     instance: &'m Instance,
     hook: Hook,
     began: Option<Moment>,
 }
 
 impl<'m> Metered<'m> {
-    fn begin(instance: &'m Instance, hook: Hook, is_timed: bool) -> Self {
+    pub(super) fn begin(instance: &'m Instance, hook: Hook, is_timed: bool) -> Self {
         Self { instance, hook, began: is_timed.then(clock::now) }
     }
 
-    fn end(self, local: Option<&Local>, failed: bool) {
+    pub(super) fn end(self, local: Option<&Local>, failed: bool) {
         let Some(local) = local else { return };
         local.meter(self.instance, |cells| {
             cells.note_call(self.hook);
@@ -255,7 +392,7 @@ impl<'m> Metered<'m> {
 }
 
 /// A plugin failed.
-fn fail(instance: &Instance, error: &PluginError) -> Result<(), Failure> {
+pub(super) fn fail(instance: &Instance, error: &PluginError) -> Result<(), Failure> {
     match instance.on_failure() {
         OnFailure::Open => {
             tracing::debug!(plugin = instance.name(), %error, "a plugin failed; the request goes on without it");
@@ -337,77 +474,60 @@ impl Pipeline for Chain {
     }
 
     fn on_head(&self, run: &mut RunParts<'_>, draft: &mut Draft<'_>) -> Result<BodyPlan, Failure> {
-        let RunParts { request, state, context } = run;
-        let local = context.get::<Local>();
-        self.prepare(state, local);
-        (state.body_hooks, state.changing) = (0, 0);
+        self.prepare(run.state, run.context.get::<Local>());
+        (run.state.body_hooks, run.state.changing, run.state.paced) = (0, 0, 0);
         let mut replaced = None;
-        for (at, instance) in self.seeing_response(Hook::PostHandler, state).rev() {
-            let meter = Metered::begin(instance, Hook::PostHandler, state.is_timed);
-            let shared = Shared { state, at, instance, context };
-            let plan = instance.plugin().post_handler(&mut PostHandler { request, draft, shared });
-            meter.end(local, plan.is_err());
-            match plan {
-                Ok(BodyPlan::AsIs) => {}
-                Ok(BodyPlan::Watched) => state.body_hooks |= 1 << at,
-                Ok(BodyPlan::Changed) => {
-                    state.body_hooks |= 1 << at;
-                    state.changing |= 1 << at;
-                    draft.length = None;
-                }
-                Ok(BodyPlan::Replaced(body)) => {
-                    // What stands before it in the body's way does not see this one.
-                    (state.body_hooks, state.changing) = (0, 0);
-                    draft.length = Some(body.len() as u64);
-                    replaced = Some(body);
-                }
-                Err(error) => fail(instance, &error)?,
-            }
-        }
-        match replaced {
-            Some(body) if state.body_hooks == 0 => Ok(BodyPlan::Replaced(body)),
-            Some(body) => {
+        let held = self.show_head(run, draft, PLUGINS_PER_ROUTE_MAX, &mut replaced)?;
+        let hold = match (held, replaced) {
+            (None, None) => return Ok(plan_of(run.state)),
+            (None, Some((_, body))) if run.state.body_hooks == 0 => return Ok(BodyPlan::Replaced(body)),
+            (None, Some((at, body))) => {
                 let mut out = Vec::new();
-                self.on_piece(run, &body, true, &mut out)?;
-                run.state.body_hooks = 0;
-                Ok(BodyPlan::Replaced(out.into()))
+                let held = self.pass(run, &body, true, 0..at, &mut out)?;
+                let Some(at) = held else {
+                    run.state.body_hooks = 0;
+                    return Ok(BodyPlan::Replaced(out.into()));
+                };
+                Hold { is_replaced: true, ..Hold::of_end(at) }
             }
-            None if state.changing != 0 => Ok(BodyPlan::Changed),
-            None if state.body_hooks != 0 => Ok(BodyPlan::Watched),
-            None => Ok(BodyPlan::AsIs),
-        }
+            (Some(at), None) => Hold::of_head(at),
+            (Some(at), Some((by, body))) => {
+                let mut hold = Hold::of_head(at);
+                hold.replace(by, &body);
+                hold
+            }
+        };
+        run.state.held = Some(Box::new(hold));
+        Ok(BodyPlan::Held)
     }
 
     fn on_piece(&self, run: &mut RunParts<'_>, piece: &[u8], end: bool, out: &mut Vec<u8>) -> Result<(), Failure> {
-        let RunParts { request, state, context } = run;
-        let local = context.get::<Local>();
-        let mut current = pool::take(Class::Small);
-        let mut is_first = true;
-        // Only those that saw the head.
-        for (at, instance) in self.at(self.wanting(Hook::PostHandlerBody).and(Places(state.body_hooks))).rev() {
-            let mut made = pool::take(Class::Small);
-            let input: &[u8] = if is_first { piece } else { &current };
-            let meter = Metered::begin(instance, Hook::PostHandlerBody, state.is_timed);
-            let is_watching = state.changing & 1 << at == 0;
-            let shared = Shared { state, at, instance, context };
-            let result =
-                instance.plugin().post_handler_body(&mut BodyHook { request, out: &mut made, shared }, input, end);
-            meter.end(local, result.is_err());
-            match result {
-                Ok(()) if is_watching => {}
-                Ok(()) => {
-                    current = made;
-                    is_first = false;
-                }
-                // Half a body made by it went out already, so that going on without it is no way out.
-                Err(error) if !is_watching => {
-                    return Err(Failure::internal(format!("the plugin {:?} failed: {error}", instance.name())));
-                }
-                Err(error) => fail(instance, &error)?,
-            }
+        if run.state.held.is_some() {
+            return self.show_held(run, piece, end);
         }
-        out.extend_from_slice(if is_first { piece } else { &current });
+        if let Some(at) = self.pass(run, piece, end, 0..PLUGINS_PER_ROUTE_MAX, out)? {
+            run.state.held = Some(Box::new(Hold::of_end(at)));
+        }
         Ok(())
+    }
+
+    fn poll_held(
+        &self,
+        run: &mut RunParts<'_>,
+        draft: &mut Draft<'_>,
+        out: &mut Vec<u8>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<Released, Failure>> {
+        let Some(mut hold) = run.state.held.take() else { return Poll::Ready(Ok(Released::Whole)) };
+        let polled = self.poll_hold(run, &mut hold, draft, cx);
+        match &polled {
+            Poll::Pending | Poll::Ready(Ok(Released::More)) => run.state.held = Some(hold),
+            Poll::Ready(Ok(Released::Head(_) | Released::Whole | Released::Replaced)) => {
+                out.extend_from_slice(&hold.made);
+            }
+            Poll::Ready(Err(_)) => {}
+        }
+        polled
     }
 
     fn on_failure(&self, run: &mut RunParts<'_>, status: Status, detail: &'static str) -> Option<LocalAnswer> {

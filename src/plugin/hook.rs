@@ -321,6 +321,13 @@ impl PostHandler<'_, '_> {
         (&mut self.shared.state.slots[self.shared.at], self.draft.fields)
     }
 
+    /// Whether the response may wait for the plugin ([`BodyPlan::Held`]): [`super::Plugin::going`], or that of one before it, said so.
+    ///
+    /// [`BodyPlan::Held`]: super::BodyPlan::Held
+    pub fn may_wait(&self) -> bool {
+        self.shared.state.going == Going::Suspends
+    }
+
     /// The request and the fields of the response together.
     pub fn parts(&mut self) -> (&Request<'_>, &mut Fields) {
         (self.request, self.draft.fields)
@@ -342,16 +349,72 @@ impl PostHandler<'_, '_> {
     }
 }
 
+/// A response that waits for the plugin.
+pub struct HeldHook<'h, 'd> {
+    pub(super) request: &'h Request<'h>,
+    /// Its head, where that waits; otherwise the end of its body does.
+    pub(super) draft: Option<&'h mut Draft<'d>>,
+    /// What the plugin has kept back of the body: appended to when the response goes on.
+    pub out: &'h mut Vec<u8>,
+    pub(super) is_given_back: bool,
+    pub(super) shared: Shared<'h>,
+}
+
+impl<'d> HeldHook<'_, 'd> {
+    looking!();
+
+    /// The response's head, where that waits; otherwise the end of its body does.
+    pub fn head(&mut self) -> Option<&mut Draft<'d>> {
+        self.draft.as_deref_mut()
+    }
+
+    /// As [`BodyHook::give_back`].
+    pub fn give_back(&mut self) {
+        self.is_given_back = true;
+    }
+}
+
 /// A piece of a response's body.
 pub struct BodyHook<'h> {
     pub(super) request: &'h Request<'h>,
     /// What is sent instead of the piece: appended to, where the plugin changes the body.
     pub out: &'h mut Vec<u8>,
+    pub(super) fate: BodyFate,
     pub(super) shared: Shared<'h>,
+}
+
+/// What becomes of a piece of a body, besides what is appended to the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyFate {
+    Passed,
+    Held,
+    GivenBack,
 }
 
 impl BodyHook<'_> {
     looking!();
+
+    /// Whether the response may wait for the plugin: [`super::Plugin::going`], or that of one before it, said so.
+    pub fn may_wait(&self) -> bool {
+        self.shared.state.going == Going::Suspends
+    }
+
+    /// The trailers that follow the body, with its last piece, where there may be some.
+    pub fn trailers(&mut self) -> Option<&mut Fields> {
+        self.shared.state.trailers.as_mut()
+    }
+
+    /// Has the end of the body wait, with what the plugin keeps back of it, until [`super::Plugin::poll_held`] has it go on. For
+    /// one that passes the body on itself, of the last piece, where the response may wait; nothing is in the output then.
+    pub fn hold_end(&mut self) {
+        self.fate = BodyFate::Held;
+    }
+
+    /// The plugin fails over a body that it leaves as it is, and the output has all that it kept back of it, with this piece: so
+    /// the response can go on without it.
+    pub fn give_back(&mut self) {
+        self.fate = BodyFate::GivenBack;
+    }
 
     /// Whether more of the body is at hand, so that this piece may be gathered with it. Otherwise the handler may be about to
     /// wait, however long: what was gathered has to go out. An empty piece that is not the last says that alone.

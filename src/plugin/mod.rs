@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `hook` | what each hook may look at and change |
 //! | `client` | who the client is behind proxies, tables of networks |
-//! | `chain` | the plugins of a route in their order: the pipeline that the connection runs |
+//! | `chain`, `held` | the plugins of a route in their order: the pipeline that the connection runs; responses that wait for them |
 //! | `instance`, `local` | one plugin of a config; what each core keeps for it |
 //! | `kept` | what caches keep, as the operator sees it |
 //! | `meter` | calls, errors and times, by plugin and hook |
@@ -20,6 +20,9 @@ mod attend;
 pub mod builtin;
 mod chain;
 pub mod client;
+mod held;
+#[cfg(test)]
+mod held_tests;
 mod hook;
 mod instance;
 mod kept;
@@ -31,11 +34,12 @@ pub mod wasm;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 pub use crate::handler::pipeline::{AnswerBody, BodyPlan, Draft, Finished, Going, LocalAnswer, Slot, Stored};
 pub use attend::Attendants;
 pub use chain::Chain;
-pub use hook::{BodyHook, OnError, Peek, PostHandler, PostResponse, PreHandler, PreRoute};
+pub use hook::{BodyHook, HeldHook, OnError, Peek, PostHandler, PostResponse, PreHandler, PreRoute};
 pub use instance::{Instance, OnFailure, Plugins, Wanted};
 pub use kept::{Kept, KeptSample, Purge, PurgePath};
 pub use local::Local;
@@ -125,6 +129,15 @@ pub enum Verdict {
     Answer(LocalAnswer),
     /// The plugin could not do its work.
     Fail(PluginError),
+}
+
+/// What becomes of a response that a plugin holds.
+#[derive(Debug)]
+pub enum HeldStep {
+    /// It waits on, and the plugin wants to see more of the body.
+    More,
+    /// It goes on: with this plan for the body, where the head has waited.
+    Go(BodyPlan),
 }
 
 /// A verdict that is there, or will be.
@@ -219,6 +232,15 @@ pub trait Plugin: Send + Sync + 'static {
     /// The plugin could not do its work: the response is cut.
     fn post_handler_body(&self, _hook: &mut BodyHook<'_>, _piece: &[u8], _end: bool) -> Result<(), PluginError> {
         Ok(())
+    }
+
+    /// Ready when a response that it holds ([`BodyPlan::Held`], [`BodyHook::hold_end`]) goes on, or it wants to see more of the body
+    /// of one whose head it holds. How long it holds one is its own to limit.
+    ///
+    /// # Errors
+    /// The plugin could not do its work.
+    fn poll_held(&self, _hook: &mut HeldHook<'_, '_>, _cx: &mut Context<'_>) -> Poll<Result<HeldStep, PluginError>> {
+        Poll::Ready(Ok(HeldStep::Go(BodyPlan::AsIs)))
     }
 
     /// The exchange is over. Called for every request that was shown to it, however it ended.

@@ -7,7 +7,7 @@ use super::connection::Reading;
 use super::failure::AttemptError;
 use crate::clock::{self, Moment};
 use crate::handler::{Failure, Response};
-use crate::http::{ChunkStep, ChunkedDecoder, ResponseFraming, ResponseView, Trailers};
+use crate::http::{ChunkStep, ChunkedDecoder, Fields, ResponseFraming, ResponseView, Trailers};
 use crate::limits::PROXY_HELD_BYTES_MAX;
 use crate::rt;
 
@@ -59,14 +59,12 @@ impl TrailerTerms {
         Self { trailers: Trailers::new(), options: head.connection_options().map(<[u8]>::to_vec).collect() }
     }
 
-    fn lines(&mut self) -> Vec<u8> {
+    fn fields(&mut self) -> Fields {
         #[cfg(feature = "sim")]
         if rt::sim::planted(rt::sim::Bug::HopTrailers) {
             self.options.clear();
         }
-        let mut lines = Vec::new();
-        self.trailers.forwardable(self.options.iter().map(Vec::as_slice)).write_to(&mut lines);
-        lines
+        self.trailers.forwardable(self.options.iter().map(Vec::as_slice)).clone()
     }
 }
 
@@ -99,7 +97,7 @@ async fn relay_length(
         reading.expect_body();
     }
     loop {
-        let bytes = take_piece(reading);
+        let bytes = take_piece(reading, response);
         let piece = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
         if piece > 0 {
             response.gather(&bytes[..piece]).await?;
@@ -130,13 +128,14 @@ async fn relay_chunked(
         };
         match step.map_err(AttemptError::Chunk)? {
             ChunkStep::Data { skip, len } => {
-                response.gather(&take_piece(reading)[skip..skip + len]).await?;
+                let bytes = take_piece(reading, response);
+                response.gather(&bytes[skip..skip + len]).await?;
                 reading.consume(skip + len);
             }
             ChunkStep::Done { consumed } => {
                 reading.consume(consumed);
                 if let Some(mut terms) = terms {
-                    response.end_with_trailers(&terms.lines())?;
+                    response.end_with_trailers(terms.fields()).await?;
                 }
                 return Ok(());
             }
@@ -162,7 +161,8 @@ async fn relay_until_close(reading: &mut Reading, response: &mut Response<'_>, p
     loop {
         let length = reading.bytes().len();
         if length > 0 {
-            response.gather(take_piece(reading)).await?;
+            let bytes = take_piece(reading, response);
+            response.gather(bytes).await?;
             reading.consume(length);
         }
         if !receive(reading, response, pace).await? {
@@ -171,9 +171,10 @@ async fn relay_until_close(reading: &mut Reading, response: &mut Response<'_>, p
     }
 }
 
-/// The bytes that came. How long the client takes over them nobody knows: buffers that everybody needs do not wait with it.
-fn take_piece(reading: &mut Reading) -> &[u8] {
-    if rt::are_buffers_scarce() {
+/// The bytes that came. How long the client takes over them nobody knows, and how long a plugin does that holds the response:
+/// buffers that everybody needs do not wait with it.
+fn take_piece<'r>(reading: &'r mut Reading, response: &Response<'_>) -> &'r [u8] {
+    if rt::are_buffers_scarce() || response.is_held() {
         reading.settle();
     }
     reading.bytes()

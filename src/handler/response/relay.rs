@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use super::{BodyWay, Framing, Response, State};
 use crate::handler::{Failure, Reply};
-use crate::http::encode;
+use crate::http::encode::{self, Fields};
 use crate::http::{Status, StatusClass, Version};
 use crate::limits::COPY_BYTES_MAX;
 use crate::rt::{Input, RecvHalf, SendHalf};
@@ -51,7 +51,7 @@ impl Response<'_> {
     /// # Errors
     /// As [`Response::write`].
     pub(crate) async fn gather(&mut self, piece: &[u8]) -> Reply {
-        if self.body == BodyWay::ThroughHooks {
+        if self.body != BodyWay::Plain {
             return self.write_through(piece, true).await;
         }
         self.gather_plain(piece).await
@@ -60,7 +60,7 @@ impl Response<'_> {
     pub(super) async fn gather_plain(&mut self, piece: &[u8]) -> Reply {
         let framing = match self.state {
             State::Streaming(framing) if !self.is_torn() => framing,
-            State::Open | State::Whole | State::Streaming(_) => return self.write_plain(piece).await,
+            State::Open | State::Whole | State::Streaming(_) | State::Held(_) => return self.write_plain(piece).await,
         };
         // The size line, and the line end behind the chunk.
         const CHUNK_LINES_BYTES: usize = 20;
@@ -107,24 +107,35 @@ impl Response<'_> {
         self.takeover.take()
     }
 
-    /// Ends a streamed response with trailers; they are left out where it is not chunked. `lines` are complete field
-    /// lines, of fields that may be trailers.
+    /// Ends a streamed response with trailers; they are left out where it is not chunked. All are fields that may be trailers.
     ///
     /// # Errors
     /// [`Failure::Gone`] after a write that failed; an internal failure when the response was not started.
-    pub(crate) fn end_with_trailers(&mut self, lines: &[u8]) -> Reply {
+    pub(crate) async fn end_with_trailers(&mut self, mut trailers: Fields) -> Reply {
+        if self.body == BodyWay::ThroughHooks && !self.is_torn() {
+            let has_trailers = !trailers.is_empty();
+            if let Some(run) = &mut self.run {
+                run.state.trailers = Some(trailers);
+            }
+            if self.may_wait() {
+                Box::pin(self.settle(has_trailers)).await?;
+            } else {
+                self.end_through()?;
+            }
+            trailers = self.run.as_mut().and_then(|run| run.state.trailers.take()).unwrap_or_default();
+        }
+        if self.is_answered_instead() {
+            return Ok(());
+        }
         let State::Streaming(framing) = self.state else {
             return Err(Failure::internal("trailers for a response that was not started"));
         };
         if self.is_torn() {
             return Err(Failure::Gone);
         }
-        if self.body == BodyWay::ThroughHooks {
-            self.end_through()?;
-        }
-        if framing == Framing::Chunked && !lines.is_empty() {
+        if framing == Framing::Chunked && !trailers.is_empty() {
             self.out.extend_from_slice(b"0\r\n");
-            self.out.extend_from_slice(lines);
+            trailers.write_to(self.out);
             self.out.extend_from_slice(b"\r\n");
             self.state = State::Whole;
         }

@@ -14,7 +14,7 @@ use crate::support::{Server, on_each_driver, wait_until};
 /// Made by AssemblyScript with the SDK of `@solo-io/proxy-runtime`, for Envoy: see `tests/plugins/ask`.
 const ASK: &[u8] = include_bytes!("../../plugins/ask/ask.wasm");
 
-const IMPORTS: &str = r#"
+pub(super) const IMPORTS: &str = r#"
     (import "env" "proxy_http_call" (func $ask (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
     (import "env" "proxy_set_effective_context" (func $turn_to (param i32) (result i32)))
     (import "env" "proxy_continue_stream" (func $resume (param i32) (result i32)))
@@ -39,7 +39,7 @@ fn pairs(fields: &[(&str, &str)]) -> Vec<u8> {
 
 /// A guest's `$ask_it`, which asks `upstream` with the user of four letters at 1000 as a field and as the body; what it was
 /// told is at 1008, the number of the call at 1012.
-fn asking(upstream: &str, timeout_ms: u32) -> String {
+pub(super) fn asking(upstream: &str, timeout_ms: u32) -> String {
     let fields = pairs(&[(":method", "POST"), (":path", "/may?it"), (":authority", "ask.test"), ("x-user", "none")]);
     let (size, user_at) = (fields.len(), 64 + fields.len() - 5);
     let data: String = fields.iter().map(|byte| format!("\\{byte:02x}")).collect();
@@ -92,7 +92,7 @@ fn put_gate(modules: &Modules, upstream: &str, timeout_ms: u32) {
     modules.put("gate", IMPORTS, &body);
 }
 
-fn servers(upstream: &Upstream) -> Value {
+pub(super) fn servers(upstream: &Upstream) -> Value {
     json!({ "servers": [{ "address": upstream.address.to_string() }] })
 }
 
@@ -102,13 +102,13 @@ fn serve(modules: &Modules, asked: Value, echo: &Upstream) -> Server {
     modules.start(json!([route])).upstream("asked", asked).upstream("echo", servers(echo)).workers(1).serve()
 }
 
-fn user(request: &Received) -> String {
+pub(super) fn user(request: &Received) -> String {
     let line = request.head.lines().find(|line| line.to_ascii_lowercase().starts_with("x-user: "));
     line.map(|line| line["x-user: ".len()..].to_owned()).unwrap_or_default()
 }
 
 /// Lets all pass but `eve0`, with a verdict, and a trailer.
-fn judge(request: &Received) -> Vec<u8> {
+pub(super) fn judge(request: &Received) -> Vec<u8> {
     let name = user(request);
     if name == "eve0" {
         return b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 7\r\n\r\nnot you".to_vec();
@@ -117,7 +117,7 @@ fn judge(request: &Received) -> Vec<u8> {
         .into_bytes()
 }
 
-fn request(name: &str) -> String {
+pub(super) fn request(name: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: test\r\nX-User: {name}\r\n\r\n")
 }
 

@@ -2,6 +2,8 @@
 
 mod calls;
 mod guests;
+mod held;
+mod kept;
 mod misbehaving;
 mod replaced;
 

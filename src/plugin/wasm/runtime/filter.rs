@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use super::super::options::Options;
@@ -11,8 +11,9 @@ use super::abi::{Action, Half};
 use super::host::Setting;
 use super::instance::{Fault, Instance};
 use super::manifest::{self, configuration_of};
-use super::messages::{self, count_request, decide, fill_request, show_response, show_response_body, take_over};
+use super::messages::{self, count_request, decide, fill_request, take_over};
 use super::program::{Program, hex};
+use super::response::{self, Taking};
 use super::seat::{Common, Seat, Visit};
 use super::shared::Shared;
 use super::stream::{Stage, Wish};
@@ -21,8 +22,8 @@ use crate::http::BodyFraming;
 use crate::limits::WASM_PAUSE_MS;
 use crate::plugin::registry::Build;
 use crate::plugin::{
-    BodyHook, BodyPlan, BuildContext, Going, Hook, Hooks, LocalAnswer, Mistake, Peek, Plugin, PluginError, PostHandler,
-    PostResponse, PreHandler, Step, Verdict,
+    BodyHook, BodyPlan, BuildContext, Going, HeldHook, HeldStep, Hook, Hooks, LocalAnswer, Mistake, Peek, Plugin,
+    PluginError, PostHandler, PostResponse, PreHandler, Step, Verdict,
 };
 use crate::rt;
 use crate::units::{ByteSize, TimeSpan};
@@ -43,7 +44,11 @@ struct Traits {
     resumes: bool,
     sees_request_body: bool,
     sees_response: bool,
+    /// Or the trailers behind them.
     sees_response_body: bool,
+    sees_response_trailers: bool,
+    /// It can have responses wait, and something has them go on: it, or the body that it is shown.
+    holds_responses: bool,
     /// It can change bodies.
     writes_bodies: bool,
 }
@@ -64,12 +69,20 @@ impl Traits {
         // An answer ends a pause too. Where it is not that of the callback which paused, it comes from a timer or a queue.
         const ENDING: [&str; 2] = ["proxy_send_local_response", "proxy_close_stream"];
         let is_called_later = program.exports("proxy_on_tick") || program.exports("proxy_on_queue_ready");
+        let resumes = program.imports_any(&RESUMING) || program.imports_any(&ENDING) && is_called_later;
+        let resumes_responses = resumes || program.imports_any(&["proxy_continue_response"]);
+        let sees_response = program.exports("proxy_on_response_headers");
+        let sees_response_trailers = program.exports("proxy_on_response_trailers");
+        let sees_response_body = program.exports("proxy_on_response_body") || sees_response_trailers;
         Self {
             reads_fields: program.imports_any(&FIELDS),
-            resumes: program.imports_any(&RESUMING) || program.imports_any(&ENDING) && is_called_later,
+            resumes,
             sees_request_body: program.exports("proxy_on_request_body"),
-            sees_response: program.exports("proxy_on_response_headers"),
-            sees_response_body: program.exports("proxy_on_response_body"),
+            sees_response,
+            sees_response_body,
+            sees_response_trailers,
+            holds_responses: sees_response && (sees_response_body || resumes_responses)
+                || sees_response_body && resumes_responses,
             writes_bodies: program.imports_any(&["proxy_set_buffer_bytes"]),
         }
     }
@@ -132,7 +145,8 @@ impl Plugin for Filter {
 
     fn going(&self, peek: &Peek<'_>) -> Going {
         let has_body = !matches!(peek.head.framing(), BodyFraming::None | BodyFraming::Length(0));
-        if self.traits.resumes || self.traits.sees_request_body && has_body { Going::Suspends } else { Going::AtOnce }
+        let Traits { resumes, holds_responses, sees_request_body, .. } = self.traits;
+        if resumes || holds_responses || sees_request_body && has_body { Going::Suspends } else { Going::AtOnce }
     }
 
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
@@ -147,27 +161,61 @@ impl Plugin for Filter {
     }
 
     fn post_handler(&self, hook: &mut PostHandler<'_, '_>) -> Result<BodyPlan, PluginError> {
-        let Some(visit) = hook.slot().take::<Visit>() else { return Ok(BodyPlan::AsIs) };
-        let plan = match (self.traits.sees_response_body, self.traits.writes_bodies) {
-            (false, _) => BodyPlan::AsIs,
-            (true, false) => BodyPlan::Watched,
-            (true, true) => BodyPlan::Changed,
-        };
-        let plan = show_response(&visit, hook, self.traits.reads_fields, plan)?;
+        let Some(mut visit) = hook.slot().take::<Visit>() else { return Ok(BodyPlan::AsIs) };
+        let plan = response::show_head(&mut visit, hook, self.taking())?;
         hook.slot().put(visit);
         Ok(plan)
     }
 
     fn post_handler_body(&self, hook: &mut BodyHook<'_>, piece: &[u8], end: bool) -> Result<(), PluginError> {
-        let (slot, out) = hook.parts();
-        let Some(visit) = slot.take::<Visit>() else {
+        let Some(mut visit) = hook.parts().0.take::<Visit>() else {
             // It failed before, and the request goes on without it.
-            out.extend_from_slice(piece);
+            hook.out.extend_from_slice(piece);
             return Ok(());
         };
-        show_response_body(&visit, piece, end, self.common.setting.body_max, out)?;
-        slot.put(visit);
-        Ok(())
+        match response::show_body(&mut visit, hook, piece, end, self.taking()) {
+            Ok(holds_end) => {
+                if holds_end {
+                    hook.hold_end();
+                }
+                hook.parts().0.put(visit);
+                Ok(())
+            }
+            Err(fault) => {
+                if response::give_back(&visit, piece, hook.out) {
+                    hook.give_back();
+                }
+                Err(fault.into())
+            }
+        }
+    }
+
+    fn poll_held(
+        &self,
+        hook: &mut HeldHook<'_, '_>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<HeldStep, PluginError>> {
+        let Some(mut visit) = hook.slot().take::<Visit>() else {
+            // It failed before, and the response goes on without it.
+            return Poll::Ready(Ok(HeldStep::Go(BodyPlan::AsIs)));
+        };
+        let polled = response::poll_held(&mut visit, hook, self.taking(), cx);
+        match polled {
+            Poll::Ready(Err(fault)) => {
+                if response::give_back(&visit, &[], hook.out) {
+                    hook.give_back();
+                }
+                Poll::Ready(Err(fault.into()))
+            }
+            Poll::Ready(Ok(step)) => {
+                hook.slot().put(visit);
+                Poll::Ready(Ok(step))
+            }
+            Poll::Pending => {
+                hook.slot().put(visit);
+                Poll::Pending
+            }
+        }
     }
 
     fn post_response(&self, hook: &mut PostResponse<'_>) {
@@ -200,6 +248,13 @@ struct Waiting {
 }
 
 impl Filter {
+    fn taking(&self) -> Taking {
+        let Traits { reads_fields, holds_responses: holds, sees_response_body: sees_body, .. } = self.traits;
+        let Traits { sees_response_trailers: sees_trailers, writes_bodies: writes_body, .. } = self.traits;
+        let body_max = self.common.setting.body_max;
+        Taking { reads_fields, holds, sees_body, sees_trailers, writes_body, body_max }
+    }
+
     fn open(&self, hook: &mut PreHandler<'_, '_>) -> Result<Visit, Fault> {
         let seat = hook.local(|| SeatOf(Seat::new(self.common.clone(), hook.context())));
         let request = hook.request().map_err(|_| Fault::Gone("the request's head is too large"))?;
@@ -273,7 +328,7 @@ impl Filter {
             return Ok(Some(answer));
         }
         if has_trailers {
-            let action = visit.with(Instance::request_trailers)?;
+            let action = visit.with(|instance, id| instance.trailers(Half::Request, id))?;
             if let Some(answer) = self.settle(visit, action).await? {
                 return Ok(Some(answer));
             }

@@ -93,6 +93,7 @@ struct Callbacks {
     request_headers: OnHeaders,
     request_body: Callback<(u32, u32, u32), u32>,
     request_trailers: Callback<(u32, u32), u32>,
+    response_trailers: Callback<(u32, u32), u32>,
     response_headers: OnHeaders,
     response_body: Callback<(u32, u32, u32), u32>,
     done: Callback<u32, u32>,
@@ -237,11 +238,15 @@ impl Instance {
         self.call(id, callback, (id, size, u32::from(end))).map(Action::of)
     }
 
-    /// Shows it the trailers of the request.
-    pub(crate) fn request_trailers(&mut self, id: u32) -> Result<Action, Fault> {
-        let number = self.stream(id)?.request.trailers.len() as u32;
+    /// Shows it the trailers of a message.
+    pub(crate) fn trailers(&mut self, half: Half, id: u32) -> Result<Action, Fault> {
+        let number = self.stream(id)?.message_mut(half).trailers.len() as u32;
         let callbacks = self.callbacks.clone();
-        let Some(callback) = &callbacks.request_trailers else { return Ok(Action::Continue) };
+        let callback = match half {
+            Half::Request => &callbacks.request_trailers,
+            Half::Response => &callbacks.response_trailers,
+        };
+        let Some(callback) = callback else { return Ok(Action::Continue) };
         self.call(id, callback, (id, number)).map(Action::of)
     }
 
@@ -307,11 +312,24 @@ impl Instance {
         self.store.data_mut().call_end = Some(end);
         let told = self.call(context, callback, parameters);
         self.store.data_mut().call_end = None;
-        if let (Err(fault), Ok(stream)) = (&told, self.stream(context)) {
-            stream.fault = Some(fault.clone());
-            stream.wake();
+        match (&told, self.stream(context)) {
+            (Err(fault), Ok(stream)) => {
+                stream.fault = Some(fault.clone());
+                stream.wake();
+            }
+            // There is one call less that it can wait for.
+            (Ok(()), Ok(stream)) => stream.wake(),
+            (_, Err(_)) => self.store.data_mut().streams.wake_all(),
         }
         told
+    }
+
+    /// Whether the guest is going to be called again for a request that it has paused, besides for its body: there is a call of
+    /// the request's or of the plugin's own under way, or a timer, or a queue.
+    pub(crate) fn may_be_called_for(&self, id: u32) -> bool {
+        let host = self.store.data();
+        let has_queue = host.listener.is_some() && self.callbacks.queue_ready.is_some();
+        host.calls.has(id) || host.calls.has(ROOT) || has_queue || self.tick_period().is_some()
     }
 
     /// What rings when there is something in a queue that it has registered, the first time that this is asked after it has.
@@ -350,7 +368,11 @@ impl Instance {
     pub(crate) fn tick(&mut self) -> Result<(), Fault> {
         let callbacks = self.callbacks.clone();
         let Some(tick) = &callbacks.tick else { return Ok(()) };
-        self.call(ROOT, tick, ROOT)
+        let ticked = self.call(ROOT, tick, ROOT);
+        if self.tick_period().is_none() {
+            self.store.data_mut().streams.wake_all();
+        }
+        ticked
     }
 
     /// How many requests of its own are under way.
@@ -445,6 +467,7 @@ impl Callbacks {
             request_headers: OnHeaders::find(made, store, "proxy_on_request_headers"),
             request_body: find(made, store, "proxy_on_request_body"),
             request_trailers: find(made, store, "proxy_on_request_trailers"),
+            response_trailers: find(made, store, "proxy_on_response_trailers"),
             response_headers: OnHeaders::find(made, store, "proxy_on_response_headers"),
             response_body: find(made, store, "proxy_on_response_body"),
             done: find(made, store, "proxy_on_done"),

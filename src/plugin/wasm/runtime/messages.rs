@@ -1,15 +1,14 @@
-//! Messages between the pipeline and a guest: heads copied in, edits copied out, bodies gathered.
+//! Requests between the pipeline and a guest: heads copied in, edits copied out, bodies gathered; and the guest's answers.
 
 use bytes::Bytes;
 
-use super::abi::{Action, Half};
-use super::fields::{FieldMap, Of, is_guests};
+use super::fields::{Of, is_guests};
 use super::instance::Fault;
 use super::seat::Visit;
 use super::stream::{LocalResponse, Stage, Stream, Wish};
 use crate::handler::Request;
 use crate::http::{Fields, Status, Version};
-use crate::plugin::{AnswerBody, BodyPlan, LocalAnswer, PostHandler, PreHandler};
+use crate::plugin::{AnswerBody, LocalAnswer, PreHandler};
 
 /// Counts the fields of a request's head, as [`fill_request`] copies them: for a guest that cannot look at them.
 pub(super) fn count_request(stream: &mut Stream, request: &Request<'_>) {
@@ -121,108 +120,4 @@ fn local_answer(answer: LocalResponse) -> LocalAnswer {
         let _ = fields.push(name, value);
     }
     LocalAnswer { status, fields, body: AnswerBody::Bytes(Bytes::from(answer.body)) }
-}
-
-/// Shows the head of a response, and has it changed as the guest edited it. Its fields are copied for a guest that
-/// `reads_fields`. `plan` is what becomes of the body where the
-/// guest goes on.
-pub(super) fn show_response(
-    visit: &Visit,
-    hook: &mut PostHandler<'_, '_>,
-    reads_fields: bool,
-    plan: BodyPlan,
-) -> Result<BodyPlan, Fault> {
-    let end = hook.is_head_only() || hook.length() == Some(0);
-    let status = hook.status();
-    visit.stream(|stream| {
-        let response = &mut stream.response;
-        response.stage = Stage::Open;
-        if !reads_fields {
-            response.uncopied = hook.fields().iter().count() + 1;
-            return;
-        }
-        response.headers.reset(Of::Response);
-        response.headers.load(b":status", &status.digits());
-        for (name, value) in hook.fields().iter() {
-            response.headers.load(name.as_bytes(), value);
-        }
-    })?;
-    let action = visit.with(|instance, id| instance.headers(Half::Response, id, end))?;
-    let (wish, resumed) = visit.stream(|stream| {
-        stream.response.stage = Stage::Sent;
-        stream.is_answered = true;
-        (std::mem::take(&mut stream.wish), std::mem::take(&mut stream.response.resumed))
-    })?;
-    if let Some(answer) = decide(wish) {
-        hook.set_status(answer.status);
-        *hook.fields() = answer.fields;
-        return Ok(BodyPlan::Replaced(match answer.body {
-            AnswerBody::Bytes(body) => body,
-            // A guest's answer is neither of them, but for the one that ends a request.
-            AnswerBody::Problem(_) | AnswerBody::Stored(_) => Bytes::new(),
-        }));
-    }
-    if action == Action::Pause && !resumed {
-        return Err(Fault::Paused("it paused the head of a response, which this server sends on at once"));
-    }
-    visit.stream(|stream| take_over_response(&mut stream.response.headers, hook))?;
-    Ok(plan)
-}
-
-fn take_over_response(headers: &mut FieldMap, hook: &mut PostHandler<'_, '_>) {
-    for name in headers.touched() {
-        if name == b":status" {
-            let code = headers.get(name).and_then(|code| str::from_utf8(code).ok()?.parse().ok());
-            // Interim responses are the server's.
-            if let Some(status) = code.filter(|code| *code >= 200).and_then(Status::new) {
-                hook.set_status(status);
-            }
-            continue;
-        }
-        if !is_guests(name) {
-            continue;
-        }
-        hook.fields().remove(name);
-        for value in headers.values(name) {
-            // It was checked when the guest passed it; what finds no room any more is left out.
-            let _ = hook.fields().push(name, value);
-        }
-    }
-    headers.settle();
-}
-
-/// Shows a piece of a response's body. What the guest lets go on is appended to `out`.
-pub(super) fn show_response_body(
-    visit: &Visit,
-    piece: &[u8],
-    end: bool,
-    body_max: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), Fault> {
-    visit.stream(|stream| {
-        let body = &mut stream.response.body;
-        if !body.is_empty() && body.len() + piece.len() > body_max {
-            return Err(Fault::TooLarge);
-        }
-        body.extend_from_slice(piece);
-        Ok(())
-    })??;
-    let action = visit.with(|instance, id| instance.response_body(id, end))?;
-    visit.stream(|stream| {
-        if !matches!(std::mem::take(&mut stream.wish), Wish::None) {
-            // The head is out: the response can only be cut.
-            return Err(Fault::Closed);
-        }
-        let resumed = std::mem::take(&mut stream.response.resumed);
-        match action {
-            Action::Pause if !resumed && end => {
-                Err(Fault::Paused("it paused the end of a response, which this server sends on at once"))
-            }
-            Action::Pause if !resumed => Ok(()),
-            Action::Pause | Action::Continue => {
-                out.append(&mut stream.response.body);
-                Ok(())
-            }
-        }
-    })?
 }

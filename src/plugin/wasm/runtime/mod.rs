@@ -6,7 +6,7 @@
 //! | `calls/` | the functions that guests import |
 //! | `drive` | a guest without a server, for benchmarks |
 //! | `engine` | the machine that runs guests, and the ticks that stop slow ones |
-//! | `filter`, `messages` | a WASM plugin in the pipeline |
+//! | `filter`, `messages`, `response` | a WASM plugin in the pipeline |
 //! | `fields`, `pairs` | header fields as guests see, edit and pass them |
 //! | `host`, `stream` | what the host keeps for an instance, and for each of its requests |
 //! | `instance` | a guest that runs |
@@ -39,12 +39,15 @@ mod outgoing;
 mod pairs;
 mod program;
 mod queue;
+mod response;
 mod seat;
 mod shared;
 mod stream;
 
 #[cfg(test)]
 mod call_tests;
+#[cfg(test)]
+mod held_tests;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]

@@ -231,6 +231,11 @@ impl Calls {
         }
     }
 
+    /// Whether a context has any that have not come to an end.
+    pub(crate) fn has(&self, context: u32) -> bool {
+        self.under_way.range((context, 0)..=(context, u32::MAX)).next().is_some()
+    }
+
     /// How many have not come to an end.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

@@ -176,6 +176,7 @@ pub(crate) const CALLBACKS: &[(&str, &[usize], bool)] = &[
     ("proxy_on_request_trailers", &[2], true),
     ("proxy_on_response_headers", &[2, 3], true),
     ("proxy_on_response_body", &[3], true),
+    ("proxy_on_response_trailers", &[2], true),
     ("proxy_on_done", &[1], true),
     ("proxy_on_log", &[1], false),
     ("proxy_on_delete", &[1], false),

@@ -78,7 +78,7 @@ impl Seat {
             return Err(Fault::Gone(SWITCHED_OFF));
         }
         let room = self.room()?;
-        let mut visit = Visit { seat: self.clone(), room, id: 0 };
+        let mut visit = Visit { seat: self.clone(), room, id: 0, due: None, keeps: false };
         visit.id = visit.with(|instance, _| instance.open(fill))?;
         Ok(visit)
     }
@@ -279,6 +279,10 @@ pub(crate) struct Visit {
     seat: Rc<Seat>,
     room: Rc<Room>,
     id: u32,
+    /// When a response that the guest holds goes on without it.
+    pub(crate) due: Option<rt::Deadline>,
+    /// The guest keeps back some of the response's body.
+    pub(crate) keeps: bool,
 }
 
 impl fmt::Debug for Visit {

@@ -77,6 +77,10 @@ pub(crate) struct Message {
     pub(crate) stage: Stage,
     /// The guest said to go on with what it had paused.
     pub(crate) resumed: bool,
+    /// It was shown the end of the body.
+    pub(crate) is_ended: bool,
+    /// It has changed the body.
+    pub(crate) is_rewritten: bool,
 }
 
 impl Message {
@@ -87,7 +91,13 @@ impl Message {
         self.body.clear();
         self.body.shrink_to(LARGE_BUFFER_BYTES);
         self.stage = Stage::Unknown;
-        self.resumed = false;
+        (self.resumed, self.is_ended, self.is_rewritten) = (false, false, false);
+    }
+
+    /// Forgets what it held for a message in whose place another one comes, whose head the guest is about to be shown.
+    pub(crate) fn begin(&mut self, of: Of) {
+        self.clear(of);
+        self.stage = Stage::Open;
     }
 }
 
@@ -217,6 +227,11 @@ impl Streams {
         }
     }
 
+    /// Has all that wait for the guest look whether there is still something that they can wait for.
+    pub(crate) fn wake_all(&mut self) {
+        self.places.iter_mut().for_each(|place| place.stream.wake());
+    }
+
     /// Contexts that are open.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
@@ -233,7 +248,7 @@ impl Streams {
 impl Drop for Streams {
     /// With an instance that is given up: those that wait for it look, and find it gone, instead of waiting to their time-out.
     fn drop(&mut self) {
-        self.places.iter_mut().for_each(|place| place.stream.wake());
+        self.wake_all();
     }
 }
 

@@ -73,7 +73,11 @@ fn set(guest: &mut Guest<'_>, buffer: u32, (start, size): (u32, u32), value: (u3
     let body_max = host.setting.body_max;
     let body = match kind {
         BufferKind::RequestBody => &mut host.stream_mut().ok_or(Status::NotFound)?.request.body,
-        BufferKind::ResponseBody => &mut host.stream_mut().ok_or(Status::NotFound)?.response.body,
+        BufferKind::ResponseBody => {
+            let response = &mut host.stream_mut().ok_or(Status::NotFound)?.response;
+            response.is_rewritten = true;
+            &mut response.body
+        }
         BufferKind::CallBody | BufferKind::VmConfiguration | BufferKind::PluginConfiguration => {
             return Err(Status::BadArgument.into());
         }
