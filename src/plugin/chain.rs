@@ -98,23 +98,15 @@ impl Chain {
         self.wanting[hook as usize]
     }
 
-    /// Those that want it, of those that see the request.
-    fn seeing_request(
-        &self,
-        hook: Hook,
-        state: &RunState,
-    ) -> impl DoubleEndedIterator<Item = (usize, &Instance)> + use<'_> {
-        self.at(self.wanting(hook).and(first_places(state)))
+    /// The places of those that want it, of those that see the request.
+    fn seeing_request(&self, hook: Hook, state: &RunState) -> Places {
+        self.wanting(hook).and(first_places(state))
     }
 
-    /// Those that want it, of those that see the response.
-    fn seeing_response(
-        &self,
-        hook: Hook,
-        state: &RunState,
-    ) -> impl DoubleEndedIterator<Item = (usize, &Instance)> + use<'_> {
+    /// The places of those that want it, of those that see the response.
+    fn seeing_response(&self, hook: Hook, state: &RunState) -> Places {
         let behind = state.stored_at.map_or(Places::default(), |at| Places::from(at + 1));
-        self.at(self.wanting(hook).and(first_places(state)).without(behind))
+        self.wanting(hook).and(first_places(state)).without(behind)
     }
 
     /// Whether a request that a plugin makes is for these: not where a reload has put another one in its place.
@@ -141,7 +133,7 @@ impl Chain {
         if let Some(answer) = run.state.answer.take() {
             return Ok(Some(answer));
         }
-        for (at, instance) in self.seeing_request(Hook::PreHandler, run.state) {
+        for (at, instance) in self.at(self.seeing_request(Hook::PreHandler, run.state)) {
             let Some(edited) = exchange.edited else { break };
             let meter = Metered::begin(instance, Hook::PreHandler, run.state.is_timed);
             let may_wait = run.state.going == Going::Suspends;
@@ -172,9 +164,8 @@ impl Chain {
     ) -> Result<Option<usize>, Failure> {
         let RunParts { request, state, context } = run;
         let local = context.get::<Local>();
-        let behind = state.stored_at.map_or(Places::default(), |at| Places::from(at + 1));
-        let seeing = self.wanting(Hook::PostHandler).and(first_places(state)).without(behind);
-        for (at, instance) in self.at(seeing.without(Places::from(below))).rev() {
+        let seeing = self.seeing_response(Hook::PostHandler, state).without(Places::from(below));
+        for (at, instance) in self.at(seeing).rev() {
             let meter = Metered::begin(instance, Hook::PostHandler, state.is_timed);
             let shared = Shared { state, at, instance, context };
             let plan = instance.plugin().post_handler(&mut PostHandler { request, draft, shared });
@@ -534,7 +525,7 @@ impl Pipeline for Chain {
         let RunParts { request, state, context } = run;
         let local = context.get::<Local>();
         self.prepare(state, local);
-        self.seeing_response(Hook::OnError, state).rev().find_map(|(at, instance)| {
+        self.at(self.seeing_response(Hook::OnError, state)).rev().find_map(|(at, instance)| {
             let meter = Metered::begin(instance, Hook::OnError, state.is_timed);
             let shared = Shared { state, at, instance, context };
             let answer = instance.plugin().on_error(&mut OnError { request, status, detail, shared });
@@ -553,7 +544,7 @@ impl Pipeline for Chain {
         let RunParts { request, state, context } = run;
         let local = context.get::<Local>();
         self.prepare(state, local);
-        for (at, instance) in self.seeing_request(Hook::PostResponse, state).rev() {
+        for (at, instance) in self.at(self.seeing_request(Hook::PostResponse, state)).rev() {
             let meter = Metered::begin(instance, Hook::PostResponse, state.is_timed);
             let shared = Shared { state, at, instance, context };
             instance.plugin().post_response(&mut PostResponse { request, finished, shared });

@@ -130,9 +130,10 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut attending = lock(&self.source.attending);
-        attending.retain(|(number, _)| *number != self.number);
-        if let Some((_, next)) = attending.first() {
-            // It looks whether it is the first one now.
+        let Some(left) = attending.iter().position(|(number, _)| *number == self.number) else { return };
+        attending.remove(left);
+        // It waits for nothing but to be the first. To one that is first already it would say that keys are wanted.
+        if let (0, Some((_, next))) = (left, attending.first()) {
             let _ = next.post(());
         }
     }
