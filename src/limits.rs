@@ -261,8 +261,8 @@ pub const WASM_LINGERING_MAX: usize = 4 * 1024;
 pub const WASM_RETIRED_MAX: usize = 4;
 /// Failures of a WASM plugin in a row on one core, after which it is switched off: each may have cost all of its time.
 pub const WASM_FAILURES_MAX: u32 = 10;
-/// Milliseconds between log lines about the failures of one WASM plugin on one core.
-pub const WASM_FAULT_LOG_MS: u64 = 1_000;
+/// Milliseconds between log lines about the failures of one plugin: each of its requests may have a reason for one.
+pub const FAILURE_LOG_MS: u64 = 1_000;
 /// Header fields of a message as a WASM plugin sees and edits them, with those for the first line.
 pub const WASM_FIELDS_MAX: usize = HEADERS_MAX + 16;
 /// Bytes of their names and values, with those that were replaced meanwhile.

@@ -254,10 +254,12 @@ impl Fields {
 
     /// Whether a line of `len` bytes, with `: ` and CRLF, finds room.
     fn check_room(&self, len: usize) -> Result<(), FieldError> {
-        if self.lines.len() >= RESPONSE_FIELDS_MAX || self.block.len() + len > RESPONSE_FIELDS_BYTES_MAX {
-            return Err(FieldError::TooLarge);
-        }
-        Ok(())
+        if self.has_room(1, len) { Ok(()) } else { Err(FieldError::TooLarge) }
+    }
+
+    /// Whether so many more lines find room, of so many bytes in all with `: ` and CRLF.
+    pub(crate) fn has_room(&self, lines: usize, bytes: usize) -> bool {
+        self.lines.len() + lines <= RESPONSE_FIELDS_MAX && self.block.len() + bytes <= RESPONSE_FIELDS_BYTES_MAX
     }
 
     fn append(&mut self, name: &[u8], value: &[u8]) -> Result<(), FieldError> {

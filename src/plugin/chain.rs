@@ -386,7 +386,7 @@ impl<'m> Metered<'m> {
 pub(super) fn fail(instance: &Instance, error: &PluginError) -> Result<(), Failure> {
     match instance.on_failure() {
         OnFailure::Open => {
-            tracing::debug!(plugin = instance.name(), %error, "a plugin failed; the request goes on without it");
+            instance.log_failure(error);
             Ok(())
         }
         OnFailure::Closed => Err(Failure::internal(format!("the plugin {:?} failed: {error}", instance.name()))),

@@ -149,6 +149,12 @@ macro_rules! editing {
             self.request.id()
         }
 
+        /// Whether so many fields can still be added, replaced or removed, of so many bytes in all with `: ` and CRLF: for
+        /// changes that only make sense together.
+        pub fn has_room(&self, fields: usize, bytes: usize) -> bool {
+            self.shared.state.edits.has_room(fields, bytes)
+        }
+
         /// Adds a field to the request, behind the others.
         ///
         /// # Errors

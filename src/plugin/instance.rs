@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::meter::NameMeter;
-use super::{Hooks, Plugin};
+use super::pace::Pace;
+use super::{Hooks, Plugin, PluginError};
+use crate::clock;
 use crate::limits::PLUGIN_NAMES_MAX;
 use crate::metrics::plugins::PluginSample;
 
@@ -32,6 +34,8 @@ pub struct Instance {
     /// What it was made of: equal ones can go on as one over a reload.
     recipe: String,
     plugin: Box<dyn Plugin>,
+    /// When the failures are logged that requests go on without it after.
+    pace: Pace,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -74,6 +78,13 @@ impl Instance {
     /// The plugin.
     pub fn plugin(&self) -> &dyn Plugin {
         &*self.plugin
+    }
+
+    /// A request goes on without it after this failure.
+    pub(super) fn log_failure(&self, error: &PluginError) {
+        if let Some(unlogged) = self.pace.line(clock::turn()) {
+            tracing::warn!(plugin = self.name(), unlogged, %error, "a plugin failed; the request goes on without it");
+        }
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -166,6 +177,7 @@ impl Plugins {
                     hooks: plugin.hooks(),
                     recipe: wanted.recipe,
                     plugin,
+                    pace: Pace::new(),
                 })
             }
         };

@@ -28,6 +28,7 @@ mod instance;
 mod kept;
 mod local;
 mod meter;
+mod pace;
 mod registry;
 pub mod wasm;
 

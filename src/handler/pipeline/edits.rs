@@ -62,6 +62,11 @@ impl Edits {
         self.streams_body = false;
     }
 
+    /// Whether so many more changes find room, of so many bytes in all with `: ` and CRLF.
+    pub fn has_room(&self, lines: usize, bytes: usize) -> bool {
+        [&self.removed, &self.added, &self.withheld].iter().all(|fields| fields.has_room(lines, bytes))
+    }
+
     /// Adds a field behind the others.
     ///
     /// # Errors

@@ -117,6 +117,24 @@ pub(super) fn judge(request: &Received) -> Vec<u8> {
         .into_bytes()
 }
 
+/// One that judges, but lets `gone` wait until whoever asks has left; and how many have.
+pub(super) fn patient() -> (Upstream, Arc<AtomicUsize>) {
+    let left = Arc::new(AtomicUsize::new(0));
+    let count = left.clone();
+    let upstream = Upstream::start(move |peer| {
+        while let Some(request) = peer.request() {
+            if user(&request) == "gone" {
+                // Far earlier than any time-out.
+                peer.wait_end();
+                count.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            peer.write(judge(&request));
+        }
+    });
+    (upstream, left)
+}
+
 pub(super) fn request(name: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: test\r\nX-User: {name}\r\n\r\n")
 }
@@ -245,19 +263,7 @@ fn an_upstream_that_there_is_not_is_a_bad_argument() {
 fn a_client_that_leaves_takes_the_call_of_its_request_along() {
     let (modules, echo) = (Modules::new(), echo());
     put_gate(&modules, "asked", 0);
-    let ended = Arc::new(AtomicUsize::new(0));
-    let of_upstream = ended.clone();
-    let asked = Upstream::start(move |peer| {
-        while let Some(request) = peer.request() {
-            if user(&request) == "gone" {
-                // Far earlier than the call's time-out.
-                peer.wait_end();
-                of_upstream.fetch_add(1, Ordering::SeqCst);
-                return;
-            }
-            peer.write(judge(&request));
-        }
-    });
+    let (asked, ended) = patient();
     let server = serve(&modules, servers(&asked), &echo);
     let mut leaving = server.client();
     leaving.send(request("gone"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::calls::{IMPORTS, asking, judge, servers, user};
+use super::calls::{IMPORTS, asking, judge, patient, servers};
 use super::guests::{Modules, plugin};
 use crate::support::upstream::{Received, Upstream};
 use crate::support::{Client, Response, Server, on_each_driver, wait_until};
@@ -516,18 +516,7 @@ fn interim_responses_go_ahead_of_one_that_is_held_and_a_tunnel_is_not_held() {
 fn a_client_that_leaves_takes_what_its_response_waits_for_along() {
     let (modules, origin) = (Modules::new(), origin());
     put_judge(&modules, "judge");
-    let ended = Arc::new(AtomicUsize::new(0));
-    let of_upstream = ended.clone();
-    let asked = Upstream::start(move |peer| {
-        while let Some(request) = peer.request() {
-            if user(&request) == "gone" {
-                peer.wait_end();
-                of_upstream.fetch_add(1, Ordering::SeqCst);
-                return;
-            }
-            peer.write(judge(&request));
-        }
-    });
+    let (asked, ended) = patient();
     let server = serve(&modules, vec![plugin("judge", "closed")], &origin, &asked);
     for (count, path) in ["text", "up/long", "up/chunks", "file/large"].iter().enumerate() {
         let mut leaving = server.client();

@@ -55,6 +55,41 @@ fn each_failure_is_that_of_one_request_and_names_the_plugin() {
 }
 
 #[test]
+fn more_fields_than_find_room_are_a_failure_and_none_of_them_goes_on() {
+    let (modules, echo) = (Modules::new(), super::echo());
+    for (name, hook, map) in [("asks", "request", 0), ("tells", "response", 2)] {
+        let body = format!(
+            r#"(data (i32.const 0) "x-more")
+            (func (export "proxy_on_{hook}_headers") (param i32 i32 i32) (result i32)
+              (loop $more (br_if $more
+                (i32.eqz (call $add (i32.const {map}) (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 1)))))
+              i32.const 0)"#
+        );
+        let imports =
+            r#"(import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))"#;
+        modules.put(name, imports, &body);
+    }
+    let case = |module: &'static str| ["closed", "open"].map(|way| (module, way));
+    let cases: Vec<_> = ["asks", "tells"].into_iter().flat_map(case).collect();
+    let routes = cases.iter().map(|(module, way)| {
+        json!({ "match": { "path": format!("/{module}/{way}") }, "proxy": { "upstream": "echo" }, "plugins": [plugin(module, way)] })
+    });
+    let server = modules.start(routes.collect()).upstream("echo", super::calls::servers(&echo)).workers(1).serve();
+    let mut client = server.client();
+    for (module, way) in cases {
+        let response = client.get(&format!("/{module}/{way}"));
+        assert_eq!(response.status, if way == "open" { 200 } else { 500 }, "{module} {way}");
+        assert_eq!(response.field("x-more"), None, "{module} {way}");
+        assert!(!response.text().contains("x-more"), "{module} {way}");
+        let fate = if way == "open" { "goes on without it" } else { "a handler failed" };
+        let is_said = |line: &String| {
+            line.contains(module) && line.contains(fate) && line.contains("it adds more fields to a message than")
+        };
+        wait_until("it is named", || server.log().iter().any(is_said));
+    }
+}
+
+#[test]
 fn a_body_goes_on_whole_without_a_plugin_that_failed_over_it() {
     let modules = Modules::new();
     let imports = r#"(import "env" "proxy_set_buffer_bytes" (func $set (param i32 i32 i32 i32 i32) (result i32)))"#;

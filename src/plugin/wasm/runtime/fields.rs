@@ -77,6 +77,21 @@ impl FieldMap {
         self.touched.iter().map(|name| self.part(name))
     }
 
+    /// What a guest has changed of the fields that are its to change: each name once, with its values now.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (&[u8], impl Iterator<Item = &[u8]>)> {
+        self.touched().filter(|name| is_guests(name)).map(|name| (name, self.values(name)))
+    }
+
+    /// The room that they take in a message at the most: lines, and bytes with `: ` and CRLF. One that is only removed takes a
+    /// line of its name.
+    pub(crate) fn size_of_changes(&self) -> (usize, usize) {
+        self.changes().fold((0, 0), |(lines, bytes), (name, values)| {
+            let sizes = values.map(|value| name.len() + value.len() + 4);
+            let (own, size) = sizes.fold((0, 0), |(lines, bytes), size| (lines + 1, bytes + size));
+            (lines + own.max(1), bytes + size.max(name.len() + 4))
+        })
+    }
+
     /// Takes the changes for done.
     pub(crate) fn settle(&mut self) {
         self.touched.clear();

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Paused(&'static str),
     /// It keeps more of a body than it may.
     TooLarge,
+    /// It adds more to the fields of a message than find room there.
+    NoRoom,
     /// It ended the exchange.
     Closed,
     /// It was given up for other requests' sake, or is switched off.
@@ -48,6 +50,7 @@ impl fmt::Display for Fault {
             Self::Full => f.write_str("it has as many requests as it may have at once"),
             Self::Paused(what) => f.write_str(what),
             Self::TooLarge => f.write_str("it keeps more of a body than it may"),
+            Self::NoRoom => f.write_str("it adds more fields to a message than find room there"),
             Self::Closed => f.write_str("it closed the exchange"),
             Self::Gone(why) => f.write_str(why),
         }
@@ -59,7 +62,7 @@ impl Fault {
     pub(crate) fn is_fatal(&self) -> bool {
         match self {
             Self::Overrun(_) | Self::Trapped(_) | Self::Start(_) => true,
-            Self::Full | Self::Paused(_) | Self::TooLarge | Self::Closed | Self::Gone(_) => false,
+            Self::Full | Self::Paused(_) | Self::TooLarge | Self::NoRoom | Self::Closed | Self::Gone(_) => false,
         }
     }
 }

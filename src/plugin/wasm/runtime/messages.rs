@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::fields::{Of, is_guests};
+use super::fields::Of;
 use super::instance::Fault;
 use super::seat::Visit;
 use super::stream::{LocalResponse, Stage, Stream, Wish};
@@ -45,6 +45,9 @@ pub(super) fn fill_request(stream: &mut Stream, request: &Request<'_>) {
 
 /// Has the request changed as the guest edited it. What is not a plugin's to change (the framing, the host, the method)
 /// stays as it is.
+///
+/// # Errors
+/// [`Fault::NoRoom`]; no field is changed then.
 pub(super) fn take_over(visit: &Visit, hook: &mut PreHandler<'_, '_>) -> Result<(), Fault> {
     visit.stream(|stream| {
         let message = &mut stream.request;
@@ -53,23 +56,28 @@ pub(super) fn take_over(visit: &Visit, hook: &mut PreHandler<'_, '_>) -> Result<
             // What it has told the origin may be who the client is.
             hook.note_credential();
         }
-        for name in message.headers.touched() {
-            let Ok(text) = str::from_utf8(name) else { continue };
-            if name == b":path" {
-                let target = message.headers.get(name).and_then(|target| str::from_utf8(target).ok());
-                hook.set_target(target.unwrap_or("/"));
+        let (lines, bytes) = message.headers.size_of_changes();
+        if !hook.has_room(lines, bytes) {
+            return Err(Fault::NoRoom);
+        }
+        if message.headers.touched().any(|name| name == b":path") {
+            let target = message.headers.get(b":path").and_then(|target| str::from_utf8(target).ok());
+            hook.set_target(target.unwrap_or("/"));
+        }
+        for (name, values) in message.headers.changes() {
+            let Ok(name) = str::from_utf8(name) else { continue };
+            // `Host` is not a plugin's to change.
+            if hook.remove_header(name).is_err() {
                 continue;
             }
-            if !is_guests(name) || hook.remove_header(text).is_err() {
-                continue;
-            }
-            for value in message.headers.values(name) {
-                // It was checked when the guest passed it; what finds no room any more is left out.
-                let _ = hook.add_header(text, value);
+            for value in values {
+                // It was checked when the guest passed it, and has room.
+                let _ = hook.add_header(name, value);
             }
         }
         message.headers.settle();
-    })
+        Ok(())
+    })?
 }
 
 /// Reads the body of a request whole, so that the guest can answer instead whatever it finds in it, and so that a guest which
@@ -114,10 +122,5 @@ fn ended() -> LocalAnswer {
 
 fn local_answer(answer: LocalResponse) -> LocalAnswer {
     let status = Status::new(answer.status).unwrap_or(Status::INTERNAL_SERVER_ERROR);
-    let mut fields = Fields::new();
-    for (name, value) in answer.fields.iter().filter(|(name, _)| is_guests(name)) {
-        // Names and values were checked when the guest passed them; what finds no room is left out.
-        let _ = fields.push(name, value);
-    }
-    LocalAnswer { status, fields, body: AnswerBody::Bytes(Bytes::from(answer.body)) }
+    LocalAnswer { status, fields: answer.fields, body: AnswerBody::Bytes(Bytes::from(answer.body)) }
 }

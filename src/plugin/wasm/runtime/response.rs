@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::abi::{Action, Half};
-use super::fields::{FieldMap, Of, is_guests};
+use super::fields::{FieldMap, Of};
 use super::instance::Fault;
 use super::messages::decide;
 use super::seat::Visit;
@@ -82,8 +82,8 @@ pub(super) fn show_head(visit: &mut Visit, hook: &mut PostHandler<'_, '_>, takin
     }
     visit.stream(|stream| {
         send_on(stream);
-        take_over(&mut stream.response.headers, hook.draft);
-    })?;
+        take_over(&mut stream.response.headers, hook.draft)
+    })??;
     Ok(taking.plan())
 }
 
@@ -109,26 +109,32 @@ fn answer_instead(answer: LocalAnswer, draft: &mut Draft<'_>) -> BodyPlan {
     })
 }
 
-fn take_over(headers: &mut FieldMap, draft: &mut Draft<'_>) {
-    for name in headers.touched() {
-        if name == b":status" {
-            let code = headers.get(name).and_then(|code| str::from_utf8(code).ok()?.parse().ok());
-            // Interim responses are the server's.
-            if let Some(status) = code.filter(|code| *code >= 200).and_then(Status::new) {
-                *draft.status = status;
-            }
-            continue;
-        }
-        if !is_guests(name) {
-            continue;
-        }
-        draft.fields.remove(name);
-        for value in headers.values(name) {
-            // It was checked when the guest passed it; what finds no room any more is left out.
-            let _ = draft.fields.push(name, value);
+fn take_over(headers: &mut FieldMap, draft: &mut Draft<'_>) -> Result<(), Fault> {
+    if headers.touched().any(|name| name == b":status") {
+        let code = headers.get(b":status").and_then(|code| str::from_utf8(code).ok()?.parse().ok());
+        // Interim responses are the server's.
+        if let Some(status) = code.filter(|code| *code >= 200).and_then(Status::new) {
+            *draft.status = status;
         }
     }
-    headers.settle();
+    change(draft.fields, headers, |_| true)
+}
+
+/// Has fields changed as the guest edited them, where it may change those of a name. Without room for all, none is.
+fn change(fields: &mut Fields, edited: &mut FieldMap, may: impl Fn(&[u8]) -> bool) -> Result<(), Fault> {
+    let (lines, bytes) = edited.size_of_changes();
+    if !fields.has_room(lines, bytes) {
+        return Err(Fault::NoRoom);
+    }
+    for (name, values) in edited.changes().filter(|(name, _)| may(name)) {
+        fields.remove(name);
+        for value in values {
+            // It was checked when the guest passed it, and has room.
+            let _ = fields.push(name, value);
+        }
+    }
+    edited.settle();
+    Ok(())
 }
 
 /// Looks whether a guest goes on with what it holds, the head or the end of the body.
@@ -200,17 +206,15 @@ fn go_on(visit: &mut Visit, hook: &mut HeldHook<'_, '_>, wish: Wish, taking: Tak
         }
         // The head is out: the response can only be cut.
         (Some(_), None) => Err(Fault::Closed),
-        (None, draft) => {
-            visit.stream(|stream| {
-                if let Some(draft) = draft {
-                    send_on(stream);
-                    take_over(&mut stream.response.headers, draft);
-                }
-                out.append(&mut stream.response.body);
-                take_over_trailers(&mut stream.response.trailers, shared.state.trailers.as_mut());
-            })?;
+        (None, draft) => visit.stream(|stream| {
+            if let Some(draft) = draft {
+                send_on(stream);
+                take_over(&mut stream.response.headers, draft)?;
+            }
+            take_over_trailers(&mut stream.response.trailers, shared.state.trailers.as_mut())?;
+            out.append(&mut stream.response.body);
             Ok(taking.plan())
-        }
+        })?,
     }
 }
 
@@ -256,8 +260,8 @@ pub(super) fn show_body(
         if action == Action::Pause && !std::mem::take(&mut response.resumed) {
             return Ok(true);
         }
+        take_over_trailers(&mut response.trailers, hook.trailers())?;
         hook.out.append(&mut response.body);
-        take_over_trailers(&mut response.trailers, hook.trailers());
         Ok(false)
     })??;
     if is_kept && visit.stream(|stream| stream.response.body.len())? > taking.body_max {
@@ -289,16 +293,8 @@ fn call(visit: &mut Visit, hook: &mut BodyHook<'_>, end: bool, taking: Taking) -
 }
 
 /// Has the trailers changed as the guest edited them.
-fn take_over_trailers(edited: &mut FieldMap, trailers: Option<&mut Fields>) {
-    let Some(trailers) = trailers else { return };
-    for name in edited.touched().filter(|name| is_guests(name) && is_forwardable(name)) {
-        trailers.remove(name);
-        for value in edited.values(name) {
-            // It was checked when the guest passed it; what finds no room any more is left out.
-            let _ = trailers.push(name, value);
-        }
-    }
-    edited.settle();
+fn take_over_trailers(edited: &mut FieldMap, trailers: Option<&mut Fields>) -> Result<(), Fault> {
+    trailers.map_or(Ok(()), |trailers| change(trailers, edited, is_forwardable))
 }
 
 /// After a guest has failed: all that it kept back of a body, with the last piece, is appended to `out`. False where nobody

@@ -10,9 +10,10 @@ use super::instance::{Fault, Instance};
 use super::outgoing::Unsent;
 use super::program::Program;
 use super::stream::Stream;
-use crate::clock::{self, Moment};
+use crate::clock;
 use crate::handler::{Context, WeakContext};
-use crate::limits::{WASM_FAILURES_MAX, WASM_FAULT_LOG_MS, WASM_RETIRED_MAX};
+use crate::limits::{WASM_FAILURES_MAX, WASM_RETIRED_MAX};
+use crate::plugin::pace::Pace;
 use crate::rt::{self, Mailbox};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -54,9 +55,8 @@ pub(crate) struct Seat {
     retired: RefCell<Vec<Weak<Room>>>,
     /// Failures in a row.
     failures: Cell<u32>,
-    /// When a failure was last logged, and how many were not since.
-    logged: Cell<Option<Moment>>,
-    unlogged: Cell<u64>,
+    /// When they are logged.
+    pace: Pace,
 }
 
 impl Seat {
@@ -67,8 +67,7 @@ impl Seat {
             current: RefCell::default(),
             retired: RefCell::default(),
             failures: Cell::new(0),
-            logged: Cell::new(None),
-            unlogged: Cell::new(0),
+            pace: Pace::new(),
         })
     }
 
@@ -143,14 +142,8 @@ impl Seat {
         }
         self.failures.set(self.failures.get() + 1);
         let (plugin, module) = (self.common.setting.name.as_str(), self.common.setting.module.as_str());
-        let now = clock::turn();
-        let is_due = |logged: Moment| now.since(logged).as_millis() >= u128::from(WASM_FAULT_LOG_MS);
-        if self.logged.get().is_none_or(is_due) {
-            self.logged.set(Some(now));
-            let unlogged = self.unlogged.take();
+        if let Some(unlogged) = self.pace.line(clock::turn()) {
             tracing::warn!(plugin, module, unlogged, "a WASM plugin failed: {fault}");
-        } else {
-            self.unlogged.set(self.unlogged.get() + 1);
         }
         if self.failures.get() >= WASM_FAILURES_MAX && !self.common.is_off.swap(true, Ordering::Relaxed) {
             tracing::error!(

@@ -9,6 +9,7 @@ use super::fields::{FieldMap, Of};
 use super::host::ROOT;
 use super::instance::Fault;
 use crate::clock::Moment;
+use crate::http::Fields;
 use crate::limits::{LARGE_BUFFER_BYTES, WASM_PROPERTIES_MAX, WASM_PROPERTY_BYTES_MAX, WASM_STREAMS_MAX};
 
 /// An answer that a guest gives in the place of the handler.
@@ -16,8 +17,7 @@ use crate::limits::{LARGE_BUFFER_BYTES, WASM_PROPERTIES_MAX, WASM_PROPERTY_BYTES
 pub(crate) struct LocalResponse {
     /// From 200 to 599.
     pub(crate) status: u16,
-    /// Names and values that were checked.
-    pub(crate) fields: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) fields: Fields,
     pub(crate) body: Vec<u8>,
 }
 

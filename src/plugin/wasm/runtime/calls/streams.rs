@@ -7,9 +7,9 @@ use wasmtime::Linker;
 use super::super::abi::{Answer, Half, Status, told};
 use super::super::host::{Host, ROOT};
 use super::super::memory::{Guest, parts, slice};
-use super::super::pairs;
+use super::super::pairs::{self, Pair};
 use super::super::stream::{LocalResponse, Wish};
-use crate::http::{is_field_name, is_field_value};
+use crate::http::{FieldError, Fields};
 use crate::limits::WASM_TICK_PERIOD_MS_MIN;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -70,23 +70,32 @@ fn answer(guest: &mut Guest<'_>, status: u32, body: (u32, u32), fields: (u32, u3
     let (body, fields) = (slice(memory, body.0, body.1)?, slice(memory, fields.0, fields.1)?);
     let fields = pairs::read(fields)?;
     let status = u16::try_from(status).ok().filter(|status| (200..600).contains(status)).ok_or(Status::BadArgument)?;
-    let are_good = fields.iter().all(|(name, value)| is_field_name(name) && is_field_value(value));
-    if !are_good {
-        return Err(Status::BadArgument.into());
-    }
     if body.len() > host.setting.body_max {
         return Err(Status::InternalFailure.into());
     }
+    let fields = own_fields(&fields)?;
     let stream = host.stream_mut().ok_or(Status::BadArgument)?;
     stream.wish = if stream.is_answered {
         // Too late: the guest does not want the response to go on, and another cannot be given.
         Wish::Close
     } else {
-        let fields = fields.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
         Wish::Answer(Box::new(LocalResponse { status, fields, body: body.to_vec() }))
     };
     stream.wake();
     Ok(())
+}
+
+/// The fields of an answer, without those that are the server's.
+fn own_fields(pairs: &[Pair<'_>]) -> Result<Fields, Status> {
+    let mut fields = Fields::new();
+    for (name, value) in pairs {
+        match fields.push(name, value) {
+            Ok(()) | Err(FieldError::ServerOwned) => {}
+            Err(FieldError::Name | FieldError::Value) => return Err(Status::BadArgument),
+            Err(FieldError::TooLarge) => return Err(Status::InternalFailure),
+        }
+    }
+    Ok(fields)
 }
 
 fn set_effective(guest: &mut Guest<'_>, context: u32) -> Answer {
