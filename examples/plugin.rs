@@ -61,8 +61,8 @@ impl Plugin for ApiVersion {
         Step::Now(match spoken {
             None => Verdict::Continue,
             Some(Ok(version)) if version >= self.oldest => Verdict::Continue,
-            Some(Ok(_)) => Verdict::Answer(LocalAnswer::problem(Status::GONE, "this version of the API is gone")),
-            Some(Err(_)) => Verdict::Answer(LocalAnswer::problem(Status::BAD_REQUEST, "Api-Version is no number")),
+            Some(Ok(_)) => hook.answer(LocalAnswer::problem(Status::GONE, "this version of the API is gone")),
+            Some(Err(_)) => hook.answer(LocalAnswer::problem(Status::BAD_REQUEST, "Api-Version is no number")),
         })
     }
 

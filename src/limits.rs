@@ -415,7 +415,7 @@ pub const CACHE_ENTRY_BYTES: usize = 640;
 /// Names of plugins that metrics tell apart, over all configs that one process has had; what comes later counts as `other`.
 pub const PLUGIN_NAMES_MAX: usize = 256;
 /// One request of so many has its hooks' times taken: reading the clock between all of them would cost more than they do.
-pub const PLUGIN_TIMED_EVERY: u64 = 16;
+pub const PLUGIN_TIMED_EVERY: u64 = 64;
 /// Networks in each list of an `ip-filter`: the lists of whole countries have some thousands.
 pub const IP_FILTER_NETWORKS_MAX: usize = 65_536;
 /// Origins, methods or fields in each list of a `cors`: the list is searched for each request.

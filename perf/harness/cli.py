@@ -15,7 +15,6 @@ EXECUTORS = ["compio", "monoio", "glommio"]
 EXECUTOR_SCENARIOS = [
     "keep-alive-64", "keep-alive-512", "pipelined-16", "new-connection", "file-1mib", "idle-connections"
 ]
-RINGFORTS = ["ringfort", "ringfort-default", "ringfort-admin"]
 # Above this load average something else is using the cores.
 BUSY = 0.5
 
@@ -93,7 +92,7 @@ def measure_peers(arguments):
     scenarios = scenario.choose(arguments.names)
     specs = load_specs()
     ringfort = find_ringfort(arguments)
-    known = {name: Server(name, spec, ringfort if name in RINGFORTS else None) for name, spec in specs.items()}
+    known = {name: Server(name, spec, ringfort if spec["program"] == "@RINGFORT@" else None) for name, spec in specs.items()}
     missing = find_missing(known, scenarios)
     also = [Server(name, specs["ringfort"], path) for name, path in map(split_also, arguments.also)]
 

@@ -126,6 +126,7 @@ class Running:
             "CONFIG": os.path.join(self.directory, config),
             "RINGFORT": self.server.program,
             "MORE": repeat(spec, "more", more),
+            "4KIB": "x" * 4096,
             # Nobody is asked there where nothing is forwarded.
             "SERVERS": repeat(spec, "servers", self.upstream.addresses if self.upstream else [NOWHERE]),
         }

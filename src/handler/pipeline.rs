@@ -371,6 +371,19 @@ impl<'x> Run<'x> {
         Self { pipeline, state, request, context, is_over: false }
     }
 
+    /// Has the request's fields changed as plugins want it: whoever looks at the request from now on sees it so.
+    ///
+    /// # Errors
+    /// When the head is too large then.
+    pub(crate) fn apply_edits(&mut self, request: &mut Request<'x>, edited: &'x EditedHeads) -> Result<(), HeadError> {
+        if !self.state.edits.is_empty() {
+            request.head = self.state.edits.apply(&request.head, edited)?;
+        }
+        // A plugin that wanted to see the changes has had them made before.
+        self.request.head = request.head;
+        Ok(())
+    }
+
     fn parts(&mut self) -> RunParts<'_> {
         RunParts { request: &self.request, state: self.state, context: self.context }
     }
@@ -452,23 +465,6 @@ impl Drop for Run<'_> {
     fn drop(&mut self) {
         // The exchange was given up: its client is gone, or the worker leaves.
         self.end(Finished::Unanswered);
-    }
-}
-
-impl<'x> Exchange<'x> {
-    /// Has the request's fields changed as plugins want it: whoever looks at the request from now on sees it so.
-    ///
-    /// # Errors
-    /// When the head is too large then.
-    pub(crate) fn apply_edits(&mut self, run: &mut Run<'x>) -> Result<(), HeadError> {
-        if let Some(edited) = self.edited
-            && !run.state.edits.is_empty()
-        {
-            self.request.head = run.state.edits.apply(&self.request.head, edited)?;
-        }
-        // A plugin that wanted to see the changes has had them made before.
-        run.request = self.request;
-        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Writing responses: plain appends to a buffer that the caller owns, and the checked list of a response's fields.
 
+use smallvec::SmallVec;
+
 use super::head::list_members;
 use super::status::Status;
 use super::syntax;
@@ -127,12 +129,39 @@ impl Line {
     }
 }
 
+/// A bit by which names differ, in any case of their letters: by their length and two of their bytes.
+#[inline]
+const fn mark(name: &[u8]) -> u64 {
+    let (Some(first), Some(last)) = (name.first(), name.last()) else { return 1 };
+    1 << ((name.len() + 5 * (*first | 0x20) as usize + 11 * (*last | 0x20) as usize) % 64)
+}
+
+/// Names of fields that are taken away together.
+#[derive(Debug)]
+pub struct FieldNames<const N: usize> {
+    names: [&'static str; N],
+    marks: [u64; N],
+}
+
+impl<const N: usize> FieldNames<N> {
+    /// These.
+    pub const fn new(names: [&'static str; N]) -> Self {
+        let (mut marks, mut at) = ([0; N], 0);
+        while at < N {
+            marks[at] = mark(names[at].as_bytes());
+            at += 1;
+        }
+        Self { names, marks }
+    }
+}
+
 /// A field line that was checked once, to be added to the fields of many responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldLine {
     /// With `: ` and CRLF.
     bytes: Vec<u8>,
     name_len: usize,
+    mark: u64,
 }
 
 impl FieldLine {
@@ -144,7 +173,7 @@ impl FieldLine {
         let (name, value) = check_field(name.as_ref(), value.as_ref())?;
         let mut bytes = Vec::with_capacity(name.len() + value.len() + 4);
         write_field(&mut bytes, name, value);
-        Ok(Self { bytes, name_len: name.len() })
+        Ok(Self { bytes, name_len: name.len(), mark: mark(name) })
     }
 
     /// The name, as it was given.
@@ -157,35 +186,48 @@ impl FieldLine {
 ///
 /// Every name and value is checked on the way in, which is what makes header injection impossible: no other way leads
 /// into the block. Reused from response to response; once grown it allocates no more.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Fields {
     /// Complete field lines, back to back.
     block: Vec<u8>,
     lines: Vec<Line>,
+    /// The marks of all names that were added since there was none, so that most names that are not there are not looked
+    /// for.
+    marks: u64,
 }
+
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.block, &self.lines) == (&other.block, &other.lines)
+    }
+}
+
+impl Eq for Fields {}
 
 impl Clone for Fields {
     fn clone(&self) -> Self {
-        Self { block: self.block.clone(), lines: self.lines.clone() }
+        Self { block: self.block.clone(), lines: self.lines.clone(), marks: self.marks }
     }
 
     /// Into the storage that is there, as for a response that was made ahead.
     fn clone_from(&mut self, source: &Self) {
         self.block.clone_from(&source.block);
         self.lines.clone_from(&source.lines);
+        self.marks = source.marks;
     }
 }
 
 impl Fields {
     /// An empty list, without heap.
     pub const fn new() -> Fields {
-        Fields { block: Vec::new(), lines: Vec::new() }
+        Fields { block: Vec::new(), lines: Vec::new(), marks: 0 }
     }
 
     /// Removes all fields and keeps the storage.
     pub fn clear(&mut self) {
         self.block.clear();
         self.lines.clear();
+        self.marks = 0;
     }
 
     /// The number of fields.
@@ -237,6 +279,7 @@ impl Fields {
         let (len, name_len) = (line.bytes.len(), line.name_len);
         self.check_room(len)?;
         let value_len = (len - name_len - 4) as u32;
+        self.marks |= line.mark;
         self.lines.push(Line { start: self.block.len() as u32, name_len: name_len as u32, value_len });
         self.block.extend_from_slice(&line.bytes);
         Ok(())
@@ -248,7 +291,9 @@ impl Fields {
     /// [`FieldError::TooLarge`]; the list is unchanged.
     pub fn set_line(&mut self, line: &FieldLine) -> Result<(), FieldError> {
         self.check_room(line.bytes.len())?;
-        self.remove(line.name());
+        if self.marks & line.mark != 0 {
+            self.remove(line.name());
+        }
         self.push_line(line)
     }
 
@@ -264,6 +309,7 @@ impl Fields {
 
     fn append(&mut self, name: &[u8], value: &[u8]) -> Result<(), FieldError> {
         self.check_room(name.len() + value.len() + 4)?;
+        self.marks |= mark(name);
         self.lines.push(Line {
             start: self.block.len() as u32,
             name_len: name.len() as u32,
@@ -276,25 +322,55 @@ impl Fields {
     /// Removes all fields of this name, in any case; returns whether there was one.
     pub fn remove(&mut self, name: impl AsRef<[u8]>) -> bool {
         let name = name.as_ref();
-        let before = self.lines.len();
-        let mut at = 0;
-        while let Some(&line) = self.lines.get(at) {
-            if !line.is(name, &self.block) {
-                at += 1;
-                continue;
-            }
+        let mut is_found = false;
+        while let Some(at) = self.find(name) {
+            is_found = true;
+            let line = self.lines.remove(at);
             let start = line.start as usize;
             self.block.drain(start..start + line.len());
-            self.lines.remove(at);
             self.lines[at..].iter_mut().for_each(|later| later.start -= line.len() as u32);
         }
-        self.lines.len() != before
+        is_found
+    }
+
+    /// Removes all fields of these names, in any case.
+    pub fn remove_all<const N: usize>(&mut self, names: &FieldNames<N>) {
+        for (name, mark) in names.names.iter().zip(names.marks) {
+            if self.marks & mark != 0 {
+                self.remove(name);
+            }
+        }
+    }
+
+    /// Where the first field of this name is, in any case.
+    #[inline]
+    pub(crate) fn find(&self, name: &[u8]) -> Option<usize> {
+        if self.marks & mark(name) == 0 { None } else { self.look_for(name) }
+    }
+
+    fn look_for(&self, name: &[u8]) -> Option<usize> {
+        self.lines.iter().position(|line| line.is(name, &self.block))
+    }
+
+    /// Adds those of `others` whose names are not there, behind the others. A name stands once in them.
+    ///
+    /// # Errors
+    /// [`FieldError::TooLarge`]; some may be added.
+    pub fn push_missing(&mut self, others: &Fields) -> Result<(), FieldError> {
+        if self.marks & others.marks == 0 && self.has_room(others.len(), others.block.len()) {
+            let start = self.block.len() as u32;
+            self.lines.extend(others.lines.iter().map(|line| Line { start: start + line.start, ..*line }));
+            self.block.extend_from_slice(&others.block);
+            self.marks |= others.marks;
+            return Ok(());
+        }
+        let missing = others.parts().filter(|(name, _)| self.find(name).is_none()).collect::<SmallVec<[_; 16]>>();
+        missing.into_iter().try_for_each(|(name, value)| self.append(name, value))
     }
 
     /// The value of the first field of this name, in any case.
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
-        let name = name.as_ref();
-        let line = self.lines.iter().find(|line| line.is(name, &self.block))?;
+        let line = self.lines.get(self.find(name.as_ref())?)?;
         Some(line.value(&self.block))
     }
 
@@ -310,15 +386,15 @@ impl Fields {
     /// # Errors
     /// See [`FieldError`]; the list is unchanged.
     pub fn add_vary(&mut self, name: &str) -> Result<(), FieldError> {
+        if !self.contains("vary") {
+            return self.push("Vary", name);
+        }
         let names = |member: &[u8]| member == b"*" || member.eq_ignore_ascii_case(name.as_bytes());
         let is_said = self.values("vary").flat_map(list_members).any(names);
         if is_said {
             return Ok(());
         }
         let mut all: Vec<_> = self.values("vary").collect();
-        if all.is_empty() {
-            return self.push("Vary", name);
-        }
         all.push(name.as_bytes());
         let joined = all.join(&b", "[..]);
         self.set("Vary", joined)
@@ -326,7 +402,7 @@ impl Fields {
 
     /// Whether there is a field of this name, in any case.
     pub fn contains(&self, name: impl AsRef<[u8]>) -> bool {
-        self.get(name).is_some()
+        self.find(name.as_ref()).is_some()
     }
 
     /// All fields in order.

@@ -24,7 +24,7 @@ pub mod target;
 pub mod trailers;
 
 pub use chunked::{ChunkStep, ChunkedDecoder};
-pub use encode::{FieldError, FieldLine, Fields};
+pub use encode::{FieldError, FieldLine, FieldNames, Fields};
 pub use error::{ChunkError, FramingError, HeadError, RequestError, TargetError, write_problem};
 pub use framing::{BodyFraming, RequestKind, ResponseFraming};
 pub use head::{Head, RequestHead};

@@ -66,14 +66,14 @@ pub(super) const TIME: Definition = counter(
     Unit::Seconds,
     PluginSeries::Time,
     &["plugin"],
-    "Time that the plugin's hooks took, waiting included, estimated from one request in sixteen.",
+    "Time that the plugin's hooks took, waiting included, estimated from one request in 64.",
 );
 
 pub(super) const DURATIONS: Definition = Definition {
     name: "ringfort_plugin_hook_duration_seconds",
     kind: Kind::Histogram,
     unit: Unit::Seconds,
-    help: "Time that a call of the plugin's hook took, of one request in sixteen.",
+    help: "Time that a call of the plugin's hook took, of one request in 64.",
     labels: HOOK,
     source: Source::Plugins(PluginSeries::Durations),
 };

@@ -1,20 +1,20 @@
 //! The plugins of a route in their order: the pipeline that the connection runs.
 
 use std::ops::Range;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{self, Poll, Waker};
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 
 use super::hook::{BodyFate, BodyHook, OnError, Peek, PostHandler, PostResponse, PreHandler, PreRoute, Shared};
-use super::{Hook, Instance, Local, OnFailure, PluginError, Step, Verdict};
-use crate::clock::{self, Moment};
+use super::metered::{Metered, fail};
+use super::{Hook, Instance, Local, PluginError, Step, Verdict};
+use crate::clock::Moment;
 use crate::handler::pipeline::{
-    AnswerBody, BodyPlan, Draft, Finished, Going, Hold, Inner, LocalAnswer, Origin, Pipeline, Released, Routing, Run,
-    RunParts, RunState, Slot,
+    AnswerBody, BodyPlan, Draft, EditedHeads, Finished, Going, Hold, Inner, LocalAnswer, Origin, Pipeline, Released,
+    Routing, Run, RunParts, RunState, Slot,
 };
-use crate::handler::{Answer, BodyLength, Context, Exchange, Failure, Reply};
+use crate::handler::{Answer, Body, BodyLength, Context, Exchange, Failure, Reply, Request};
 use crate::http::{HeadError, RequestHead, Status};
 use crate::limits::{COPY_BYTES_MAX, PLUGINS_PER_ROUTE_MAX};
 use crate::pool::{self, Class};
@@ -125,32 +125,47 @@ impl Chain {
         }
     }
 
-    /// Shows a request to the plugins that want it before the handler, and changes it as they wish. It waits only where the
-    /// request may.
-    async fn admit<'x>(&self, exchange: &mut Exchange<'x>, run: &mut Run<'x>) -> Result<Option<LocalAnswer>, Failure> {
-        let local = exchange.context.get::<Local>();
-        self.prepare(run.state, local);
-        if let Some(answer) = run.state.answer.take() {
-            return Ok(Some(answer));
-        }
-        for (at, instance) in self.at(self.seeing_request(Hook::PreHandler, run.state)) {
-            let Some(edited) = exchange.edited else { break };
-            let meter = Metered::begin(instance, Hook::PreHandler, run.state.is_timed);
-            let may_wait = run.state.going == Going::Suspends;
-            let shared = Shared { state: run.state, at, instance, context: exchange.context };
-            let mut hook = PreHandler { request: &mut exchange.request, edited, body: &mut exchange.body, shared };
-            let verdict = match instance.plugin().pre_handler(&mut hook) {
+    /// Shows a request to the plugins that want it before the handler, and changes it as they wish. Whether one has answered.
+    fn admit(&self, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
+        let Some(mut asking) = self.ask(exchange) else { return Ok(false) };
+        for (at, instance) in self.at(asking.places) {
+            let meter = asking.meter(instance);
+            let verdict = match instance.plugin().pre_handler(&mut asking.hook(at, instance)) {
                 Step::Now(verdict) => verdict,
-                Step::Later(verdict) if may_wait => verdict.await,
                 Step::Later(_) => Verdict::Fail(PluginError("it takes time where it said that it would not".into())),
             };
-            if let Some(answer) = meter.judge(verdict, local)? {
-                note_stored(run.state, at, &answer);
-                return Ok(Some(answer));
+            if asking.take(meter, verdict, at)? {
+                return Ok(true);
             }
         }
-        exchange.apply_edits(run).map_err(refuse_head)?;
-        Ok(None)
+        asking.end()
+    }
+
+    /// The same, where the request may wait.
+    async fn admit_waiting(&self, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
+        let Some(mut asking) = self.ask(exchange) else { return Ok(false) };
+        for (at, instance) in self.at(asking.places) {
+            let meter = asking.meter(instance);
+            let verdict = match instance.plugin().pre_handler(&mut asking.hook(at, instance)) {
+                Step::Now(verdict) => verdict,
+                Step::Later(verdict) => verdict.await,
+            };
+            if asking.take(meter, verdict, at)? {
+                return Ok(true);
+            }
+        }
+        asking.end()
+    }
+
+    fn ask<'e, 'x>(&self, exchange: &'e mut Exchange<'x>) -> Option<Asking<'e, 'x>> {
+        let Exchange { request, body, response, context, edited, .. } = exchange;
+        let (run, edited) = (response.run()?, (*edited)?);
+        let local = context.get::<Local>();
+        self.prepare(run.state, local);
+        // What has answered before there was a route is the last that was asked.
+        let is_answered = run.state.answer.is_some();
+        let places = if is_answered { Places::default() } else { self.seeing_request(Hook::PreHandler, run.state) };
+        Some(Asking { request, body, run, edited, context, local, places })
     }
 
     /// Shows the head of a response to those before `below`. The place of the one that holds it; behind that one nobody was
@@ -236,15 +251,62 @@ impl Chain {
     }
 
     async fn handle_waiting(&self, inner: &dyn Inner, exchange: &mut Exchange<'_>) -> Reply {
-        let Some(mut run) = exchange.response.take_run() else { return end(inner.answer(exchange)).await };
-        let admitted = self.admit(exchange, &mut run).await;
-        let deadline = run.state.deadline;
-        exchange.response.give_run(run);
-        match admitted? {
-            None => limited(inner.answer(exchange), deadline).await,
-            Some(answer) => send_long(exchange, &answer).await,
+        let is_answered = self.admit_waiting(exchange).await?;
+        if is_answered && let Some(answer) = take_answer(exchange) {
+            return send_long(exchange, &answer).await;
         }
+        let deadline = deadline_of(exchange);
+        limited(inner.answer(exchange), deadline).await
     }
+}
+
+/// A request on its way through the hooks before its handler.
+struct Asking<'e, 'x> {
+    request: &'e mut Request<'x>,
+    body: &'e mut Body<'x>,
+    run: &'e mut Run<'x>,
+    edited: &'x EditedHeads,
+    context: &'x Context,
+    local: Option<&'x Local>,
+    places: Places,
+}
+
+impl<'x> Asking<'_, 'x> {
+    fn meter<'m>(&self, instance: &'m Instance) -> Metered<'m> {
+        Metered::begin(instance, Hook::PreHandler, self.run.state.is_timed)
+    }
+
+    fn hook<'h>(&'h mut self, at: usize, instance: &'h Instance) -> PreHandler<'h, 'x> {
+        let shared = Shared { state: self.run.state, at, instance, context: self.context };
+        PreHandler { request: self.request, edited: self.edited, body: self.body, shared }
+    }
+
+    /// Whether it is answered.
+    fn take(&mut self, meter: Metered<'_>, verdict: Verdict, at: usize) -> Result<bool, Failure> {
+        let is_answered = meter.judge(verdict, self.run.state, self.local)?;
+        if is_answered && self.run.state.answer.as_ref().is_some_and(is_stored) {
+            self.run.state.stored_at = Some(at);
+        }
+        Ok(is_answered)
+    }
+
+    /// The last one was asked.
+    fn end(self) -> Result<bool, Failure> {
+        if self.run.state.answer.is_some() {
+            return Ok(true);
+        }
+        self.run.apply_edits(self.request, self.edited).map_err(refuse_head)?;
+        Ok(false)
+    }
+}
+
+fn take_answer(exchange: &mut Exchange<'_>) -> Option<LocalAnswer> {
+    exchange.response.run()?.state.answer.take()
+}
+
+/// Until when the plugins want the handler to have answered.
+fn deadline_of(exchange: &mut Exchange<'_>) -> Option<Moment> {
+    exchange.response.run()?.state.deadline
 }
 
 /// Takes down what a plugin wants to become of a response's body.
@@ -298,14 +360,6 @@ fn first_places(state: &RunState) -> Places {
     Places::from(state.origin.map_or(0, |origin| origin.at))
 }
 
-/// What a future comes to that does not wait.
-fn now<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    match pin!(future).poll(&mut task::Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(Failure::internal("a plugin waits where none may")),
-    }
-}
-
 /// A head that plugins have made too large, or whose target they have made none.
 fn refuse_head(error: HeadError) -> Failure {
     Failure::Status(error.status(), error.detail())
@@ -339,58 +393,8 @@ async fn send_long(exchange: &mut Exchange<'_>, answer: &LocalAnswer) -> Reply {
 }
 
 /// An answer that a plugin had stored is not shown to those behind it.
-fn note_stored(state: &mut RunState, at: usize, answer: &LocalAnswer) {
-    if matches!(answer.body, AnswerBody::Stored(_)) {
-        state.stored_at = Some(at);
-    }
-}
-
-/// One call of a hook, as it is counted.
-pub(super) struct Metered<'m> {
-    instance: &'m Instance,
-    hook: Hook,
-    began: Option<Moment>,
-}
-
-impl<'m> Metered<'m> {
-    pub(super) fn begin(instance: &'m Instance, hook: Hook, is_timed: bool) -> Self {
-        Self { instance, hook, began: is_timed.then(clock::now) }
-    }
-
-    pub(super) fn end(self, local: Option<&Local>, failed: bool) {
-        let Some(local) = local else { return };
-        local.meter(self.instance, |cells| {
-            cells.note_call(self.hook);
-            if failed {
-                cells.note_error(self.hook);
-            }
-            if let Some(began) = self.began {
-                cells.note_time(self.hook, clock::now().since(began).as_nanos() as u64);
-            }
-        });
-    }
-
-    /// What a verdict comes to, with the plugin's way to fail.
-    fn judge(self, verdict: Verdict, local: Option<&Local>) -> Result<Option<LocalAnswer>, Failure> {
-        let instance = self.instance;
-        self.end(local, matches!(verdict, Verdict::Fail(_)));
-        match verdict {
-            Verdict::Continue => Ok(None),
-            Verdict::Answer(answer) => Ok(Some(answer)),
-            Verdict::Fail(error) => fail(instance, &error).map(|()| None),
-        }
-    }
-}
-
-/// A plugin failed.
-pub(super) fn fail(instance: &Instance, error: &PluginError) -> Result<(), Failure> {
-    match instance.on_failure() {
-        OnFailure::Open => {
-            instance.log_failure(error);
-            Ok(())
-        }
-        OnFailure::Closed => Err(Failure::internal(format!("the plugin {:?} failed: {error}", instance.name()))),
-    }
+fn is_stored(answer: &LocalAnswer) -> bool {
+    matches!(answer.body, AnswerBody::Stored(_))
 }
 
 impl Pipeline for Chain {
@@ -429,8 +433,7 @@ impl Pipeline for Chain {
             let meter = Metered::begin(instance, Hook::PreRoute, state.is_timed);
             let shared = Shared { state, at, instance, context };
             let verdict = instance.plugin().pre_route(&mut PreRoute { request, edited, shared });
-            if let Some(answer) = meter.judge(verdict, local)? {
-                state.answer = Some(answer);
+            if meter.judge(verdict, state, local)? {
                 break;
             }
         }
@@ -441,26 +444,26 @@ impl Pipeline for Chain {
     }
 
     fn handle<'a>(&'a self, inner: &'a dyn Inner, exchange: &'a mut Exchange<'_>) -> Answer<'a> {
-        let Some(mut run) = exchange.response.take_run() else { return inner.answer(exchange) };
+        let Some(run) = exchange.response.run() else { return inner.answer(exchange) };
         if !self.is_origin(run.state) {
             // Nobody waits for it, and nobody is told.
             run.state.slots.clear();
             return Answer::Now(Err(Failure::Gone));
         }
         if run.state.going == Going::Suspends {
-            exchange.response.give_run(run);
             return Answer::Later(Box::pin(self.handle_waiting(inner, exchange)));
         }
-        let admitted = now(self.admit(exchange, &mut run));
-        let deadline = run.state.deadline;
-        exchange.response.give_run(run);
-        match admitted {
-            Err(failure) => Answer::Now(Err(failure)),
-            Ok(Some(answer)) => Answer::Now(exchange.response.send_local(&answer)),
-            Ok(None) => match inner.answer(exchange) {
-                answer @ Answer::Later(_) if deadline.is_some() => Answer::Later(Box::pin(limited(answer, deadline))),
-                answer => answer,
-            },
+        let is_answered = match self.admit(exchange) {
+            Ok(is_answered) => is_answered,
+            Err(failure) => return Answer::Now(Err(failure)),
+        };
+        if is_answered && let Some(answer) = take_answer(exchange) {
+            return Answer::Now(exchange.response.send_local(&answer));
+        }
+        let deadline = deadline_of(exchange);
+        match inner.answer(exchange) {
+            answer @ Answer::Later(_) if deadline.is_some() => Answer::Later(Box::pin(limited(answer, deadline))),
+            answer => answer,
         }
     }
 
@@ -530,8 +533,8 @@ impl Pipeline for Chain {
             let shared = Shared { state, at, instance, context };
             let answer = instance.plugin().on_error(&mut OnError { request, status, detail, shared });
             meter.end(local, false);
-            if let Some(answer) = &answer {
-                note_stored(state, at, answer);
+            if answer.as_ref().is_some_and(is_stored) {
+                state.stored_at = Some(at);
             }
             answer
         })

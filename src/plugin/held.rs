@@ -2,8 +2,9 @@
 
 use std::task::{self, Poll, ready};
 
-use super::chain::{Chain, Metered, fail, lay_plan, leave_body, plan_of};
+use super::chain::{Chain, lay_plan, leave_body, plan_of};
 use super::hook::{HeldHook, Shared};
+use super::metered::{Metered, fail};
 use super::{BodyPlan, HeldStep, Hook, Local};
 use crate::handler::Failure;
 use crate::handler::pipeline::{Draft, Hold, Released, RunParts};

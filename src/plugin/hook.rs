@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::client::Trust;
-use super::{Hook, Instance, Local, PluginError};
+use super::{Hook, Instance, Local, PluginError, Verdict};
 use crate::clock::{self, Moment};
-use crate::handler::pipeline::{Draft, EditedHeads, Finished, Going, Origin, Repeat, Repeats, RunState, Slot};
+use crate::handler::pipeline::{
+    Draft, EditedHeads, Finished, Going, LocalAnswer, Origin, Repeat, Repeats, RunState, Slot,
+};
 use crate::handler::{Body, BodyDecoder, Context, Request, RequestId};
 use crate::http::{BodyFraming, FieldError, FieldLine, Fields, HeadError, Method, RequestHead, Status, Version};
 
@@ -147,6 +149,13 @@ macro_rules! editing {
         /// The request's id.
         pub fn id(&self) -> RequestId<'x> {
             self.request.id()
+        }
+
+        /// Answers in the place of the handler, by the verdict that this gives.
+        #[must_use = "the verdict says that it is answered"]
+        pub fn answer(&mut self, answer: LocalAnswer) -> Verdict {
+            self.shared.state.answer = Some(answer);
+            Verdict::Answer
         }
 
         /// Whether so many fields can still be added, replaced or removed, of so many bytes in all with `: ` and CRLF: for

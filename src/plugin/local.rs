@@ -70,14 +70,22 @@ impl Local {
     }
 
     /// Does something with this core's counters of an instance.
+    #[inline]
     pub(super) fn meter<T>(&self, instance: &Instance, work: impl FnOnce(&HookCells) -> T) -> T {
         if let Some(entry) = Self::known(&self.entries.borrow(), instance) {
             return work(&entry.cells);
         }
-        let mut entries = self.entries.borrow_mut();
-        work(&self.entry(&mut entries, instance).cells)
+        let cells = self.first_cells(instance);
+        work(&cells)
     }
 
+    /// The counters of an instance that this core meets for the first time.
+    #[cold]
+    fn first_cells(&self, instance: &Instance) -> Arc<HookCells> {
+        self.entry(&mut self.entries.borrow_mut(), instance).cells.clone()
+    }
+
+    #[inline]
     fn known<'e>(entries: &'e [Option<Entry>], instance: &Instance) -> Option<&'e Entry> {
         entries.get(instance.place())?.as_ref().filter(|entry| entry.id == instance.id())
     }

@@ -28,6 +28,7 @@ mod instance;
 mod kept;
 mod local;
 mod meter;
+mod metered;
 mod pace;
 mod registry;
 pub mod wasm;
@@ -126,8 +127,9 @@ impl From<crate::http::FieldError> for PluginError {
 pub enum Verdict {
     /// On to the next one.
     Continue,
-    /// This is the answer; nobody behind is asked.
-    Answer(LocalAnswer),
+    /// What was given to [`PreHandler::answer`], or [`PreRoute::answer`], is the answer; nobody behind is asked. (It is not in here
+    /// because every verdict would be as large, and most are to go on.)
+    Answer,
     /// The plugin could not do its work.
     Fail(PluginError),
 }

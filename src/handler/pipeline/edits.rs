@@ -16,15 +16,15 @@ const AUTHORIZATION: &str = "authorization";
 /// Changes that are wanted and not made yet.
 #[derive(Debug, Default)]
 pub struct Edits {
-    /// Names of fields that go, without values.
-    removed: Fields,
     /// Fields that come, behind the others.
     added: Fields,
     /// Another request target.
     target: Option<String>,
-    /// Names of fields that were taken away so far, made changes included: what the client sends in them is not to go on,
-    /// nor what it sends so behind the body.
+    /// Names of fields that were taken away so far, each once and without a value: what the client sends in them is not to go
+    /// on, nor what it sends so behind the body.
     withheld: Fields,
+    /// How many of them were taken away by changes that are made; the others still go.
+    made: usize,
     /// The body's length is not known ahead any more.
     streams_body: bool,
     /// The request had `Authorization`, which was taken away or replaced.
@@ -34,13 +34,13 @@ pub struct Edits {
 impl Edits {
     /// Whether nothing is to be changed.
     pub fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.added.is_empty() && self.target.is_none() && !self.streams_body
+        self.withheld.len() == self.made && self.added.is_empty() && self.target.is_none() && !self.streams_body
     }
 
     /// Forgets a request.
     pub fn begin(&mut self) {
-        self.clear();
         self.withheld.clear();
+        self.clear();
         self.took_authorization = false;
     }
 
@@ -56,7 +56,7 @@ impl Edits {
 
     /// Forgets what is not made yet.
     pub fn clear(&mut self) {
-        self.removed.clear();
+        self.made = self.withheld.len();
         self.added.clear();
         self.target = None;
         self.streams_body = false;
@@ -64,7 +64,7 @@ impl Edits {
 
     /// Whether so many more changes find room, of so many bytes in all with `: ` and CRLF.
     pub fn has_room(&self, lines: usize, bytes: usize) -> bool {
-        [&self.removed, &self.added, &self.withheld].iter().all(|fields| fields.has_room(lines, bytes))
+        self.added.has_room(lines, bytes) && self.withheld.has_room(lines, bytes)
     }
 
     /// Adds a field behind the others.
@@ -142,17 +142,20 @@ impl Edits {
     }
 
     fn note_removed(&mut self, name: &[u8]) -> Result<(), FieldError> {
-        if !self.withheld.contains(name) {
-            self.withheld.push(name, "")?;
+        match self.withheld.find(name) {
+            Some(at) if at >= self.made => return Ok(()),
+            Some(_) => {
+                // It has come again since, from a plugin.
+                self.withheld.remove(name);
+                self.made -= 1;
+            }
+            None => {}
         }
-        if !self.removed.contains(name) {
-            self.removed.push(name, "")?;
-        }
-        Ok(())
+        self.withheld.push(name, "")
     }
 
-    fn is_removed(&self, name: &str) -> bool {
-        self.removed.contains(name)
+    fn is_removed(&self, name: impl AsRef<[u8]>) -> bool {
+        self.withheld.find(name.as_ref()).is_some_and(|at| at >= self.made)
     }
 
     /// The value that the first field of this name will have.
@@ -170,7 +173,7 @@ impl Edits {
         self.took_authorization = self.takes_authorization(head);
         let result = edited.keep(|bytes, parsed| {
             if self.target.is_none() && !streams && !self.are_nominated(head) {
-                return head.rewrite(|name| self.removed.contains(name), &self.added, bytes, parsed);
+                return head.rewrite(|name| self.is_removed(name), &self.added, bytes, parsed);
             }
             self.write(head, bytes);
             match parse_head(bytes, &HeadLimits::MOST, parsed) {

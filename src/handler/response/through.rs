@@ -13,13 +13,9 @@ impl<'x> Response<'x> {
         self.run.iter().flat_map(|run| run.state.edits.withheld())
     }
 
-    /// The plugins, for those who show them the request; [`Response::give_run`] gives them back.
-    pub(crate) fn take_run(&mut self) -> Option<Run<'x>> {
-        self.run.take()
-    }
-
-    pub(crate) fn give_run(&mut self, run: Run<'x>) {
-        self.run = Some(run);
+    /// The plugins, for those who show them the request.
+    pub(crate) fn run(&mut self) -> Option<&mut Run<'x>> {
+        self.run.as_mut()
     }
 
     /// The plugins' answer in place of a failure.
@@ -29,7 +25,7 @@ impl<'x> Response<'x> {
 
     /// Tells the plugins that the exchange has ended.
     pub(crate) fn end_run(&mut self, finished: Finished) {
-        if let Some(mut run) = self.run.take() {
+        if let Some(run) = &mut self.run {
             run.end(finished);
         }
     }

@@ -123,7 +123,71 @@ fn fields_are_bounded_and_a_refused_field_changes_nothing() {
     assert_eq!(fields.push("a", vec![b'x'; RESPONSE_FIELDS_BYTES_MAX]), Err(FieldError::TooLarge));
 }
 
+/// A list of fields as its methods should leave it, done the simplest way.
+#[derive(Default)]
+struct Naive(Vec<(String, String)>);
+
+impl Naive {
+    fn remove(&mut self, name: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
+        self.0.len() < before
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
 proptest! {
+    /// Names that differ in little, so that what tells most of them apart at a glance is wrong often.
+    #[test]
+    fn fields_are_changed_as_a_plain_list_would_be(
+        steps in prop::collection::vec((0..8_u8, "[aAbB][-a]{0,2}[aB_]?", "[0-9]{0,3}"), 0..60),
+    ) {
+        static TOGETHER: FieldNames<3> = FieldNames::new(["a-a", "B", "aaB"]);
+        let (mut fields, mut naive) = (Fields::new(), Naive::default());
+        let mut others = Fields::new();
+        for (step, name, value) in steps {
+            prop_assert_eq!(fields.contains(&name), naive.get(&name).is_some());
+            prop_assert_eq!(fields.get(&name), naive.get(&name).map(str::as_bytes));
+            let line = FieldLine::new(&name, &value).unwrap();
+            match step {
+                0 => fields.push(&name, &value).unwrap(),
+                1 => fields.push_line(&line).unwrap(),
+                2 => fields.set(&name, &value).unwrap(),
+                3 => fields.set_line(&line).unwrap(),
+                4 => prop_assert_eq!(fields.remove(&name), naive.remove(&name)),
+                5 => fields.remove_all(&TOGETHER),
+                6 => fields.push_missing(&others).unwrap(),
+                _ => {
+                    let mut copy = Fields::new();
+                    copy.clone_from(&fields);
+                    fields = copy;
+                    if !others.contains(&name) {
+                        others.push(&name, &value).unwrap();
+                    }
+                }
+            }
+            match step {
+                2 | 3 => {
+                    naive.remove(&name);
+                    naive.0.push((name, value));
+                }
+                0 | 1 => naive.0.push((name, value)),
+                5 => ["a-a", "B", "aaB"].into_iter().for_each(|name| _ = naive.remove(name)),
+                6 => for (name, value) in others.iter() {
+                    if naive.get(name).is_none() {
+                        naive.0.push((name.to_owned(), str::from_utf8(value).unwrap().to_owned()));
+                    }
+                },
+                _ => {}
+            }
+            let found: Vec<_> = fields.iter().map(|(name, value)| (name.to_owned(), str::from_utf8(value).unwrap().to_owned())).collect();
+            prop_assert_eq!(&found, &naive.0);
+        }
+    }
+
     #[test]
     fn fields_always_encode_to_exactly_the_fields_pushed(
         pairs in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..8), prop::collection::vec(any::<u8>(), 0..16)), 0..12),

@@ -198,15 +198,15 @@ impl ApiKeys {
         }
         let request = match hook.request() {
             Ok(request) => request,
-            Err(error) => return Ok(Verdict::Answer(LocalAnswer::problem(error.status(), error.detail()))),
+            Err(error) => return Ok(hook.answer(LocalAnswer::problem(error.status(), error.detail()))),
         };
         let owner = match credential::find(&self.places, &request) {
             Carried::Nothing if !self.required => return Ok(Verdict::Continue),
-            Carried::Nothing => return refuse("a key is needed"),
-            Carried::Many => return refuse("more than one key was sent"),
+            Carried::Nothing => return refuse(hook, "a key is needed"),
+            Carried::Many => return refuse(hook, "more than one key was sent"),
             Carried::One(key) => match self.ring.owner(&key) {
                 Some(owner) => owner,
-                None => return refuse("the key is not known"),
+                None => return refuse(hook, "the key is not known"),
             },
         };
         hook.set_identity(owner.as_bytes());
@@ -220,9 +220,9 @@ impl ApiKeys {
     }
 }
 
-fn refuse(detail: &'static str) -> Result<Verdict, FieldError> {
+fn refuse(hook: &mut PreHandler<'_, '_>, detail: &'static str) -> Result<Verdict, FieldError> {
     // A 401 must say how to come in (RFC 9110 section 15.5.2); no scheme is registered for keys.
-    Ok(Verdict::Answer(LocalAnswer::problem(Status::UNAUTHORIZED, detail).with("WWW-Authenticate", "ApiKey")?))
+    Ok(hook.answer(LocalAnswer::problem(Status::UNAUTHORIZED, detail).with("WWW-Authenticate", "ApiKey")?))
 }
 
 impl Plugin for ApiKeys {

@@ -228,11 +228,11 @@ impl BasicAuth {
                 local.remember(&credentials, self.remember);
                 self.admit(&credentials, hook)
             }
-            Hashed::Wrong => self.refuse("the name or the password is wrong"),
+            Hashed::Wrong => self.refuse("the name or the password is wrong", hook),
             Hashed::Busy => {
                 let detail = "too many passwords are being checked";
                 let answer = LocalAnswer::problem(Status::SERVICE_UNAVAILABLE, detail).with("Retry-After", "1");
-                answer.map_or_else(|error| Verdict::Fail(error.into()), Verdict::Answer)
+                answer.map_or_else(|error| Verdict::Fail(error.into()), |answer| hook.answer(answer))
             }
         }
     }
@@ -249,9 +249,9 @@ impl BasicAuth {
         if self.strip { hook.remove_header("Authorization") } else { Ok(()) }
     }
 
-    fn refuse(&self, detail: &'static str) -> Verdict {
+    fn refuse(&self, detail: &'static str, hook: &mut PreHandler<'_, '_>) -> Verdict {
         let answer = LocalAnswer::problem(Status::UNAUTHORIZED, detail).with("WWW-Authenticate", &self.challenge);
-        answer.map_or_else(|error| Verdict::Fail(error.into()), Verdict::Answer)
+        answer.map_or_else(|error| Verdict::Fail(error.into()), |answer| hook.answer(answer))
     }
 }
 
@@ -281,10 +281,10 @@ impl Plugin for BasicAuth {
         }
         let request = match hook.request() {
             Ok(request) => request,
-            Err(error) => return Verdict::Answer(LocalAnswer::problem(error.status(), error.detail())).into(),
+            Err(error) => return hook.answer(LocalAnswer::problem(error.status(), error.detail())).into(),
         };
         let Some(credentials) = presented(request.header_values("authorization")) else {
-            return self.refuse("a name and a password are needed").into();
+            return self.refuse("a name and a password are needed", hook).into();
         };
         let local = hook.local(Local::new);
         if local.knows(&credentials, clock::turn()) {

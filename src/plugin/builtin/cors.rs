@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::handler::Request;
 use crate::handler::pipeline::Slot;
-use crate::http::{FieldError, Fields, Method, Status};
+use crate::http::{FieldError, FieldNames, Fields, Method, Status};
 use crate::limits::CORS_NAMES_MAX;
 use crate::plugin::registry::Build;
 use crate::plugin::{
@@ -212,7 +212,7 @@ impl Build<Options> for Cors {
 }
 
 /// The fields of responses that speak of it.
-const OWN_FIELDS: [&str; 7] = [
+static OWN_FIELDS: FieldNames<7> = FieldNames::new([
     "Access-Control-Allow-Origin",
     "Access-Control-Allow-Credentials",
     "Access-Control-Expose-Headers",
@@ -220,7 +220,7 @@ const OWN_FIELDS: [&str; 7] = [
     "Access-Control-Allow-Headers",
     "Access-Control-Max-Age",
     "Access-Control-Allow-Private-Network",
-];
+]);
 
 impl Cors {
     /// The value of `Access-Control-Allow-Origin` for a request with these `Origin` fields; `None`: no such field.
@@ -236,9 +236,7 @@ impl Cors {
 
     /// Puts the answer of the protocol into a response.
     fn write(&self, request: &Request<'_>, kind: Kind, fields: &mut Fields) -> Result<(), FieldError> {
-        for name in OWN_FIELDS {
-            fields.remove(name);
-        }
+        fields.remove_all(&OWN_FIELDS);
         // A cache has to know that the answer is another one for another origin, also where this request has none.
         if let Origins::Listed(_) = self.origins {
             fields.add_vary("Origin")?;
@@ -302,7 +300,7 @@ impl Plugin for Cors {
             return Step::Now(Verdict::Continue);
         }
         *hook.slot() = Slot::Number(PREFLIGHT);
-        Step::Now(Verdict::Answer(LocalAnswer::bytes(Status::NO_CONTENT, Vec::new())))
+        Step::Now(hook.answer(LocalAnswer::bytes(Status::NO_CONTENT, Vec::new())))
     }
 
     fn post_handler(&self, hook: &mut PostHandler<'_, '_>) -> Result<BodyPlan, PluginError> {

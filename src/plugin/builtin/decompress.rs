@@ -195,11 +195,10 @@ impl Decompress {
     /// The codings of the request's body, in the order in which they were applied; `None` where one is not known, or they are
     /// too many.
     fn codings_of(&self, hook: &mut PreHandler<'_, '_>) -> Result<Option<SmallVec<[Coding; CODINGS_MAX]>>, Verdict> {
-        let too_large = |_| {
+        let Ok(request) = hook.request() else {
             let status = Status::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            Verdict::Answer(LocalAnswer::problem(status, "the request head is too large"))
+            return Err(hook.answer(LocalAnswer::problem(status, "the request head is too large")));
         };
-        let request = hook.request().map_err(too_large)?;
         let mut codings = SmallVec::new();
         for name in request.header_values("content-encoding").flat_map(list_members) {
             if name.eq_ignore_ascii_case(b"identity") {
@@ -217,12 +216,14 @@ impl Decompress {
         if hook.framing() == BodyFraming::None || hook.header("content-encoding").is_none() {
             return Ok(());
         }
-        let codings = self.codings_of(hook)?.ok_or_else(|| self.refuse())?;
+        let codings = self.codings_of(hook)?.ok_or_else(|| self.refuse(hook))?;
         if !codings.is_empty() && hook.framing() != BodyFraming::Length(0) {
-            let busy = "too many compressed request bodies at a time";
-            let busy = || Verdict::Answer(LocalAnswer::problem(Status::SERVICE_UNAVAILABLE, busy));
-            let counted = Counted::new(hook.local(Tally::default), &codings, self.bounds.max).ok_or_else(busy)?;
-            hook.decode_body(Box::new(Undo::new(self.bounds, &codings, counted).ok_or_else(busy)?));
+            let counted = Counted::new(hook.local(Tally::default), &codings, self.bounds.max);
+            let Some(undo) = counted.and_then(|counted| Undo::new(self.bounds, &codings, counted)) else {
+                let busy = "too many compressed request bodies at a time";
+                return Err(hook.answer(LocalAnswer::problem(Status::SERVICE_UNAVAILABLE, busy)));
+            };
+            hook.decode_body(Box::new(undo));
         }
         let remove = |name| hook.remove_header(name).map_err(|error: FieldError| Verdict::Fail(error.into()));
         // A digest of the coded bytes is none of these.
@@ -230,12 +231,13 @@ impl Decompress {
     }
 
     /// 415, and what would be taken (RFC 9110 section 12.5.3).
-    fn refuse(&self) -> Verdict {
+    fn refuse(&self, hook: &mut PreHandler<'_, '_>) -> Verdict {
         let answer = LocalAnswer::problem(
             Status::UNSUPPORTED_MEDIA_TYPE,
             "the request body has a content coding that is not taken here",
         );
-        answer.with("Accept-Encoding", &self.names).map_or_else(|error| Verdict::Fail(error.into()), Verdict::Answer)
+        let answer = answer.with("Accept-Encoding", &self.names);
+        answer.map_or_else(|error| Verdict::Fail(error.into()), |answer| hook.answer(answer))
     }
 }
 

@@ -156,7 +156,7 @@ impl ForwardAuth {
         }
         let request = match hook.request() {
             Ok(request) => request,
-            Err(error) => return Verdict::Answer(LocalAnswer::problem(error.status(), error.detail())),
+            Err(error) => return hook.answer(LocalAnswer::problem(error.status(), error.detail())),
         };
         let fields = match self.question_fields(&request) {
             Ok(fields) => fields,
@@ -220,7 +220,7 @@ impl ForwardAuth {
         let result = if told.status.class() == StatusClass::Success {
             self.pass(&told, hook).map(|()| Verdict::Continue)
         } else {
-            self.answer(told).map(Verdict::Answer)
+            self.answer(told).map(|answer| hook.answer(answer))
         };
         result.unwrap_or_else(|error| Verdict::Fail(error.into()))
     }

@@ -75,7 +75,7 @@ impl Plugin for IpFilter {
         };
         Step::Now(match self.table.get(client).unwrap_or(self.takes_others) {
             true => Verdict::Continue,
-            false => Verdict::Answer(LocalAnswer::problem(Status::FORBIDDEN, "requests from this address are refused")),
+            false => hook.answer(LocalAnswer::problem(Status::FORBIDDEN, "requests from this address are refused")),
         })
     }
 }

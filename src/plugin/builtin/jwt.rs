@@ -174,7 +174,7 @@ impl Jwt {
         Ok(())
     }
 
-    fn decide(&self, outcome: &Outcome) -> Result<Verdict, FieldError> {
+    fn decide(&self, outcome: &Outcome, hook: &mut PreHandler<'_, '_>) -> Result<Verdict, FieldError> {
         let (status, error, detail) = match outcome {
             Outcome::Good(_) => return Ok(Verdict::Continue),
             Outcome::Absent if !self.required => return Ok(Verdict::Continue),
@@ -184,7 +184,7 @@ impl Jwt {
             Outcome::NoKeys => {
                 let detail = "the keys for tokens are not there yet";
                 let answer = LocalAnswer::problem(Status::SERVICE_UNAVAILABLE, detail).with("Retry-After", "1")?;
-                return Ok(Verdict::Answer(answer));
+                return Ok(hook.answer(answer));
             }
         };
         let realm = &self.realm;
@@ -193,7 +193,7 @@ impl Jwt {
             None => format!("Bearer realm=\"{realm}\""),
             Some(error) => format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{detail}\""),
         };
-        Ok(Verdict::Answer(LocalAnswer::problem(status, detail).with("WWW-Authenticate", challenge)?))
+        Ok(hook.answer(LocalAnswer::problem(status, detail).with("WWW-Authenticate", challenge)?))
     }
 
     fn admit(&self, hook: &mut PreHandler<'_, '_>) -> Result<Verdict, FieldError> {
@@ -204,7 +204,7 @@ impl Jwt {
                 let kept = hook.local(RefCell::<Kept>::default);
                 let request = match hook.request() {
                     Ok(request) => request,
-                    Err(error) => return Ok(Verdict::Answer(LocalAnswer::problem(error.status(), error.detail()))),
+                    Err(error) => return Ok(hook.answer(LocalAnswer::problem(error.status(), error.detail()))),
                 };
                 let outcome = self.judge(&request, &kept);
                 self.tell(&outcome, hook)?;
@@ -214,7 +214,7 @@ impl Jwt {
         if self.strip {
             self.places.iter().try_for_each(|place| place.strip(hook))?;
         }
-        self.decide(&outcome)
+        self.decide(&outcome, hook)
     }
 }
 
@@ -242,7 +242,7 @@ impl Plugin for Jwt {
         let kept = hook.local(RefCell::<Kept>::default);
         let request = match hook.request() {
             Ok(request) => request,
-            Err(error) => return Verdict::Answer(LocalAnswer::problem(error.status(), error.detail())),
+            Err(error) => return hook.answer(LocalAnswer::problem(error.status(), error.detail())),
         };
         let outcome = self.judge(&request, &kept);
         if let Err(error) = self.tell(&outcome, hook) {

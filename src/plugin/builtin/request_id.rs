@@ -57,13 +57,13 @@ impl Plugin for RequestIds {
 
     fn pre_handler<'a>(&'a self, hook: &'a mut PreHandler<'_, '_>) -> Step<'a> {
         let id = hook.id();
-        let result = hook.set_header(&self.0.header, id.text(&mut [0; 16]));
+        let result = hook.set_header(&self.0.header, id.bytes(&mut [0; 16]));
         Step::Now(result.map_or_else(|error| Verdict::Fail(error.into()), |()| Verdict::Continue))
     }
 
     fn post_handler(&self, hook: &mut PostHandler<'_, '_>) -> Result<BodyPlan, PluginError> {
         let (request, fields) = hook.parts();
-        fields.set(&self.0.header, request.id().text(&mut [0; 16]))?;
+        fields.set(&self.0.header, request.id().bytes(&mut [0; 16]))?;
         Ok(BodyPlan::AsIs)
     }
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::headers::{check_field_name, is_response_field};
-use crate::http::FieldLine;
+use crate::http::Fields;
 use crate::plugin::registry::Build;
 use crate::plugin::{BodyPlan, BuildContext, Hook, Hooks, Mistake, Plugin, PluginError, PostHandler, Registration};
 
@@ -59,7 +59,7 @@ impl Default for Options {
 }
 
 struct SecurityHeaders {
-    set: Vec<FieldLine>,
+    set: Fields,
     remove: Vec<String>,
 }
 
@@ -78,15 +78,12 @@ impl Build<Options> for SecurityHeaders {
             ("strict_transport_security", ("Strict-Transport-Security", options.strict_transport_security)),
         ]
         .into();
-        let (mut set, mut mistakes) = (Vec::new(), Vec::new());
+        let (mut set, mut mistakes) = (Fields::new(), Vec::new());
         for (key, (name, value)) in fields {
             let Some(value) = value else { continue };
-            match FieldLine::new(name, &value) {
-                Ok(line) if !value.trim().is_empty() => set.push(line),
-                _ => {
-                    let expected = "a header field's value without control characters (or null: no such field)";
-                    mistakes.push(Mistake::at(key, expected, format!("{value:?}")));
-                }
+            if value.trim().is_empty() || set.push(name, &value).is_err() {
+                let expected = "a header field's value without control characters (or null: no such field)";
+                mistakes.push(Mistake::at(key, expected, format!("{value:?}")));
             }
         }
         for (index, name) in options.remove.iter().enumerate() {
@@ -106,11 +103,7 @@ impl Plugin for SecurityHeaders {
         for name in &self.remove {
             fields.remove(name);
         }
-        for line in &self.set {
-            if !fields.contains(line.name()) {
-                fields.push_line(line)?;
-            }
-        }
+        fields.push_missing(&self.set)?;
         Ok(BodyPlan::AsIs)
     }
 }

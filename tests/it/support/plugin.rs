@@ -79,7 +79,7 @@ impl Probe {
         hook.slot().put(self.0.tag.clone());
         hook.add_header("X-Seen", &self.0.tag).unwrap();
         match self.0.answers && hook.request().unwrap().path() != "/ended" {
-            true => Verdict::Answer(LocalAnswer::bytes(Status::ACCEPTED, self.0.tag.clone())),
+            true => hook.answer(LocalAnswer::bytes(Status::ACCEPTED, self.0.tag.clone())),
             false => Verdict::Continue,
         }
     }
@@ -106,7 +106,7 @@ impl Plugin for Probe {
 
     fn pre_route(&self, hook: &mut PreRoute<'_, '_>) -> Verdict {
         match self.0.target.as_str() {
-            "answer" => return Verdict::Answer(LocalAnswer::problem(Status::FORBIDDEN, "no")),
+            "answer" => return hook.answer(LocalAnswer::problem(Status::FORBIDDEN, "no")),
             target => hook.set_target(target),
         }
         self.check(Hook::PreRoute).map_or_else(Verdict::from, |()| Verdict::Continue)

@@ -231,7 +231,7 @@ impl Cache {
             Plan::Refuse => {
                 hook.slot().put(Role::Refused);
                 let detail = "nothing is stored that serves this request, and it wants nothing else";
-                return Verdict::Answer(LocalAnswer::problem(Status::GATEWAY_TIMEOUT, detail));
+                return hook.answer(LocalAnswer::problem(Status::GATEWAY_TIMEOUT, detail));
             }
             Plan::Fetch(_) => return Verdict::Continue,
         };
@@ -243,13 +243,13 @@ impl Cache {
         *hook.slot() = note.pack_into_slot();
         if held.0.record.status == Status::OK && (wanted.has_conditions() || wanted.has_range()) {
             match answer_part(hook, &held, wanted) {
-                Ok(Some(answer)) => return Verdict::Answer(answer),
+                Ok(Some(answer)) => return hook.answer(answer),
                 Ok(None) => {}
                 Err(error) => return Verdict::Fail(error.into()),
             }
         }
         let status = held.0.record.status;
-        Verdict::Answer(LocalAnswer { status, fields: Fields::new(), body: AnswerBody::Stored(held) })
+        hook.answer(LocalAnswer { status, fields: Fields::new(), body: AnswerBody::Stored(held) })
     }
 
     /// Has a stored response fetched anew without the client, unless that is under way.

@@ -212,7 +212,7 @@ impl Plugin for Concurrency {
         *hook.slot() = stage.pack();
         Step::Now(match is_in {
             true => Verdict::Continue,
-            false => Verdict::Answer(LocalAnswer::problem(
+            false => hook.answer(LocalAnswer::problem(
                 Status::SERVICE_UNAVAILABLE,
                 "too many requests are under way; try again later",
             )),

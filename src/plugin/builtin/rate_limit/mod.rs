@@ -290,7 +290,7 @@ impl RateLimit {
         };
         *hook.slot() = note.pack();
         Ok(match note.is_refused {
-            true => Verdict::Answer(LocalAnswer::problem(self.status, "too many requests; try again later")),
+            true => hook.answer(LocalAnswer::problem(self.status, "too many requests; try again later")),
             false => Verdict::Continue,
         })
     }

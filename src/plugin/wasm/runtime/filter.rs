@@ -155,8 +155,10 @@ impl Plugin for Filter {
             Err(fault) => return Step::Now(Verdict::Fail(fault.into())),
         };
         match entered {
-            Entered::Decided(answer) => Step::Now(verdict(Ok(answer))),
-            Entered::Waiting(waiting) => Step::Later(Box::pin(async move { verdict(self.wait(waiting, hook).await) })),
+            Entered::Decided(answer) => Step::Now(verdict(Ok(answer), hook)),
+            Entered::Waiting(waiting) => {
+                Step::Later(Box::pin(async move { verdict(self.wait(waiting, hook).await, hook) }))
+            }
         }
     }
 
@@ -226,10 +228,10 @@ impl Plugin for Filter {
     }
 }
 
-fn verdict(entered: Result<Option<LocalAnswer>, Fault>) -> Verdict {
+fn verdict(entered: Result<Option<LocalAnswer>, Fault>, hook: &mut PreHandler<'_, '_>) -> Verdict {
     match entered {
         Ok(None) => Verdict::Continue,
-        Ok(Some(answer)) => Verdict::Answer(answer),
+        Ok(Some(answer)) => hook.answer(answer),
         Err(fault) => Verdict::Fail(fault.into()),
     }
 }
