@@ -156,7 +156,8 @@ impl Worker {
         let seed = clock::wall().as_nanos() as u64 ^ (index as u64) << 48;
         let upstreams = proxy::Local::new(metrics.clone(), index, count, seed);
         let plugins = plugin::Local::new(index, count);
-        let context = handler::Context::default().with(context()).with(upstreams.clone()).with(plugins.clone());
+        // What is looked for with every request that has plugins comes first.
+        let context = handler::Context::default().with(plugins.clone()).with(context()).with(upstreams.clone());
         let context = context.with(Rc::<Repeats>::default());
         rt::spawn(beat(metrics.clone(), metrics::beat_every(stall)));
         let core = Core::new(settings, routes, metrics, index as u64, context);

@@ -18,6 +18,11 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// Appends `HTTP/1.1 200 OK` CRLF. Always 1.1, to 1.0 clients too: a server states its own version (RFC 9110
 /// section 6.2). An unregistered status has an empty reason, and keeps the space before it (RFC 9112 section 4).
 pub fn write_status_line(out: &mut Vec<u8>, status: Status) {
+    if status == Status::OK {
+        // One copy of a length that the compiler knows: most are this one.
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        return;
+    }
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(&status.digits());
     out.push(b' ');
@@ -322,15 +327,17 @@ impl Fields {
     /// Removes all fields of this name, in any case; returns whether there was one.
     pub fn remove(&mut self, name: impl AsRef<[u8]>) -> bool {
         let name = name.as_ref();
-        let mut is_found = false;
-        while let Some(at) = self.find(name) {
-            is_found = true;
+        let Some(mut at) = self.find(name) else { return false };
+        loop {
             let line = self.lines.remove(at);
             let start = line.start as usize;
             self.block.drain(start..start + line.len());
             self.lines[at..].iter_mut().for_each(|later| later.start -= line.len() as u32);
+            match self.lines[at..].iter().position(|line| line.is(name, &self.block)) {
+                Some(further) => at += further,
+                None => return true,
+            }
         }
-        is_found
     }
 
     /// Removes all fields of these names, in any case.

@@ -33,7 +33,8 @@ pub use parse::{EncodedSlash, HeadLimits, Parse, parse_head, parse_head_with};
 pub use response::{ResponseError, ResponseHead, ResponseView, parse_response_head};
 pub use status::{Status, StatusClass};
 #[cfg(feature = "wasm")]
-pub(crate) use syntax::{is_field_value, is_token as is_field_name};
+pub(crate) use syntax::is_field_value;
+pub(crate) use syntax::is_token as is_field_name;
 pub use target::TargetForm;
 pub use trailers::Trailers;
 

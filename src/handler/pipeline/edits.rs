@@ -7,7 +7,8 @@ use std::cell::{OnceCell, RefCell};
 use crate::http::encode::is_server_owned;
 use crate::http::head::list_members;
 use crate::http::{
-    BodyFraming, FieldError, FieldLine, Fields, Head, HeadError, HeadLimits, Parse, RequestHead, Version, parse_head,
+    BodyFraming, FieldError, FieldLine, Fields, Head, HeadError, HeadLimits, Parse, RequestHead, Version,
+    is_field_name, parse_head,
 };
 use crate::limits::EDITED_HEADS_KEPT;
 
@@ -111,6 +112,9 @@ impl Edits {
     /// When they decide framing, the connection or the host.
     pub fn remove(&mut self, name: &str) -> Result<(), FieldError> {
         check_name(name.as_bytes())?;
+        if !is_field_name(name.as_bytes()) {
+            return Err(FieldError::Name);
+        }
         self.added.remove(name);
         self.note_removed(name.as_bytes())
     }
@@ -141,6 +145,7 @@ impl Edits {
         noted
     }
 
+    /// Of a name that was checked.
     fn note_removed(&mut self, name: &[u8]) -> Result<(), FieldError> {
         match self.withheld.find(name) {
             Some(at) if at >= self.made => return Ok(()),
@@ -151,7 +156,7 @@ impl Edits {
             }
             None => {}
         }
-        self.withheld.push(name, "")
+        self.withheld.push_parsed(name, b"")
     }
 
     fn is_removed(&self, name: impl AsRef<[u8]>) -> bool {
